@@ -1,0 +1,1 @@
+//! The PostgreSQL wire protocol for sortie: frames, sans-IO.

@@ -1,0 +1,3 @@
+//! A Postgres-protocol reader endpoint with coalescing, hedging and scatter-gather.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! An embedded cluster of SQLite files, with injectable trouble, for sortie.

@@ -1,0 +1,1 @@
+//! What sortie's tests share: ports, servers, wire clients.

@@ -1,0 +1,1 @@
+//! The read path for replicated, sharded databases: single flight, hedged reads, scatter-gather.

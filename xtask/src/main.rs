@@ -1,0 +1,3 @@
+//! Every habit of this repository, behind `cargo xtask`.
+
+fn main() {}
