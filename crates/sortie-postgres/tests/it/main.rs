@@ -1,0 +1,8 @@
+//! Behaviour of the codec, as a client's bytes and a server's answers show it.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod any_bytes;
+mod decoding;
+mod encoding;
+mod properties;
