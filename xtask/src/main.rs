@@ -1,3 +1,91 @@
 //! Every habit of this repository, behind `cargo xtask`.
+//!
+//! One entry point for people and for machines: adding a check never adds a command. Nothing
+//! here needs more than the standard library, so the tool itself builds in a second.
 
-fn main() {}
+#![expect(clippy::print_stdout, reason = "a command line tool speaks on its standard output")]
+
+mod api;
+mod ci;
+mod leftovers;
+mod licences;
+mod needs;
+mod spdx;
+mod step;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use crate::step::{Outcome, Steps, cargo};
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+Checks
+  test [--no-install]   every test: unit, property, documentation, end to end with real
+                        clients, benches once, examples once. Installs what they need
+                        (PostgreSQL's programs from Debian packages, psycopg from PyPI into
+                        target/) and says so; --no-install lists what is missing and stops
+  ci                    format, clippy, documentation, tidy, licences, API snapshot
+  tidy                  the house rules alone: lengths, markers, crate directions, ADR index
+  licences              every dependency's licence against the allow-list
+  api [--bless]         compares the public API with public-api.txt; --bless rewrites it
+  shuttle               the schedules of the library's concurrent parts, explored at random
+
+Figures
+  bench [ARGS…]         criterion, of the crate sortie; ARGS go to it, e.g. a name filter,
+                        or: -- --save-baseline before
+
+`cargo xtask test && cargo xtask ci` is what .ci/run runs: both pass before a change lands.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("\nxtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[&str]) -> Outcome {
+    step::enter_root()?;
+    match arguments {
+        ["test"] => test::run(needs::Install::Allowed),
+        ["test", "--no-install"] => test::run(needs::Install::Refused),
+        ["ci"] => ci::run(),
+        ["tidy"] => tidy::run(),
+        ["licences"] => licences::run(),
+        ["api"] => api::compare(),
+        ["api", "--bless"] => api::bless(),
+        ["shuttle"] => shuttle(),
+        ["bench", rest @ ..] => bench(rest),
+        ["--help" | "-h" | "help"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        [] => Err(format!("which command?\n\n{HELP}")),
+        other => Err(format!("`{}` is no command of mine\n\n{HELP}", other.join(" "))),
+    }
+}
+
+fn bench(arguments: &[&str]) -> Outcome {
+    let mut command = cargo(["bench", "-p", "sortie", "--bench", "*"]);
+    if !arguments.is_empty() {
+        command.arg("--");
+        command.args(arguments.iter().filter(|argument| **argument != "--"));
+    }
+    Steps::new("bench").step("criterion, release", &mut command)
+}
+
+/// The same library on shuttle's scheduler instead of tokio's, in a target folder of its own: the
+/// flag changes every crate's fingerprint.
+fn shuttle() -> Outcome {
+    let mut command = cargo(["test", "-p", "sortie", "--release", "--test", "shuttle"]);
+    command.env("RUSTFLAGS", "--cfg sortie_shuttle").env("CARGO_TARGET_DIR", "target/shuttle");
+    Steps::new("shuttle").step("random schedules", &mut command)
+}

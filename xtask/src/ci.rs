@@ -1,0 +1,20 @@
+//! `cargo xtask ci`: everything that must hold besides the tests.
+
+use crate::step::{Outcome, Steps, cargo};
+use crate::{api, licences, tidy};
+
+pub(crate) fn run() -> Outcome {
+    let steps = Steps::new("ci");
+    steps.step("format", &mut cargo(["fmt", "--all", "--check"]))?;
+    steps.check("tidy", "cargo xtask tidy", tidy::run)?;
+    steps.check("licences", "cargo xtask licences", licences::run)?;
+    steps.check("public API", "cargo xtask api", api::compare)?;
+    steps.step(
+        "clippy",
+        &mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    )?;
+    let mut documentation = cargo(["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    steps.step("documentation", documentation.env("RUSTDOCFLAGS", "-D warnings"))?;
+    steps.done();
+    Ok(())
+}

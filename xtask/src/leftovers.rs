@@ -1,0 +1,109 @@
+//! What a test run leaves behind: processes and temporary files that are ours.
+//!
+//! Everything started under a [`Watch`] carries its name in the environment and writes its
+//! temporary files into its folder. A process that lost its parent, its environment (servers
+//! that write a title over it) or both still has its command line or its working folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::step::Outcome;
+
+const MARK: &str = "SORTIE_TEST_RUN";
+
+/// One test run's folder for temporary files, and the mark on its processes.
+pub(crate) struct Watch {
+    folder: PathBuf,
+}
+
+impl Watch {
+    pub(crate) fn start() -> Outcome<Self> {
+        // Not under target/: sockets need short paths, and a database server that refuses to run
+        // as root must be able to enter it.
+        let folder = std::env::temp_dir().join(format!("sortie-test-{}", std::process::id()));
+        fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        Ok(Self { folder })
+    }
+
+    /// Makes `command` and all that it starts recognisable.
+    pub(crate) fn mark(&self, command: &mut Command) {
+        command.env("TMPDIR", &self.folder).env(MARK, &self.folder);
+    }
+
+    /// Fails with a list when a process or a file is left.
+    pub(crate) fn finish(self) -> Outcome {
+        let processes = processes_of(&self.folder);
+        let files = names_in(&self.folder);
+        if processes.is_empty() && files.is_empty() {
+            return Ok(());
+        }
+        let mut message = format!("left behind in {}:", self.folder.display());
+        for line in processes.iter().chain(&files) {
+            message.push_str("\n  ");
+            message.push_str(line);
+        }
+        Err(message)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.folder) {
+            eprintln!("xtask: {} stays: {error}", self.folder.display());
+        }
+    }
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| format!("file {}", entry.file_name().display())).collect();
+    names.sort();
+    names
+}
+
+/// Processes whose environment, command line or working folder names `folder`. Where there is
+/// no `/proc` nothing is found.
+fn processes_of(folder: &Path) -> Vec<String> {
+    let needle = folder.as_os_str().as_encoded_bytes();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(id) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let holds = |file: &str| {
+            let bytes = fs::read(entry.path().join(file)).unwrap_or_default();
+            bytes.windows(needle.len()).any(|window| window == needle)
+        };
+        let inside =
+            fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
+        if id != std::process::id() && (inside || holds("environ") || holds("cmdline")) {
+            let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let words = String::from_utf8_lossy(&words).replace('\0', " ");
+            found.push(format!("process {id}: {}", words.trim()));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_and_a_file_that_stay_are_named() {
+        let watch = Watch::start().unwrap();
+        let folder = watch.folder.clone();
+        fs::write(folder.join("forgotten"), "").unwrap();
+        let mut command = Command::new("sleep");
+        watch.mark(command.arg("60"));
+        let mut sleeper = command.spawn().unwrap();
+        let message = watch.finish().unwrap_err();
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+        assert!(message.contains("file forgotten"), "{message}");
+        assert!(message.contains("sleep 60"), "{message}");
+        assert!(!folder.exists());
+        assert!(Watch { folder: folder.join("never") }.finish().is_ok());
+    }
+}
