@@ -1,7 +1,55 @@
 //! The read path for replicated, sharded databases: single flight, hedged reads, scatter-gather.
+//!
+//! A *sortie* is one flight. A thousand callers ask for the same row: one query flies. It asks a
+//! replica, and if that one is slow, another; the first answer wins and the loser is called back.
+//! A question for the whole cluster goes to every shard at once; the first error calls the rest
+//! back.
+//!
+//! The crate knows no database, no SQL and no configuration file, and it opens no socket: every
+//! pattern takes a closure, so the database client stays yours.
+//!
+//! # Single flight
+//!
+//! Concurrent equal reads run once ([`SingleFlight`]):
+//!
+//! ```
+//! use sortie::{FlightError, SingleFlight};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), FlightError<std::io::Error>> {
+//! let flights: SingleFlight<u64, String, std::io::Error> = SingleFlight::new();
+//! let user = 42;
+//! let name = flights.run(user, move || async move { Ok(format!("user {user}")) }).await?;
+//! assert_eq!(name, "user 42");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Terms
+//!
+//! | word | meaning |
+//! |---|---|
+//! | flight, leader, follower | one running load for a key; who started it; who joined it |
+//! | lease | the right to fill one cache key, handed out by a miss, revoked by an invalidation |
+//! | attempt, winner, loser | one query to one replica; the one that answered; those still running |
+//! | reaper | who calls the losers back |
+//! | replica, replica set | one server; the servers that hold the same rows |
+//! | shard, cluster | a slice of the rows; all slices |
+//! | leg, scatter, gather | one shard's part of a fan-out; sending it; collecting it |
+//!
+//! # Dropping is cancelling
+//!
+//! Each public `async fn` says under *Cancel safety* what dropping its future does. Time is read
+//! and awaited only through `tokio::time`, so tests may pause the clock.
 
+mod rt;
 mod scatter;
+mod singleflight;
 
 pub use scatter::{
     Gathered, LegError, LegFailure, Scatter, ScatterError, ScatterLedger, ScatterStats,
+};
+pub use singleflight::{
+    AtLimit, Call, FlightCx, FlightError, FlightStats, Idle, Join, Landed, Role, SingleFlight,
+    SingleFlightBuilder, WhenStuck,
 };

@@ -1,0 +1,76 @@
+//! What a caller says to a flight, what a load is told, and what a caller gets back.
+
+use crate::rt::time::Instant;
+use crate::singleflight::config::Join;
+
+/// One caller's wishes for one call; the defaults are the registry's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Call {
+    pub(super) join: Option<Join>,
+    pub(super) deadline: Option<Instant>,
+}
+
+impl Call {
+    /// A call with the registry's join and no deadline of its own.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks for another join than the registry's.
+    #[must_use]
+    pub fn join(mut self, join: Join) -> Self {
+        self.join = Some(join);
+        self
+    }
+
+    /// Gives up with [`TimedOut`](crate::FlightError::TimedOut) at `deadline`; the flight and its
+    /// other callers are not affected.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+}
+
+/// What a load is told about its flight.
+#[derive(Clone, Copy, Debug)]
+pub struct FlightCx {
+    pub(super) began: Instant,
+    pub(super) deadline: Option<Instant>,
+}
+
+impl FlightCx {
+    /// When the flight began: not later than the call of the load.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// When the flight is ended whatever it does (`flight_max`), if ever.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+}
+
+/// A caller's part in the flight that answered it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Role {
+    /// This caller started the flight.
+    Leader,
+    /// This caller shared a flight that it did not start.
+    Follower,
+    /// A limit was reached: the load ran for this caller alone, outside the table.
+    Solo,
+}
+
+/// A value, and how it was come by.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Landed<V> {
+    /// What the load returned.
+    pub value: V,
+    /// This caller's part in the flight.
+    pub role: Role,
+    /// When the load that gave the value began. Under [`Join::Fresh`] never before the call.
+    pub began: Instant,
+}

@@ -1,0 +1,182 @@
+//! How a registry of flights behaves: joins, ages, limits.
+
+use std::fmt;
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use crate::singleflight::SingleFlight;
+
+/// Which load a caller accepts.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Join {
+    /// Share whatever load runs, as every other single flight does. A caller that has just written
+    /// may get a value read before its write.
+    #[default]
+    Running,
+    /// Share only a load that begins after this call: wait for the running one to end, then share
+    /// one load with everybody else who waited. Costs up to twice the load's time.
+    Fresh,
+}
+
+/// What becomes of a flight when its last caller has left.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Idle {
+    /// It is aborted at once.
+    #[default]
+    Abort,
+    /// It runs on for at most this long, and may be joined again meanwhile. For loads that fill a
+    /// cache: callers that give up early still leave a value to the next one.
+    Linger(Duration),
+    /// It runs to its end, or to `flight_max`.
+    Detach,
+}
+
+/// What a caller gets when a limit is reached.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum AtLimit {
+    /// Its load runs for it alone, in its own future.
+    #[default]
+    Solo,
+    /// [`FlightError::Busy`](crate::FlightError::Busy).
+    Busy,
+}
+
+/// What a caller gets when both flights of its key are past their soft age.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum WhenStuck {
+    /// It waits for either, to its own deadline.
+    #[default]
+    Wait,
+    /// [`FlightError::Busy`](crate::FlightError::Busy).
+    Busy,
+}
+
+/// The settings of a registry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Config {
+    pub(super) join: Join,
+    pub(super) idle: Idle,
+    pub(super) soft_age: Duration,
+    pub(super) flight_max: Duration,
+    pub(super) flights_max: usize,
+    pub(super) waiters_max: usize,
+    pub(super) at_limit: AtLimit,
+    pub(super) when_stuck: WhenStuck,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            join: Join::Running,
+            idle: Idle::Abort,
+            // The default of nginx's `proxy_cache_lock_age`: when one more request is let through.
+            soft_age: Duration::from_secs(5),
+            // Our choice: room for a successor and its own soft age before everybody is told.
+            flight_max: Duration::from_secs(30),
+            flights_max: 1 << 16,
+            waiters_max: 1 << 20,
+            at_limit: AtLimit::Solo,
+            when_stuck: WhenStuck::Wait,
+        }
+    }
+}
+
+/// Settings for a [`SingleFlight`]; see [`SingleFlight::builder`].
+pub struct SingleFlightBuilder<K, V, E> {
+    config: Config,
+    makes: PhantomData<fn(K) -> (V, E)>,
+}
+
+impl<K, V, E> SingleFlightBuilder<K, V, E> {
+    pub(super) fn new() -> Self {
+        Self { config: Config::default(), makes: PhantomData }
+    }
+
+    /// Which load a caller accepts that does not say otherwise. Default: [`Join::Running`].
+    #[must_use]
+    pub fn join(mut self, join: Join) -> Self {
+        self.config.join = join;
+        self
+    }
+
+    /// What becomes of a flight without callers. Default: [`Idle::Abort`].
+    #[must_use]
+    pub fn idle(mut self, idle: Idle) -> Self {
+        self.config.idle = idle;
+        self
+    }
+
+    /// The age past which a flight takes no new callers and one successor starts beside it.
+    ///
+    /// Default: 5 s, as nginx's `proxy_cache_lock_age`. [`Duration::MAX`] means never.
+    #[must_use]
+    pub fn soft_age(mut self, soft_age: Duration) -> Self {
+        self.config.soft_age = soft_age;
+        self
+    }
+
+    /// The age at which a flight is aborted and its callers get `TimedOut`.
+    ///
+    /// Default: 30 s. [`Duration::MAX`] means never.
+    #[must_use]
+    pub fn flight_max(mut self, flight_max: Duration) -> Self {
+        self.config.flight_max = flight_max;
+        self
+    }
+
+    /// How many keys may be in flight at once, each with at most two loads. Default: 65,536.
+    #[must_use]
+    pub fn flights_max(mut self, flights_max: NonZeroUsize) -> Self {
+        self.config.flights_max = flights_max.get();
+        self
+    }
+
+    /// How many callers may wait at once, over all keys. Default: 1,048,576.
+    #[must_use]
+    pub fn waiters_max(mut self, waiters_max: NonZeroUsize) -> Self {
+        self.config.waiters_max = waiters_max.get();
+        self
+    }
+
+    /// What a caller gets when a limit is reached. Default: [`AtLimit::Solo`].
+    #[must_use]
+    pub fn at_limit(mut self, at_limit: AtLimit) -> Self {
+        self.config.at_limit = at_limit;
+        self
+    }
+
+    /// What a caller gets when both flights of its key hang. Default: [`WhenStuck::Wait`].
+    #[must_use]
+    pub fn when_stuck(mut self, when_stuck: WhenStuck) -> Self {
+        self.config.when_stuck = when_stuck;
+        self
+    }
+
+    /// Makes the registry.
+    pub fn build(self) -> SingleFlight<K, V, E>
+    where
+        K: Eq + Hash + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+        E: Send + Sync + 'static,
+    {
+        SingleFlight::with_config(self.config)
+    }
+}
+
+impl<K, V, E> Clone for SingleFlightBuilder<K, V, E> {
+    fn clone(&self) -> Self {
+        Self { config: self.config, makes: PhantomData }
+    }
+}
+
+impl<K, V, E> fmt::Debug for SingleFlightBuilder<K, V, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SingleFlightBuilder").field(&self.config).finish()
+    }
+}
