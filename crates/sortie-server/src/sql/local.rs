@@ -1,0 +1,95 @@
+//! Statements that the session answers from its own state, without asking any shard.
+
+use crate::sql::types::{Column, Type};
+use crate::sql::value::Datum;
+
+/// A statement for the session itself.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Local {
+    /// Nothing but whitespace and comments: answered with `EmptyQueryResponse`.
+    Empty,
+    /// `SELECT` without `FROM`: one row, or none where LIMIT, OFFSET or WHERE say so.
+    Select(ConstRow),
+    /// `SHOW name`: one row with one text column.
+    Show(String),
+    /// `SHOW ALL`: name, setting and description of every parameter.
+    ShowAll,
+    /// `SET [LOCAL] name = value`; `None` is `DEFAULT`.
+    Set { name: String, value: Option<String>, local: bool },
+    /// `RESET name`.
+    Reset(String),
+    /// `RESET ALL`.
+    ResetAll,
+    /// `SET TRANSACTION …`: accepted as it asks for what is the case anyway.
+    SetTransaction,
+    /// `DISCARD ALL`: resets every parameter and forgets every prepared statement.
+    DiscardAll,
+    /// `BEGIN` or, where `start` is set, `START TRANSACTION`.
+    Begin { start: bool },
+    /// `COMMIT` or `END`; with `chain` the next transaction begins at once.
+    Commit { chain: bool },
+    /// `ROLLBACK` or `ABORT`; with `chain` the next transaction begins at once.
+    Rollback { chain: bool },
+    /// `DEALLOCATE name`; `None` is `ALL`.
+    Deallocate(Option<String>),
+    /// Harmless because what it would undo can't be done here: only its tag is sent.
+    Nothing(&'static str),
+}
+
+/// The row of a `SELECT` without `FROM`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ConstRow {
+    pub(crate) items: Vec<ConstItem>,
+    /// False where LIMIT 0, OFFSET or WHERE leave no row.
+    pub(crate) present: bool,
+}
+
+/// One column of that row.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum ConstItem {
+    Value(Datum),
+    CurrentUser,
+    CurrentDatabase,
+    CurrentSchema,
+    Version,
+}
+
+impl Local {
+    /// The tag of `CommandComplete`; rows of a `SELECT` are counted by the session.
+    ///
+    /// `None` for the statements that end otherwise: [`Local::Empty`] and [`Local::Select`].
+    pub(crate) fn tag(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Empty | Self::Select(_) => return None,
+            Self::Show(_) | Self::ShowAll => "SHOW",
+            Self::Set { .. } | Self::SetTransaction => "SET",
+            Self::Reset(_) | Self::ResetAll => "RESET",
+            Self::DiscardAll => "DISCARD ALL",
+            Self::Begin { start: false } => "BEGIN",
+            Self::Begin { start: true } => "START TRANSACTION",
+            Self::Commit { .. } => "COMMIT",
+            Self::Rollback { .. } => "ROLLBACK",
+            Self::Deallocate(Some(_)) => "DEALLOCATE",
+            Self::Deallocate(None) => "DEALLOCATE ALL",
+            Self::Nothing(tag) => tag,
+        })
+    }
+}
+
+impl ConstItem {
+    /// The type of a column whose value is known only to the session.
+    pub(crate) fn ty(&self) -> Option<Type> {
+        match self {
+            Self::Value(_) => None,
+            Self::CurrentUser | Self::CurrentDatabase | Self::CurrentSchema => Some(Type::Name),
+            Self::Version => Some(Type::Text),
+        }
+    }
+}
+
+/// The columns of `SHOW ALL`.
+pub(crate) fn show_all_columns() -> Vec<Column> {
+    ["name", "setting", "description"]
+        .map(|name| Column { name: name.to_owned(), ty: Type::Text })
+        .into()
+}
