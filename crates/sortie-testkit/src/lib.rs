@@ -1,1 +1,26 @@
-//! What sortie's tests share: ports, servers, wire clients.
+//! What sortie's end-to-end tests share: a server under test, a real PostgreSQL to compare it
+//! with, a client that speaks raw frames, and the programs that real users come with.
+//!
+//! Everything listens on loopback, on ports nobody else asked for, keeps its files in a temporary
+//! folder, and is stopped and removed when its handle is dropped, also by a test that fails.
+//!
+//! A test kit fails by panicking, with what the other side said: nothing here returns an error.
+
+#![expect(clippy::missing_panics_doc, reason = "everything in a test kit panics when it fails")]
+
+mod batch;
+mod metrics;
+mod ports;
+mod postgres;
+mod process;
+mod server;
+mod tools;
+mod wire;
+
+pub use batch::Batch;
+pub use metrics::Metrics;
+pub use ports::free_port;
+pub use postgres::Postgres;
+pub use server::{Server, Stopped};
+pub use tools::{Ran, program, python, run, workspace};
+pub use wire::{Frame, Report, Wire};

@@ -1,0 +1,191 @@
+//! The binary `sortie` under test.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::metrics::Metrics;
+use crate::ports::free_port;
+use crate::process::Process;
+
+const READY_WITHIN: Duration = Duration::from_secs(20);
+const STOPPED_WITHIN: Duration = Duration::from_secs(15);
+const IDLE_WITHIN: Duration = Duration::from_secs(10);
+const ADMIN_WITHIN: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(10);
+
+/// A running server, with its output and its temporary files in a folder of its own.
+#[derive(Debug)]
+pub struct Server {
+    process: Process,
+    listen: SocketAddr,
+    admin: SocketAddr,
+    home: TempDir,
+}
+
+/// A server that ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Stopped {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// All it printed.
+    pub output: String,
+    /// The temporary files it did not remove.
+    pub left: Vec<String>,
+    /// From the signal to the end.
+    pub took: Duration,
+}
+
+impl Server {
+    /// Starts `binary serve ARGUMENTS` on free ports and waits until it is ready.
+    pub async fn start(binary: &str, arguments: &[&str]) -> Self {
+        let home = TempDir::with_prefix("server-").expect("a temporary folder");
+        let temporary = home.path().join("tmp");
+        fs::create_dir(&temporary).expect("a folder inside it");
+        let log = File::create(home.path().join("log")).expect("a log file");
+        let [listen, admin] = [free_port(), free_port()];
+        let [listen, admin] =
+            [listen, admin].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let mut command = Command::new(binary);
+        command
+            .args(["serve", "--listen", &listen.to_string(), "--admin", &admin.to_string()])
+            .args(arguments)
+            .env("TMPDIR", &temporary)
+            .stdout(log.try_clone().expect("a second handle to the log"))
+            .stderr(log);
+        let mut server = Self { process: Process::spawn(&mut command), listen, admin, home };
+        server.until_ready().await;
+        server
+    }
+
+    /// Where clients connect.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Where metrics and health are.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// All it printed so far.
+    pub fn output(&self) -> String {
+        fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
+    }
+
+    /// The folder it was told to put temporary files into.
+    pub fn temporary(&self) -> std::path::PathBuf {
+        self.home.path().join("tmp")
+    }
+
+    /// Its resident memory in bytes, from `/proc`.
+    pub fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = fs::read_to_string(&path).expect("the server runs, and this is Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.expect("VmRSS is in KiB") * 1024
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.ended().is_none()
+    }
+
+    /// A page of the admin address: status code and body.
+    pub async fn page(&self, path: &str) -> (u16, String) {
+        let page = timeout(ADMIN_WITHIN, get(self.admin, path)).await;
+        page.unwrap_or_else(|_| panic!("{path} took more than {ADMIN_WITHIN:?}"))
+            .unwrap_or_else(|error| panic!("{path}: {error}\n{}", self.output()))
+    }
+
+    /// The metrics as they are now.
+    pub async fn metrics(&self) -> Metrics {
+        let (status, body) = self.page("/metrics").await;
+        assert_eq!(status, 200, "{body}");
+        Metrics::parse(&body)
+    }
+
+    /// Waits until every gauge of work in flight is back at zero, and returns the metrics then.
+    pub async fn idle(&self) -> Metrics {
+        let end = Instant::now() + IDLE_WITHIN;
+        loop {
+            let metrics = self.metrics().await;
+            let busy = metrics.in_flight();
+            assert!(!busy.is_empty(), "no gauge has in_flight in its name");
+            let busy: Vec<_> = busy.into_iter().filter(|(_, value)| *value != 0.0).collect();
+            if busy.is_empty() {
+                return metrics;
+            }
+            assert!(Instant::now() < end, "never idle: {busy:?}\n{}", self.output());
+            sleep(POLL).await;
+        }
+    }
+
+    /// Sends SIGTERM, waits for the end, and insists on success and a clean folder.
+    pub async fn stop(self) -> Stopped {
+        let stopped = self.end("TERM").await;
+        assert!(stopped.status.success(), "{}\n{}", stopped.status, stopped.output);
+        assert!(stopped.left.is_empty(), "left behind: {:?}\n{}", stopped.left, stopped.output);
+        stopped
+    }
+
+    /// Sends a signal and waits for the end, whatever it is.
+    pub async fn end(mut self, signal: &str) -> Stopped {
+        let started = Instant::now();
+        self.process.signal(signal);
+        let status = self.process.wait(STOPPED_WITHIN).await;
+        let output = self.output();
+        let status = status.unwrap_or_else(|| {
+            panic!("still running {STOPPED_WITHIN:?} after SIG{signal}:\n{output}")
+        });
+        let left = names(&self.temporary());
+        Stopped { status, output, left, took: started.elapsed() }
+    }
+
+    async fn until_ready(&mut self) {
+        let end = Instant::now() + READY_WITHIN;
+        loop {
+            if let Some(status) = self.process.ended() {
+                panic!("the server ended before it was ready ({status}):\n{}", self.output());
+            }
+            if matches!(timeout(POLL * 50, get(self.admin, "/readyz")).await, Ok(Ok((200, _)))) {
+                return;
+            }
+            assert!(Instant::now() < end, "not ready after {READY_WITHIN:?}:\n{}", self.output());
+            sleep(POLL).await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the server said:\n{}---", self.output());
+        }
+    }
+}
+
+async fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await?;
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap_or((&reply, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Ok((status, body.to_owned()))
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().display().to_string()).collect()
+}
