@@ -25,6 +25,31 @@
 //! # }
 //! ```
 //!
+//! # First answer
+//!
+//! Replicas hold the same rows, so any of them may answer ([`Hedge`], [`first_ok`]):
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use sortie::{Hedge, HedgeError, ReplicaSet};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), HedgeError<std::io::Error>> {
+//! let replicas = ReplicaSet::new(["slow", "fast"]);
+//! let load = |replica| async move {
+//!     let latency_ms = if replica == "slow" { 900 } else { 1 };
+//!     tokio::time::sleep(Duration::from_millis(latency_ms)).await;
+//!     Ok(replica)
+//! };
+//! // All at once:
+//! assert_eq!(sortie::first_ok(["slow", "fast"], load).await?, "fast");
+//! // The next one only when this one is slow:
+//! assert_eq!(Hedge::after(Duration::from_millis(70)).run(&replicas, load).await?, "fast");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Terms
 //!
 //! | word | meaning |
@@ -42,10 +67,17 @@
 //! Each public `async fn` says under *Cancel safety* what dropping its future does. Time is read
 //! and awaited only through `tokio::time`, so tests may pause the clock.
 
+mod hedge;
+mod replicas;
 mod rt;
 mod scatter;
 mod singleflight;
 
+pub use hedge::{
+    AttemptFailure, AttemptId, AttemptKind, Class, Classify, DropOnly, FailedAttempt, Hedge,
+    HedgeError, HedgeErrorKind, HedgeLedger, Loser, Loss, OkWins, Reaper, first_ok,
+};
+pub use replicas::ReplicaSet;
 pub use scatter::{
     Gathered, LegError, LegFailure, Scatter, ScatterError, ScatterLedger, ScatterStats,
 };
