@@ -50,6 +50,9 @@
 //! # }
 //! ```
 //!
+//! A [`Cluster`] puts a [`ShardMap`] in front: its `read` asks the replicas of the shard that owns
+//! the key.
+//!
 //! # Terms
 //!
 //! | word | meaning |
@@ -67,12 +70,14 @@
 //! Each public `async fn` says under *Cancel safety* what dropping its future does. Time is read
 //! and awaited only through `tokio::time`, so tests may pause the clock.
 
+mod cluster;
 mod hedge;
 mod replicas;
 mod rt;
 mod scatter;
 mod singleflight;
 
+pub use cluster::{Cluster, ShardId, ShardKey, ShardMap};
 pub use hedge::{
     AttemptFailure, AttemptId, AttemptKind, Class, Classify, DropOnly, FailedAttempt, Hedge,
     HedgeError, HedgeErrorKind, HedgeLedger, Loser, Loss, OkWins, Reaper, first_ok,
