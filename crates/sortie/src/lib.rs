@@ -71,6 +71,7 @@
 //! and awaited only through `tokio::time`, so tests may pause the clock.
 
 mod cluster;
+mod err_group;
 mod hedge;
 mod replicas;
 mod rt;
@@ -78,6 +79,7 @@ mod scatter;
 mod singleflight;
 
 pub use cluster::{Cluster, ShardId, ShardKey, ShardMap};
+pub use err_group::{ErrGroup, Group, GroupError, Stop, Task, TaskError, TaskFailure};
 pub use hedge::{
     AttemptFailure, AttemptId, AttemptKind, Class, Classify, DropOnly, FailedAttempt, Hedge,
     HedgeError, HedgeErrorKind, HedgeLedger, Loser, Loss, OkWins, Reaper, first_ok,

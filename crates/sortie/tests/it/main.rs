@@ -1,4 +1,5 @@
 //! Integration tests of the library: one module per pattern, one binary.
 
+mod err_group;
 mod scatter;
 mod singleflight;
