@@ -96,6 +96,7 @@ impl Embedded {
                     shard,
                     replica,
                     file: &file(&dir, shard, replica),
+                    private: temporary.is_some(),
                     workers: config.workers,
                     queue_max: config.queue_max,
                     trouble: &config.trouble,

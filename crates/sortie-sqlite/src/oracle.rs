@@ -22,7 +22,7 @@ impl Oracle {
     pub fn create(file: &Path, rows: u32) -> Result<Self, Error> {
         data::write(file, 1..=rows)?;
         let never = Arc::default();
-        let reader = Reader::open(file, &never).map_err(|source| data::at(file, source))?;
+        let reader = Reader::open(file, true, &never).map_err(|source| data::at(file, source))?;
         Ok(Self { reader, never })
     }
 

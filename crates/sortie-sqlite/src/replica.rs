@@ -53,6 +53,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) shard: usize,
     pub(crate) replica: usize,
     pub(crate) file: &'a Path,
+    /// Nobody else can write to the file.
+    pub(crate) private: bool,
     pub(crate) workers: usize,
     pub(crate) queue_max: usize,
     pub(crate) trouble: &'a Trouble,
@@ -147,7 +149,7 @@ impl Pool {
         let closing = Arc::new(AtomicBool::new(false));
         let mut pool = Self { replica, closing, workers: Vec::with_capacity(plan.workers) };
         for worker in 0..plan.workers {
-            let reader = Reader::open(plan.file, &pool.closing)
+            let reader = Reader::open(plan.file, plan.private, &pool.closing)
                 .map_err(|source| pool.sqlite(source.into()))?;
             let receiver = Arc::clone(&receiver);
             let name = format!("replica-{}-{worker}", pool.replica.label());

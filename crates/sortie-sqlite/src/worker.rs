@@ -30,16 +30,23 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Opens `file`; `closing` ends whatever runs on the connection.
-    pub(crate) fn open(file: &Path, closing: &Arc<AtomicBool>) -> rusqlite::Result<Self> {
+    /// Opens `file`; `closing` ends whatever runs on the connection. A `private` file has no
+    /// writers; another one may be written to by other processes between two statements.
+    pub(crate) fn open(
+        file: &Path,
+        private: bool,
+        closing: &Arc<AtomicBool>,
+    ) -> rusqlite::Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(file, flags)?;
-        // Nobody writes, so the read lock is taken once, and pages come from the page cache that
-        // all workers share instead of one cache each.
+        // Pages come from the page cache that all workers share instead of one cache each.
         connection.execute_batch(
-            "PRAGMA locking_mode = EXCLUSIVE; PRAGMA mmap_size = 268435456; \
-                 PRAGMA temp_store = MEMORY; PRAGMA query_only = ON;",
+            "PRAGMA mmap_size = 268435456; PRAGMA temp_store = MEMORY; PRAGMA query_only = ON;",
         )?;
+        if private {
+            // The read lock is taken once and kept, which would keep a writer out for ever.
+            connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE")?;
+        }
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         Ok(Self { connection, closing: Arc::clone(closing) })
     }

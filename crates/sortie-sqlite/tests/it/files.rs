@@ -130,3 +130,18 @@ fn a_cluster_that_can_not_exist_is_refused() {
     let error = Embedded::create(&config).unwrap_err();
     assert_eq!(error.to_string(), "shards must be 1 to 64, not 0");
 }
+
+#[tokio::test]
+async fn a_kept_directory_may_be_written_by_others_between_two_statements() {
+    let dir = tempfile::tempdir().unwrap();
+    let embedded = Embedded::create(&config(dir.path(), 10)).unwrap();
+    let replica = embedded.shards()[0][0].clone();
+    let balance = || replica.query("SELECT balance FROM users WHERE user_id = 1".into(), [].into());
+    balance().await.unwrap();
+    let writer = rusqlite::Connection::open(dir.path().join("shard-0-replica-0.sqlite")).unwrap();
+    for written in [1, 2] {
+        let update = "UPDATE users SET balance = ?1 WHERE user_id = 1";
+        assert_eq!(writer.execute(update, [written]).unwrap(), 1);
+        assert_eq!(balance().await.unwrap().rows, [[Value::Int(written)]]);
+    }
+}
