@@ -11,9 +11,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use sortie::{ShardId, ShardMap};
 use tempfile::TempDir;
 
-use crate::hash::shard_of;
 use crate::replica::{Plan, Pool};
 use crate::{Error, Replica, Trouble, data};
 
@@ -146,6 +146,10 @@ impl EmbeddedConfig {
         self.trouble.check(self.shards, self.replicas)
     }
 
+    fn map(&self) -> ShardMap {
+        ShardMap::pg_hash(u32::try_from(self.shards).expect("at most SHARDS_MAX"))
+    }
+
     /// What the manifest says about files of this cluster. Trouble and workers are not in them.
     fn manifest(&self) -> String {
         let Self { shards, replicas, rows, .. } = self;
@@ -194,9 +198,10 @@ fn prepare(dir: &Path, config: &EmbeddedConfig) -> Result<bool, Error> {
         return Err(Error::NotOurs { dir: dir.to_owned(), reason: reason.into() });
     }
     io(&unfinished, fs::write(&unfinished, ""))?;
+    let map = &config.map();
     thread::scope(|scope| {
-        let write = |shard| scope.spawn(move || write_shard(dir, shard, config));
-        let writers: Vec<_> = (0..config.shards).map(write).collect();
+        let write = |shard| scope.spawn(move || write_shard(dir, map, shard, config));
+        let writers: Vec<_> = map.shards().map(write).collect();
         writers
             .into_iter()
             .try_for_each(|writer| writer.join().expect("a writer returns its errors"))
@@ -207,12 +212,18 @@ fn prepare(dir: &Path, config: &EmbeddedConfig) -> Result<bool, Error> {
 }
 
 /// Writes a shard once, then copies the file to the other replicas.
-fn write_shard(dir: &Path, shard: usize, config: &EmbeddedConfig) -> Result<(), Error> {
+fn write_shard(
+    dir: &Path,
+    map: &ShardMap,
+    shard: ShardId,
+    config: &EmbeddedConfig,
+) -> Result<(), Error> {
+    let mine = (1..=config.rows).filter(|id| map.shard_of(i64::from(*id)) == shard);
+    let shard = shard.index() as usize;
     let first = file(dir, shard, 0);
     if first.exists() {
         io(&first, fs::remove_file(&first))?; // Left by a creation that did not finish.
     }
-    let mine = (1..=config.rows).filter(|id| shard_of(*id, config.shards) == shard);
     data::write(&first, mine)?;
     for replica in 1..config.replicas {
         let copy = file(dir, shard, replica);

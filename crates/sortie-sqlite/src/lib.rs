@@ -3,7 +3,7 @@
 //! It is the zero-install default of `sortie serve --embedded` and the fast test bed of the
 //! workspace, not a product: one read-only table, `users(user_id, name, balance)`, whose rows
 //! follow from their ids ([`name`], [`balance`]) and whose place follows from PostgreSQL's hash
-//! partitioning.
+//! partitioning ([`sortie::ShardMap`]).
 //!
 //! SQLite copies are not synchronous replicas: they never change, so none is ever behind. What
 //! they do have is a bounded pool of workers, a bounded queue in front of it, cancellation, and
@@ -36,7 +36,6 @@
 mod data;
 mod embedded;
 mod error;
-mod hash;
 mod oracle;
 mod replica;
 mod trouble;
