@@ -18,7 +18,8 @@ use super::reaper::AttemptKind;
 ///
 /// * `requests = requests_ok + requests_err + requests_abandoned + requests_in_flight`
 /// * `attempts = firsts + hedges + failovers`
-/// * `attempts = won + answered + failed_over + abstained + panicked + lost + abandoned + in_flight`
+/// * `attempts = won + answered + failed_over + abstained + panicked + lost + abandoned +
+///   in_flight`
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct HedgeLedger {

@@ -167,8 +167,8 @@ impl<C, P> Hedge<C, P> {
     /// # Errors
     ///
     /// [`HedgeErrorKind::Answered`] when a replica's error is the answer,
-    /// [`HedgeErrorKind::Exhausted`] when every replica asked failed, [`HedgeErrorKind::NoReplicas`]
-    /// at once if there are none.
+    /// [`HedgeErrorKind::Exhausted`] when every replica asked failed,
+    /// [`HedgeErrorKind::NoReplicas`] at once if there are none.
     ///
     /// # Cancel safety
     ///

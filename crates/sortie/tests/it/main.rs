@@ -1,5 +1,8 @@
 //! Integration tests of the library: one module per pattern, one binary.
 
+mod cluster;
 mod err_group;
+mod hedge;
 mod scatter;
+mod shard_map;
 mod singleflight;
