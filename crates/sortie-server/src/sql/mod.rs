@@ -11,9 +11,14 @@
 //! 3. Types, names and errors are PostgreSQL's; text is ordered by its bytes (collation `C`).
 
 mod catalog;
+mod command;
 mod decimal;
 mod error;
+mod lex;
 mod local;
+mod parse;
+mod settings;
+mod split;
 mod types;
 mod value;
 
@@ -24,22 +29,16 @@ use bytes::Bytes;
 pub(crate) use self::catalog::Catalog;
 pub(crate) use self::error::{SqlError, state};
 pub(crate) use self::local::{ConstItem, ConstRow, Local};
+pub(crate) use self::settings::Settings;
+pub(crate) use self::split::{Piece, split};
 pub(crate) use self::types::{Column, Type};
-
-/// One statement of a simple query.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Piece<'a> {
-    /// The statement, without its semicolon and the whitespace around it.
-    pub(crate) text: &'a str,
-    /// Characters before it, to shift the position of an error with.
-    pub(crate) offset: usize,
-}
 
 /// A classified statement. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Prepared {
     params: Arc<[Type]>,
     columns: Option<Arc<[Column]>>,
+    local: Option<Local>,
 }
 
 /// A statement with the values of its parameters.
@@ -57,15 +56,6 @@ pub(crate) struct BoundRead {
     columns: Arc<[Column]>,
 }
 
-/// Cuts a simple query into its statements; empty ones are left out.
-///
-/// # Errors
-///
-/// 42601 for a quote or comment that does not end.
-pub(crate) fn split(text: &str) -> Result<Vec<Piece<'_>>, SqlError> {
-    Ok(vec![Piece { text, offset: 0 }])
-}
-
 /// Classifies one statement; what a trailing semicolon ends counts as one.
 ///
 /// `oids` are the parameter types that a Parse message declares; `None` stands for a simple
@@ -80,6 +70,11 @@ pub(crate) fn prepare(
     catalog: &Catalog,
 ) -> Result<Prepared, SqlError> {
     let _ = (oids, catalog);
+    let source = parse::Source::new(text)?;
+    if let command::Command::Local(local) = command::classify(&source)? {
+        return Ok(Prepared { params: Arc::default(), columns: None, local: Some(local) });
+    }
+    drop(source.parse()?);
     Err(SqlError::unsupported(format!("not supported: {text}")))
 }
 
@@ -106,6 +101,9 @@ impl Prepared {
         values: &[Option<Bytes>],
     ) -> Result<Bound, SqlError> {
         let _ = (formats, values);
+        if let Some(local) = &self.local {
+            return Ok(Bound::Local(local.clone()));
+        }
         Ok(Bound::Read(BoundRead { columns: self.columns.clone().unwrap_or_default() }))
     }
 }

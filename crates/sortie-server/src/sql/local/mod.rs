@@ -1,7 +1,11 @@
 //! Statements that the session answers from its own state, without asking any shard.
 
+mod parse;
+
 use crate::sql::types::{Column, Type};
 use crate::sql::value::Datum;
+
+pub(super) use self::parse::parse;
 
 /// A statement for the session itself.
 #[derive(Clone, Debug, PartialEq)]
