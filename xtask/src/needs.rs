@@ -28,6 +28,7 @@ const NEEDS: &[Need] = &[
     Need { program: "pgbench", package: "postgresql" },
     Need { program: "initdb", package: "postgresql" },
     Need { program: "postgres", package: "postgresql" },
+    Need { program: "curl", package: "curl" },
     Need { program: "python3", package: "python3-venv" },
 ];
 

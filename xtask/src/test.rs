@@ -1,7 +1,5 @@
 //! `cargo xtask test`: every test, on a machine that may have nothing but cargo.
 
-use std::path::Path;
-
 use crate::leftovers::Watch;
 use crate::needs::{self, Install};
 use crate::step::{Outcome, Steps, cargo, is_kind, repository_files};
@@ -35,18 +33,20 @@ pub(crate) fn run(install: Install) -> Outcome {
     Ok(())
 }
 
-/// The packages with sources in `crates/PACKAGE/FOLDER/`, and the names of those sources.
+/// The packages with targets in `crates/PACKAGE/FOLDER/`, and the names of those targets.
 fn folders_with(folder: &str) -> Outcome<Vec<(String, Vec<String>)>> {
     let mut packages: Vec<(String, Vec<String>)> = Vec::new();
     for path in repository_files()? {
         let parts: Vec<&str> = path.split('/').collect();
-        let ["crates", package, inside, file] = parts[..] else { continue };
-        let Some(name) = Path::new(file).file_stem().and_then(|stem| stem.to_str()) else {
-            continue;
+        let (package, inside, name) = match parts[..] {
+            ["crates", package, inside, file] if is_kind(file, "rs") => (package, inside, file),
+            ["crates", package, inside, name, "main.rs"] => (package, inside, name),
+            _ => continue,
         };
-        if inside != folder || !is_kind(file, "rs") {
+        if inside != folder {
             continue;
         }
+        let name = name.trim_end_matches(".rs");
         match packages.last_mut() {
             Some((last, names)) if last == package => names.push(name.to_owned()),
             _ => packages.push((package.to_owned(), vec![name.to_owned()])),

@@ -114,14 +114,23 @@ impl Server {
         Metrics::parse(&body)
     }
 
-    /// Waits until every gauge of work in flight is back at zero, and returns the metrics then.
+    /// Waits until no work is in flight, and returns the metrics then. Connections may be open.
     pub async fn idle(&self) -> Metrics {
+        self.until_zero(|gauge| !gauge.contains("connections")).await
+    }
+
+    /// Waits until every gauge of what is in flight is back at zero: for when all clients left.
+    pub async fn abandoned(&self) -> Metrics {
+        self.until_zero(|_| true).await
+    }
+
+    async fn until_zero(&self, counts: impl Fn(&str) -> bool) -> Metrics {
         let end = Instant::now() + IDLE_WITHIN;
         loop {
             let metrics = self.metrics().await;
-            let busy = metrics.in_flight();
+            let mut busy = metrics.in_flight();
             assert!(!busy.is_empty(), "no gauge has in_flight in its name");
-            let busy: Vec<_> = busy.into_iter().filter(|(_, value)| *value != 0.0).collect();
+            busy.retain(|(gauge, value)| *value != 0.0 && counts(gauge));
             if busy.is_empty() {
                 return metrics;
             }
