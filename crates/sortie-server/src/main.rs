@@ -1,7 +1,13 @@
 //! A Postgres-protocol reader endpoint with coalescing, hedging and scatter-gather.
 
+mod admin;
+mod announce;
+mod cli;
+mod listener;
+mod metrics;
 #[expect(dead_code, clippy::unused_async, reason = "the session that uses it follows")]
 mod read;
+mod serve;
 #[expect(
     dead_code,
     unused_imports,
@@ -10,4 +16,35 @@ mod read;
 )]
 mod sql;
 
-fn main() {}
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let Command::Serve(options) = Cli::parse().command;
+    if let Err(error) = options.check() {
+        error.exit();
+    }
+    start_logs();
+    match serve::run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sortie: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Sends log lines to standard error; `RUST_LOG` says which, `info` and above without it.
+fn start_logs() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .init();
+}

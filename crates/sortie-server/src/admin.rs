@@ -1,0 +1,156 @@
+//! The admin address: metrics for machines, health for whoever starts and stops the server.
+//!
+//! # Invariants
+//!
+//! 1. Connections, the time to send a request and the size of one are bounded: a stuck scraper
+//!    costs one of `CONNECTIONS_MAX` places for `REQUEST_MAX`.
+//! 2. Ready means that every shard has a replica that answers now, and that no drain has begun.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sortie::first_ok;
+use sortie_sqlite::Replica;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::metrics::{self, Snapshot};
+
+/// Connections at a time; the next one waits in the listener's queue.
+const CONNECTIONS_MAX: usize = 64;
+
+/// From the opening of a connection, or from the last answer, to the end of a request's head.
+const REQUEST_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes of a request's head, the least that hyper admits.
+const HEAD_MAX: usize = 8 << 10;
+
+/// How long a shard may take to answer a probe.
+const PROBE_MAX: Duration = Duration::from_secs(1);
+
+/// A pause before the next accept when the system is out of something.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+const PATHS: &str = "/metrics  counters and gauges, for Prometheus\n\
+                     /healthz  whether the process answers\n\
+                     /readyz   whether every shard answers and no drain has begun\n";
+
+/// What the admin address tells about.
+pub(crate) struct Admin {
+    /// Reads all counters.
+    pub(crate) scrape: Box<dyn Fn() -> Snapshot + Send + Sync>,
+    /// The replicas of every shard.
+    pub(crate) shards: Vec<Vec<Replica>>,
+    /// Whether a drain has begun.
+    pub(crate) draining: watch::Receiver<bool>,
+}
+
+/// Answers on `listener` until the future is dropped, and all its connections with it.
+pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>) -> Infallible {
+    let mut connections = JoinSet::new();
+    loop {
+        let full = connections.len() >= CONNECTIONS_MAX;
+        let accept = async { if full { pending().await } else { listener.accept().await } };
+        tokio::select! {
+            Some(_ended) = connections.join_next() => {}
+            accepted = accept => match accepted {
+                Ok((stream, _peer)) => {
+                    connections.spawn(connection(stream, Arc::clone(&admin)));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "can't accept an admin connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, admin: Arc<Admin>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let admin = Arc::clone(&admin);
+        async move {
+            let answer = admin.answer(request.method(), request.uri().path()).await;
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_MAX)
+        .max_buf_size(HEAD_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "an admin connection ended early");
+    }
+}
+
+impl Admin {
+    async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        let known = ["/metrics", "/healthz", "/readyz"].contains(&path);
+        if known && !matches!(*method, Method::GET | Method::HEAD) {
+            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "ask with GET\n".into());
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return answer;
+        }
+        match path {
+            "/metrics" => {
+                let mut answer = text(StatusCode::OK, metrics::page((self.scrape)()));
+                let kind = HeaderValue::from_static(metrics::CONTENT_TYPE);
+                answer.headers_mut().insert(CONTENT_TYPE, kind);
+                answer
+            }
+            "/healthz" => text(StatusCode::OK, "ok\n".into()),
+            "/readyz" => match self.ready().await {
+                Ok(()) => text(StatusCode::OK, "ready\n".into()),
+                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+            },
+            _ => text(StatusCode::NOT_FOUND, format!("there is no {path}; there are:\n{PATHS}")),
+        }
+    }
+
+    /// Asks every shard; the answer of any of its replicas will do.
+    async fn ready(&self) -> Result<(), String> {
+        if *self.draining.borrow() {
+            return Err("draining".into());
+        }
+        let mut probes = JoinSet::new();
+        for (shard, replicas) in self.shards.iter().enumerate() {
+            let replicas = replicas.clone();
+            probes.spawn(async move {
+                let probe = |replica: Replica| replica.query("SELECT 1".into(), [].into());
+                match timeout(PROBE_MAX, first_ok(replicas, probe)).await {
+                    Ok(Ok(_answered)) => Ok(()),
+                    Ok(Err(error)) => Err(format!("shard {shard}: {error}")),
+                    Err(_late) => Err(format!("shard {shard}: no answer within {PROBE_MAX:?}")),
+                }
+            });
+        }
+        while let Some(probe) = probes.join_next().await {
+            probe.map_err(|error| error.to_string())??;
+        }
+        Ok(())
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+use super::*;
+
+fn serve(arguments: &[&str]) -> Result<Serve, clap::Error> {
+    let arguments = ["sortie", "serve"].iter().chain(arguments);
+    let Command::Serve(serve) = Cli::try_parse_from(arguments)?.command;
+    serve.check().map(|()| serve)
+}
+
+fn refused(arguments: &[&str], because: &[&str]) {
+    let text = serve(arguments).expect_err("it must be refused").to_string();
+    for words in because {
+        assert!(text.contains(words), "{arguments:?} must say {words:?}: {text}");
+    }
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn embedded_needs_nothing_else() {
+    let serve = serve(&["--embedded"]).unwrap();
+    assert_eq!(serve.listen.to_string(), "127.0.0.1:6440");
+    assert_eq!(serve.admin.to_string(), "127.0.0.1:6441");
+    assert_eq!(serve.hedge, HedgeDelay(Some(Duration::from_millis(70))));
+    assert_eq!((serve.rows, serve.data), (100_000, None));
+}
+
+#[test]
+fn trouble_can_be_asked_for_again_and_again() {
+    let serve = serve(&[
+        "--embedded",
+        "--latency=fixed:5ms",
+        "--latency",
+        "0.1=stall:1%:200ms",
+        "--fail=1",
+        "--hedge=off",
+    ])
+    .unwrap();
+    assert_eq!((serve.latency.len(), serve.fail.len()), (2, 1));
+    assert_eq!(serve.hedge, HedgeDelay(None));
+}
+
+#[test]
+fn a_start_that_serves_nothing_lists_the_three_ways() {
+    refused(&[], &["--embedded", "-c sortie.toml", "-d postgres://"]);
+}
+
+#[test]
+fn what_comes_with_the_next_part_is_refused_in_so_many_words() {
+    refused(&["-c", "sortie.toml"], &["-c can't be used yet", "next part"]);
+    refused(&["-d", "postgres://x"], &["-d can't be used yet", "next part"]);
+}
+
+#[test]
+fn addresses_that_others_can_reach_are_refused_with_the_reason() {
+    refused(&["--embedded", "--listen", "0.0.0.0:6440"], &["no authentication", "loopback"]);
+    refused(&["--embedded", "--admin", "[::]:1"], &["no authentication", "loopback"]);
+    refused(&["--embedded", "--listen", "192.168.1.1:6440"], &["no authentication"]);
+    refused(&["--embedded", "--listen", "example.com:6440"], &["write ADDRESS:PORT"]);
+    let serve = serve(&["--embedded", "--listen", "[::1]:0", "--admin", "localhost:1"]).unwrap();
+    assert_eq!(serve.listen.to_string(), "[::1]:0");
+    assert_eq!(serve.admin.to_string(), "127.0.0.1:1");
+}
+
+#[test]
+fn values_that_can_not_be_read_are_explained() {
+    refused(&["--embedded", "--hedge", "soon"], &["`70ms`", "`off`"]);
+    refused(&["--embedded", "--hedge", "0ms"], &["above zero"]);
+    refused(&["--embedded", "--soft-age", "5"], &["`1s`"]);
+    refused(&["--embedded", "--latency", "slow"], &["lognormal:50ms:0.1"]);
+    refused(&["--embedded", "--fail", "x"], &["SHARD.REPLICA"]);
+    refused(&["--latency", "fixed:5ms"], &["--embedded"]);
+}

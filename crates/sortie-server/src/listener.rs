@@ -1,0 +1,104 @@
+//! The listener: accepts connections, owns their tasks, and ends them when the server drains.
+//!
+//! # Invariants
+//!
+//! 1. At most `connections_max` connections have a task; one more is closed at once.
+//! 2. When [`run`] returns, no connection is left: a drain waits for those that end on their own
+//!    for `DRAIN_MAX`, or until it is told not to wait, and then drops the rest.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{sleep, timeout};
+
+/// How long a drain waits for connections to end on their own.
+pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// A pause before the next accept when the system is out of something.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves the connections of `listener` until `stop` resolves, then drains.
+///
+/// `drain` tells everybody that a drain has begun. `stop` is asked twice: the first time it ends
+/// the accepting, the second time it ends the waiting. Returns how many connections were cut.
+pub(crate) async fn run<S, F, Fut>(
+    listener: TcpListener,
+    connections_max: usize,
+    drain: &watch::Sender<bool>,
+    mut stop: S,
+    serve: F,
+) -> usize
+where
+    S: AsyncFnMut(),
+    F: Fn(TcpStream, SocketAddr) -> Fut,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    {
+        let accepting = accept(&listener, connections_max, &mut connections, serve);
+        tokio::select! {
+            () = accepting => {}
+            () = stop() => {}
+        }
+    }
+    drop(listener);
+    drain.send_replace(true);
+    tracing::info!(connections = connections.len(), "draining");
+    let ended = async {
+        while let Some(connection) = connections.join_next().await {
+            report(connection);
+        }
+    };
+    tokio::select! {
+        _in_time = timeout(DRAIN_MAX, ended) => {}
+        () = stop() => {}
+    }
+    let cut = connections.len();
+    connections.shutdown().await;
+    cut
+}
+
+async fn accept<F, Fut>(
+    listener: &TcpListener,
+    connections_max: usize,
+    connections: &mut JoinSet<()>,
+    serve: F,
+) where
+    F: Fn(TcpStream, SocketAddr) -> Fut,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        tokio::select! {
+            Some(ended) = connections.join_next() => report(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((_stream, peer)) if connections.len() >= connections_max => {
+                    tracing::warn!(%peer, connections_max, "too many connections: closed one");
+                }
+                Ok((stream, peer)) => {
+                    // Replies are written whole, so waiting to fill a packet only adds delay.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, %peer, "can't turn off Nagle's algorithm");
+                    }
+                    connections.spawn(serve(stream, peer));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "can't accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        // A panic of one session is that session's end and nobody else's.
+        tracing::error!(%error, "a session ended with a panic");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+use super::*;
+
+fn snapshot() -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    snapshot.clients.statements = 200;
+    snapshot.flights.leaders = 2;
+    snapshot.flights.followers = 198;
+    (snapshot.hedge.firsts, snapshot.hedge.hedges, snapshot.hedge.hedge_wins) = (4, 2, 1);
+    snapshot.legs.ok = 3;
+    let mut stats = ReplicaStats::default();
+    (stats.statements, stats.in_flight) = (5, 1);
+    snapshot.replicas = vec![("0.0".into(), stats), ("0.1".into(), stats)];
+    snapshot
+}
+
+#[test]
+fn names_and_labels_are_those_that_dashboards_know() {
+    let page = page(snapshot());
+    for sample in [
+        "sortie_client_statements_total 200",
+        "sortie_backend_statements_total 10",
+        "sortie_flights_total{role=\"leader\"} 2",
+        "sortie_flights_total{role=\"follower\"} 198",
+        "sortie_hedges_total 2",
+        "sortie_hedge_wins_total 1",
+        "sortie_scatter_legs_total{outcome=\"ok\"} 3",
+        "sortie_attempts_in_flight 6",
+        "sortie_backend_statements_in_flight 2",
+        "sortie_replica_statements_total{replica=\"0.1\"} 5",
+    ] {
+        assert!(page.lines().any(|line| line == sample), "no {sample} in\n{page}");
+    }
+}
+
+/// The grammar of the text format, as far as this page uses it.
+#[test]
+fn the_page_is_well_formed_and_names_its_gauges_alike() {
+    let page = page(snapshot());
+    assert!(page.ends_with("# EOF\n"), "{page}");
+    let mut described = Vec::new();
+    let mut kind = "";
+    for line in page.lines().filter(|line| *line != "# EOF") {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, of) = rest.split_once(' ').unwrap();
+            assert!(!described.contains(&name), "{name} is described twice");
+            described.push(name);
+            kind = of;
+        } else if let Some(rest) = line.strip_prefix("# HELP ") {
+            assert!(rest.split_once(' ').is_some_and(|(_, help)| help.len() > 5), "{line}");
+        } else {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            assert!(value.parse::<u64>().is_ok(), "{line}");
+            let name = series.split('{').next().unwrap();
+            let family = described.last().unwrap();
+            match kind {
+                "counter" => assert_eq!(name, format!("{family}_total")),
+                "gauge" => assert!(name == *family && name.contains("in_flight"), "{line}"),
+                other => panic!("{other}"),
+            }
+        }
+    }
+    assert!(described.len() > 15);
+}

@@ -1,0 +1,157 @@
+//! `sortie serve`: puts the parts together, runs them, and takes them down again.
+//!
+//! # Invariants
+//!
+//! 1. The ports are taken before anything is made, and the announcement is printed when a client
+//!    that reads it is answered.
+//! 2. On the way out sessions end first, then the admin address, then the replicas with their
+//!    temporary directory; also when something fails on the way in.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sortie_sqlite::{Embedded, EmbeddedConfig, Replica};
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::admin::{self, Admin};
+use crate::announce::Announcement;
+use crate::cli::Serve;
+use crate::listener;
+use crate::metrics::{self, Snapshot};
+
+/// How long tasks that nobody waits for any more may take to notice it.
+const RUNTIME_END_MAX: Duration = Duration::from_secs(1);
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A port is taken, or may not be.
+    #[error("can't listen on {address}: {source}{fix}", fix = fix(.source, .option))]
+    Bind { address: SocketAddr, option: &'static str, source: io::Error },
+    /// The embedded cluster could not be made.
+    #[error("the embedded cluster: {0}")]
+    Embedded(#[from] sortie_sqlite::Error),
+    /// The system denied something that a server needs.
+    #[error("{what}: {source}")]
+    System { what: &'static str, source: io::Error },
+}
+
+/// Serves until it is told to stop, by SIGINT or SIGTERM.
+///
+/// # Errors
+///
+/// [`Error`] when it can't start.
+pub(crate) fn run(options: &Serve) -> Result<(), Error> {
+    let runtime = Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::System { what: "the runtime", source })?;
+    let served = runtime.block_on(serve(options));
+    runtime.shutdown_timeout(RUNTIME_END_MAX);
+    served
+}
+
+async fn serve(options: &Serve) -> Result<(), Error> {
+    let mut signals = Signals::new()?;
+    let listener = bind(options.listen.0, "--listen").await?;
+    let admin_listener = bind(options.admin.0, "--admin").await?;
+    let began = Instant::now();
+    // On the runtime's main thread, while it has nothing else to do.
+    let config = embedded(options);
+    let cluster = Embedded::create(&config)?;
+    let announcement = Announcement {
+        users: config.rows,
+        shards: config.shards,
+        replicas: config.replicas,
+        dir: cluster.dir().to_owned(),
+        is_new: cluster.is_new(),
+        is_temporary: cluster.is_temporary(),
+        took: began.elapsed(),
+        listen: local(&listener, "--listen")?,
+        admin: local(&admin_listener, "--admin")?,
+    };
+
+    let (drain, draining) = watch::channel(false);
+    let replicas = cluster.shards().to_vec();
+    let all: Vec<Replica> = replicas.iter().flatten().cloned().collect();
+    let scrape =
+        Box::new(move || Snapshot { replicas: metrics::replicas(&all), ..Snapshot::default() });
+    let admin =
+        admin::serve(admin_listener, Arc::new(Admin { scrape, shards: replicas, draining }));
+    announcement.print();
+    let sessions = listener::run(
+        listener,
+        options.connections_max as usize,
+        &drain,
+        async || signals.next().await,
+        |stream, peer| async move { drop((stream, peer)) },
+    );
+    let cut = tokio::select! {
+        cut = sessions => cut,
+        never = admin => match never {},
+    };
+    tracing::info!(cut, "stopped");
+    Ok(())
+}
+
+fn embedded(options: &Serve) -> EmbeddedConfig {
+    let mut config = EmbeddedConfig::default();
+    config.data.clone_from(&options.data);
+    config.rows = options.rows;
+    config.trouble.latency.clone_from(&options.latency);
+    config.trouble.fail.clone_from(&options.fail);
+    config
+}
+
+async fn bind(address: SocketAddr, option: &'static str) -> Result<TcpListener, Error> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|source| Error::Bind { address, option, source })
+}
+
+fn local(listener: &TcpListener, what: &'static str) -> Result<SocketAddr, Error> {
+    listener.local_addr().map_err(|source| Error::System { what, source })
+}
+
+/// What to do when an address can't be listened on.
+fn fix(error: &io::Error, option: &str) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => format!(
+            "; another process listens there: end it, or choose another port with {option} \
+             (port 0 takes a free one)",
+        ),
+        ErrorKind::PermissionDenied => {
+            format!("; choose a port above 1023 with {option} (port 0 takes a free one)")
+        }
+        _ => String::new(),
+    }
+}
+
+/// The two ways to be told to stop.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Error> {
+        let listen =
+            |kind| signal(kind).map_err(|source| Error::System { what: "signal handlers", source });
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _got = self.interrupt.recv() => {}
+            _got = self.terminate.recv() => {}
+        }
+    }
+}
