@@ -70,20 +70,28 @@
 //! Each public `async fn` says under *Cancel safety* what dropping its future does. Time is read
 //! and awaited only through `tokio::time`, so tests may pause the clock.
 
+mod cache;
 mod cluster;
 mod err_group;
 mod hedge;
+mod position;
+mod read_through;
 mod replicas;
 mod rt;
 mod scatter;
 mod singleflight;
 
+pub use cache::{
+    Cache, Cached, Fill, Loaded, Lookup, MemoryCache, MemoryCacheBuilder, MemoryLease, MemoryWait,
+};
 pub use cluster::{Cluster, ShardId, ShardKey, ShardMap};
 pub use err_group::{ErrGroup, Group, GroupError, Stop, Task, TaskError, TaskFailure};
 pub use hedge::{
     AttemptFailure, AttemptId, AttemptKind, Class, Classify, DropOnly, FailedAttempt, Hedge,
     HedgeError, HedgeErrorKind, HedgeLedger, Loser, Loss, OkWins, Reaper, first_ok,
 };
+pub use position::{Position, PositionError, WalPoint};
+pub use read_through::ReadThrough;
 pub use replicas::ReplicaSet;
 pub use scatter::{
     Gathered, LegError, LegFailure, Scatter, ScatterError, ScatterLedger, ScatterStats,

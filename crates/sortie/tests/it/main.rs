@@ -1,5 +1,6 @@
 //! Integration tests of the library: one module per pattern, one binary.
 
+mod cache;
 mod cluster;
 mod err_group;
 mod hedge;

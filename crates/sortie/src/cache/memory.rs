@@ -1,0 +1,336 @@
+//! The cache of one process.
+
+use std::fmt;
+use std::future::ready;
+use std::hash::{BuildHasher, Hash};
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hashbrown::DefaultHashBuilder;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache as QuickCache, DefaultLifecycle};
+
+use super::lease::{LeaseId, Leases, Taken};
+use super::stamps::{Stamp, Stamps};
+use super::{Cache, Cached, Fill, Loaded, Lookup};
+use crate::Position;
+use crate::rt::time::{Instant, timeout_at};
+
+/// A [`Cache`] in this process, bounded by its number of values. Cheap to clone.
+///
+/// Which values stay when it is full is `quick_cache`'s to decide. Without ages, the default, a
+/// value stays until it is evicted or invalidated, and a hit reads no clock.
+///
+/// # Examples
+///
+/// ```
+/// use sortie::{Cache, Fill, Lookup, MemoryCache};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let cache: MemoryCache<u64, String> = MemoryCache::new(1_000);
+/// let Lookup::Miss(lease) = cache.get(&42).await else { panic!("nothing was stored") };
+/// cache.invalidate(&42).await; // Somebody writes while the value is being loaded…
+/// let too_old = "before the write".to_owned();
+/// assert_eq!(cache.fill(lease, too_old.into()).await, Fill::Revoked);
+/// assert!(matches!(cache.get(&42).await, Lookup::Miss(_)));
+/// # }
+/// ```
+pub struct MemoryCache<K, V>(Arc<Inner<K, V>>);
+
+/// Settings for a [`MemoryCache`]; see [`MemoryCache::builder`].
+#[must_use = "a builder makes nothing until `build` is called"]
+pub struct MemoryCacheBuilder<K, V> {
+    makes: PhantomData<fn(K) -> V>,
+    capacity: usize,
+    soft_ttl: Option<Duration>,
+    hard_ttl: Option<Duration>,
+    cooling: Duration,
+    lease_max: Duration,
+}
+
+/// The right to fill one key of a [`MemoryCache`].
+pub struct MemoryLease<K: Clone + Eq + Hash, V> {
+    cache: MemoryCache<K, V>,
+    key: K,
+    hash: u64,
+    id: LeaseId,
+    stamp: Stamp,
+    began: Instant,
+}
+
+/// Ends when somebody else's lease on a key of a [`MemoryCache`] does, or is too old.
+pub struct MemoryWait(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+struct Inner<K, V> {
+    values: QuickCache<K, Stored<V>, UnitWeighter, DefaultHashBuilder>,
+    stamps: Stamps,
+    leases: Leases<K>,
+    hasher: DefaultHashBuilder,
+    soft_ttl: Option<Duration>,
+    hard_ttl: Option<Duration>,
+}
+
+#[derive(Clone)]
+struct Stored<V> {
+    stamp: Stamp,
+    cached: Cached<V>,
+}
+
+enum Age {
+    Fresh,
+    Soft,
+    Hard,
+}
+
+impl<K, V> MemoryCache<K, V>
+where
+    K: Clone + Eq + Hash,
+    V: Clone,
+{
+    /// Creates a cache of at most `capacity` values, with the default settings.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `capacity` is 0.
+    #[track_caller]
+    pub fn new(capacity: usize) -> Self {
+        Self::builder(capacity).build()
+    }
+
+    /// Starts from the default settings of a cache of at most `capacity` values.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `capacity` is 0.
+    #[track_caller]
+    pub fn builder(capacity: usize) -> MemoryCacheBuilder<K, V> {
+        assert!(capacity > 0, "a cache holds at least one value");
+        MemoryCacheBuilder {
+            makes: PhantomData,
+            capacity,
+            soft_ttl: None,
+            hard_ttl: None,
+            cooling: Duration::from_secs(1),
+            lease_max: Duration::from_secs(5),
+        }
+    }
+
+    fn look_up(&self, key: &K) -> Lookup<V, MemoryLease<K, V>, MemoryWait> {
+        let inner = &*self.0;
+        let Some((cached, age)) = inner.read(key) else { return self.miss(key) };
+        match age {
+            Age::Fresh => Lookup::Hit(cached),
+            Age::Soft => Lookup::Stale(cached, self.lease(key).ok()),
+            Age::Hard => self.miss(key),
+        }
+    }
+
+    fn miss(&self, key: &K) -> Lookup<V, MemoryLease<K, V>, MemoryWait> {
+        let lease = match self.lease(key) {
+            Ok(lease) => lease,
+            Err(wait) => return Lookup::Pending(wait),
+        };
+        // The last holder may have stored a value since this caller looked.
+        match self.0.read(key) {
+            Some((cached, Age::Fresh)) => Lookup::Hit(cached),
+            _ => Lookup::Miss(lease),
+        }
+    }
+
+    fn lease(&self, key: &K) -> Result<MemoryLease<K, V>, MemoryWait> {
+        let inner = &*self.0;
+        let (hash, began) = (inner.hasher.hash_one(key), Instant::now());
+        match inner.leases.take(key, hash, began) {
+            Taken::Lease(id) => Ok(MemoryLease {
+                cache: self.clone(),
+                key: key.clone(),
+                hash,
+                id,
+                // Read once the lease is in the table: an invalidation either revokes the lease
+                // or has moved the slot on before.
+                stamp: inner.stamps.of(hash),
+                began,
+            }),
+            Taken::Held(ended, over_at) => Err(MemoryWait(Box::pin(async move {
+                match over_at {
+                    Some(over_at) => drop(timeout_at(over_at, ended).await),
+                    None => ended.await,
+                }
+            }))),
+        }
+    }
+
+    fn store(&self, lease: &MemoryLease<K, V>, loaded: Loaded<V>) -> Fill {
+        let (inner, MemoryLease { key, hash, id, stamp, began, .. }) = (&*self.0, lease);
+        if let Err(refused) = inner.stamps.admits(*stamp, *began, loaded.as_of.as_ref()) {
+            return refused;
+        }
+        if !inner.stamps.is_current(*stamp) || !inner.leases.begin_fill(key, *hash, *id) {
+            return Fill::Revoked;
+        }
+        let cached = Cached::new(loaded.value, *began, loaded.as_of);
+        inner.values.insert(key.clone(), Stored { stamp: *stamp, cached });
+        // Whatever was invalidated up to here, the stamp keeps readers away from the value.
+        if inner.stamps.is_current(*stamp) { Fill::Stored } else { Fill::Revoked }
+    }
+
+    fn forget(&self, key: &K, position: Option<&Position>) {
+        let inner = &*self.0;
+        let hash = inner.hasher.hash_one(key);
+        if let Some(position) = position {
+            inner.stamps.raise(hash, position);
+        }
+        inner.stamps.move_on(hash);
+        inner.leases.revoke(key, hash);
+        drop(inner.values.remove(key));
+    }
+}
+
+impl<K: Clone + Eq + Hash, V: Clone> MemoryCacheBuilder<K, V> {
+    /// The age past which a value is stale: still used, and loaded anew. Default: never.
+    pub fn soft_ttl(mut self, soft_ttl: Duration) -> Self {
+        self.soft_ttl = Some(soft_ttl);
+        self
+    }
+
+    /// The age past which a value is not used any more. Default: never.
+    pub fn hard_ttl(mut self, hard_ttl: Duration) -> Self {
+        self.hard_ttl = Some(hard_ttl);
+        self
+    }
+
+    /// How long after an `invalidate_at` nothing is stored that can't be compared with its
+    /// position. It should exceed the replicas' lag. Default: 1 s.
+    pub fn cooling(mut self, cooling: Duration) -> Self {
+        self.cooling = cooling;
+        self
+    }
+
+    /// The age at which a lease may be taken over from a holder that hangs. Default: 5 s, the
+    /// soft age of a [`SingleFlight`](crate::SingleFlight). The two should be equal: then the flight
+    /// that is started beside one that hangs gets the lease.
+    pub fn lease_max(mut self, lease_max: Duration) -> Self {
+        self.lease_max = lease_max;
+        self
+    }
+
+    /// Makes the cache.
+    pub fn build(self) -> MemoryCache<K, V> {
+        let hasher = DefaultHashBuilder::default();
+        MemoryCache(Arc::new(Inner {
+            values: QuickCache::with(
+                self.capacity,
+                self.capacity as u64,
+                UnitWeighter,
+                hasher.clone(),
+                DefaultLifecycle::default(),
+            ),
+            stamps: Stamps::new(self.capacity, self.cooling),
+            leases: Leases::new(self.lease_max),
+            hasher,
+            soft_ttl: self.soft_ttl,
+            hard_ttl: self.hard_ttl,
+        }))
+    }
+}
+
+impl<K: Clone + Eq + Hash, V: Clone> Inner<K, V> {
+    fn read(&self, key: &K) -> Option<(Cached<V>, Age)> {
+        let Stored { stamp, cached } = self.values.get(key)?;
+        if !self.stamps.is_current(stamp) {
+            return None;
+        }
+        if self.soft_ttl.is_none() && self.hard_ttl.is_none() {
+            return Some((cached, Age::Fresh));
+        }
+        let age = cached.age();
+        let past = |ttl: Option<Duration>| ttl.is_some_and(|ttl| age >= ttl);
+        let age = match (past(self.soft_ttl), past(self.hard_ttl)) {
+            (_, true) => Age::Hard,
+            (true, false) => Age::Soft,
+            (false, false) => Age::Fresh,
+        };
+        Some((cached, age))
+    }
+}
+
+impl<K, V> Cache<K, V> for MemoryCache<K, V>
+where
+    K: Clone + Eq + Hash + Send + Sync,
+    V: Clone + Send + Sync,
+{
+    type Lease = MemoryLease<K, V>;
+    type Wait = MemoryWait;
+
+    fn get(&self, key: &K) -> impl Future<Output = Lookup<V, Self::Lease, Self::Wait>> + Send {
+        ready(self.look_up(key))
+    }
+
+    fn fill(&self, lease: Self::Lease, loaded: Loaded<V>) -> impl Future<Output = Fill> + Send {
+        ready(self.store(&lease, loaded))
+    }
+
+    fn invalidate(&self, key: &K) -> impl Future<Output = ()> + Send {
+        self.forget(key, None);
+        ready(())
+    }
+
+    fn invalidate_at(&self, key: &K, position: &Position) -> impl Future<Output = ()> + Send {
+        self.forget(key, Some(position));
+        ready(())
+    }
+}
+
+impl<K: Clone + Eq + Hash, V> Drop for MemoryLease<K, V> {
+    fn drop(&mut self) {
+        self.cache.0.leases.release(&self.key, self.hash, self.id);
+    }
+}
+
+impl Future for MemoryWait {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl<K, V> Clone for MemoryCache<K, V> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K, V> fmt::Debug for MemoryCache<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryCache").finish_non_exhaustive()
+    }
+}
+
+impl<K, V> fmt::Debug for MemoryCacheBuilder<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryCacheBuilder")
+            .field("capacity", &self.capacity)
+            .field("soft_ttl", &self.soft_ttl)
+            .field("hard_ttl", &self.hard_ttl)
+            .field("cooling", &self.cooling)
+            .field("lease_max", &self.lease_max)
+            .finish()
+    }
+}
+
+impl<K: Clone + Eq + Hash, V> fmt::Debug for MemoryLease<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryLease").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for MemoryWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryWait")
+    }
+}

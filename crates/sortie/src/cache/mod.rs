@@ -1,0 +1,132 @@
+//! Caches: values under keys, filled only under a lease.
+//!
+//! A *lease* is the right to fill one key. A miss hands it out, an invalidation revokes it. So a
+//! value whose load began before an invalidation can still be given to those who waited for it,
+//! but it can't be stored, and nobody reads it later.
+//!
+//! # Invariants
+//!
+//! What every [`Cache`] promises:
+//!
+//! 1. When `invalidate` has returned, no read gives a value whose lease was handed out before it
+//!    was called.
+//! 2. After `invalidate_at(key, position)` a fill is stored only if its `as_of` has reached the
+//!    position. When its `as_of` is unknown or of another history, a cooling window decides.
+//! 3. A lease that is dropped is released, and whoever waits for it looks again.
+
+mod lease;
+mod memory;
+mod stamps;
+
+use std::time::Duration;
+
+use crate::Position;
+use crate::rt::time::Instant;
+
+pub use self::memory::{MemoryCache, MemoryCacheBuilder, MemoryLease, MemoryWait};
+
+/// A store of values under keys that is filled under a lease.
+///
+/// The methods return futures so that a store in another process fits. A store that can't be
+/// reached answers [`Lookup::Miss`] with a lease that stores nothing: a cache is never the reason
+/// why a read fails.
+pub trait Cache<K, V>: Send + Sync {
+    /// The right to fill one key. Its drop releases it.
+    type Lease: Send;
+    /// Ends when somebody else's lease is filled, released, revoked or too old.
+    type Wait: Future<Output = ()> + Send;
+
+    /// Looks `key` up.
+    ///
+    /// Cancel safe: a lease that was taken is released.
+    fn get(&self, key: &K) -> impl Future<Output = Lookup<V, Self::Lease, Self::Wait>> + Send;
+
+    /// Stores what was loaded under `lease`, or says why not.
+    fn fill(&self, lease: Self::Lease, loaded: Loaded<V>) -> impl Future<Output = Fill> + Send;
+
+    /// Forgets the value of `key` and revokes the lease on it. To be called after the write has
+    /// been committed and before it is acknowledged. To be awaited to its end: dropped earlier, it
+    /// may have done nothing.
+    fn invalidate(&self, key: &K) -> impl Future<Output = ()> + Send;
+
+    /// As [`invalidate`](Self::invalidate), and keeps answers out that were read from a replica
+    /// which had not replayed the write at `position`.
+    fn invalidate_at(&self, key: &K, position: &Position) -> impl Future<Output = ()> + Send;
+}
+
+/// What a cache knows of a key.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Lookup<V, L, W> {
+    /// The value.
+    Hit(Cached<V>),
+    /// A value past its soft age: to be used, and to be loaded anew by whoever gets the lease.
+    Stale(Cached<V>, Option<L>),
+    /// Nothing. Whoever gets the lease loads the value.
+    Miss(L),
+    /// Nothing, and somebody else, perhaps in another process, has the lease. When the wait is
+    /// over it is worth looking again.
+    Pending(W),
+}
+
+/// A value from a cache.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Cached<V> {
+    /// The value.
+    pub value: V,
+    /// When its load was given the lease.
+    pub began: Instant,
+    /// Up to where the replica that gave it had replayed the history, if that is known.
+    pub as_of: Option<Position>,
+}
+
+/// A value from a load.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Loaded<V> {
+    /// The value.
+    pub value: V,
+    /// Up to where the replica that gave it had replayed the history, if that is known. To be
+    /// taken no later than the value.
+    pub as_of: Option<Position>,
+}
+
+/// What became of a fill.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Fill {
+    /// The value can be read from now on.
+    Stored,
+    /// The lease had been revoked by an invalidation, or been given to somebody else.
+    Revoked,
+    /// The replica that gave the value has not replayed an invalidating write.
+    Behind,
+    /// It is not known whether it has, and the cooling window after that write is not over.
+    Cooling,
+}
+
+impl<V> Cached<V> {
+    /// Creates a value with its metadata, for a cache to return.
+    pub fn new(value: V, began: Instant, as_of: Option<Position>) -> Self {
+        Self { value, began, as_of }
+    }
+
+    /// How long ago the value's load was given its lease.
+    pub fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+impl<V> Loaded<V> {
+    /// A value read at `as_of`.
+    pub fn at(value: V, as_of: Position) -> Self {
+        Self { value, as_of: Some(as_of) }
+    }
+}
+
+impl<V> From<V> for Loaded<V> {
+    fn from(value: V) -> Self {
+        Self { value, as_of: None }
+    }
+}
