@@ -80,7 +80,7 @@ impl Address {
 }
 
 impl Law {
-    /// Returns the delay for three numbers from `[0, 1)`.
+    /// Returns the delay that two numbers from `[0, 1)` stand for.
     pub(crate) fn delay(&self, draw: [f64; 2]) -> Duration {
         match *self {
             Self::Fixed(delay) => delay,
@@ -220,3 +220,6 @@ impl fmt::Display for Latency {
         self.law.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests;
