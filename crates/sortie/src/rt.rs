@@ -1,7 +1,7 @@
 //! The runtime seam: everything whose schedule a model checker must see goes through here.
 //!
-//! In every ordinary build this is tokio and `parking_lot`. Under `--cfg sortie_shuttle` the lock and
-//! the tasks are shuttle's, so that schedules of the flight table can be explored; time stays
+//! In every ordinary build this is tokio and `parking_lot`. Under `--cfg sortie_shuttle` the lock
+//! and the tasks are shuttle's, so that schedules of the flight table can be explored; time stays
 //! tokio's, and the models run without timers.
 
 pub(crate) use tokio::time;
@@ -11,4 +11,64 @@ pub(crate) mod sync {
 
     #[cfg(not(sortie_shuttle))]
     pub(crate) use parking_lot::Mutex;
+
+    /// Shuttle's lock with the face of `parking_lot`'s.
+    #[cfg(sortie_shuttle)]
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
+
+    #[cfg(sortie_shuttle)]
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(shuttle::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> shuttle::sync::MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+    }
+}
+
+pub(crate) mod task {
+    //! Tasks that outlive the caller who started them. The one user is a flight, which owns its
+    //! task through the abort handle in the table.
+
+    #[cfg(not(sortie_shuttle))]
+    pub(crate) use tokio::{runtime::Handle, task::AbortHandle};
+
+    /// Shuttle's runtime, which is always the current one.
+    #[cfg(sortie_shuttle)]
+    #[derive(Clone, Debug)]
+    pub(crate) struct Handle;
+
+    #[cfg(sortie_shuttle)]
+    impl Handle {
+        pub(crate) fn try_current() -> Result<Self, std::convert::Infallible> {
+            Ok(Self)
+        }
+
+        pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Spawned {
+            Spawned(shuttle::future::spawn(task))
+        }
+    }
+
+    #[cfg(sortie_shuttle)]
+    pub(crate) struct Spawned(shuttle::future::JoinHandle<()>);
+
+    #[cfg(sortie_shuttle)]
+    impl Spawned {
+        pub(crate) fn abort_handle(&self) -> AbortHandle {
+            AbortHandle(self.0.abort_handle())
+        }
+    }
+
+    #[cfg(sortie_shuttle)]
+    pub(crate) struct AbortHandle(shuttle::future::AbortHandle);
+
+    #[cfg(sortie_shuttle)]
+    impl AbortHandle {
+        pub(crate) fn abort(&self) {
+            self.0.abort();
+        }
+    }
 }

@@ -1,30 +1,112 @@
 //! Single flight: concurrent equal reads run once.
+//!
+//! A *flight* is one running load for a key; its *leader* started it, its *followers* joined.
+//!
+//! # Invariants
+//!
+//! 1. Nobody joins a flight that has ended, and nobody is given a load that is older than asked for.
+//! 2. A load is polled once by its leader and then by a task of its own. No caller ever drives or
+//!    holds anything that another caller needs: any of them may be parked or dropped at any time.
+//! 3. A key has at most two flights; loads outside the table (*solo*) are counted apart.
+//! 4. An outcome is made once. A cancelled caller is never another caller's result.
 
 mod call;
 mod config;
 mod error;
+mod launch;
+mod lineage;
+mod party;
+mod seat;
+mod solo;
 mod stats;
+mod table;
+mod traffic;
 
 use std::fmt;
+use std::future::poll_fn;
 use std::hash::Hash;
-use std::marker::PhantomData;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-
-use futures_util::FutureExt;
+use std::task::{Context, Poll};
 
 pub use self::call::{Call, FlightCx, Landed, Role};
 use self::config::Config;
 pub use self::config::{AtLimit, Idle, Join, SingleFlightBuilder, WhenStuck};
 pub use self::error::FlightError;
+use self::launch::{Airborne, Contained, Loader, Loading};
+use self::lineage::Frame;
+use self::party::{Landing, Outcome};
+use self::seat::Seat;
 pub use self::stats::FlightStats;
-use crate::rt::sync::Mutex;
-use crate::rt::time::{self, Instant};
+use self::table::{Arrival, Caller, Table};
+use crate::rt::task::Handle;
+use crate::rt::time::Instant;
 
 /// A registry of flights: equal reads that overlap in time share one load.
+///
+/// The handle is cheap to clone; clones are the same registry.
+///
+/// # How it works
+///
+/// The first caller of a key leads: its load is polled once at once, and gets a task of its own only
+/// if it was not ready. Callers that come while it runs follow it, and all get the same outcome. The
+/// entry of a key goes in the same step in which the outcome is published, so nothing is remembered:
+/// this is not a cache.
+///
+/// * **A caller that is cancelled, dropped or never polled again harms nobody.** The load belongs to
+///   its task, not to the caller that started it. What becomes of a load without callers is
+///   [`Idle`]'s to say.
+/// * **A slow load is relieved.** Past its soft age (5 s unless set) a flight takes no new callers,
+///   and one successor starts beside it by itself. The successor's answer goes to the callers of
+///   both, for it began later; the old one's goes to its own callers only. Whoever is first ends the
+///   wait; an old flight whose callers were all answered is aborted.
+/// * **A failure is shared once**, and goes only to callers whom no other flight of the key can still
+///   answer: a successor that fails leaves the old flight's callers to the old flight, and an old
+///   flight that fails leaves them to its successor. Nothing is retried by itself after that; the
+///   next new caller leads another successor.
+/// * **Joins have a freshness**: see [`Join`].
+/// * A load that asks for its own key gets [`FlightError::Reentrant`], also through loads of other
+///   keys, as long as it asks from its own task. A circle closed by joining a flight that others
+///   started is not seen; it ends at `flight_max`.
+///
+/// # When not to use it
+///
+/// For writes, and for reads whose result depends on who asks: the key must hold everything that the
+/// result depends on.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use sortie::{FlightError, Join, SingleFlight};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), FlightError<std::io::Error>> {
+/// let flights = SingleFlight::builder().join(Join::Fresh).soft_age(Duration::from_secs(1)).build();
+/// let load = || async {
+///     tokio::time::sleep(Duration::from_millis(50)).await;
+///     Ok::<_, std::io::Error>(100)
+/// };
+/// let (one, two) = tokio::join!(flights.run("balance", load), flights.run("balance", load));
+/// assert_eq!((one?, two?), (100, 100));
+/// # Ok(())
+/// # }
+/// ```
 pub struct SingleFlight<K, V, E> {
-    shared: Arc<(Config, Mutex<FlightStats>)>,
-    holds: PhantomData<fn(K) -> (V, E)>,
+    table: Arc<Table<K, V, E>>,
+}
+
+/// What a call comes to in its first poll.
+enum Takeoff<'a, K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    Landed(Outcome<Landed<V>, E>),
+    Seated(Seat<'a, K, V, E>, Role),
+    Solo(K),
 }
 
 impl<K, V, E> SingleFlight<K, V, E>
@@ -44,14 +126,42 @@ where
     }
 
     fn with_config(config: Config) -> Self {
-        Self { shared: Arc::new((config, Mutex::default())), holds: PhantomData }
+        Self { table: Arc::new(Table::new(config)) }
     }
 
     /// Returns the value of `key`, from a load that runs already or from `load`.
     ///
+    /// `load` may be called again, by a flight of its own: it is what a successor runs when the first
+    /// one hangs.
+    ///
     /// # Errors
     ///
-    /// See [`FlightError`].
+    /// [`Failed`](FlightError::Failed) and [`Panicked`](FlightError::Panicked) are the load's own
+    /// end. [`TimedOut`](FlightError::TimedOut): the flight lasted longer than `flight_max`.
+    /// [`Busy`](FlightError::Busy): a limit was reached. [`Reentrant`](FlightError::Reentrant): the
+    /// load asked for its own key. [`Aborted`](FlightError::Aborted): the runtime was shut down.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future gives up this caller's place and touches nobody else's. If it
+    /// was the last caller, [`Idle`] says what becomes of the load; by default it is dropped, and what
+    /// that does to a query on the wire is the load's to say.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a load is not ready in its first poll and there is no tokio runtime with a timer. A
+    /// panic of the load itself is an error, not a panic.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let flights = sortie::SingleFlight::<u64, u64, std::io::Error>::new();
+    /// let balance = flights.run(42, || async { Ok(100) }).await;
+    /// assert_eq!(balance.unwrap(), 100);
+    /// # }
+    /// ```
     pub async fn run<L, F>(&self, key: K, load: L) -> Result<V, FlightError<E>>
     where
         L: Fn() -> F + Send + Sync + 'static,
@@ -65,10 +175,33 @@ where
     ///
     /// # Errors
     ///
-    /// See [`FlightError`].
+    /// As [`run`](Self::run); [`TimedOut`](FlightError::TimedOut) also when the caller's own deadline
+    /// passes.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use sortie::{Call, Join, Role, SingleFlight};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let flights = SingleFlight::<u64, u64, std::io::Error>::new();
+    /// let call = Call::new().join(Join::Fresh);
+    /// let landed = flights.run_with(42, call, |_cx| async { Ok(100) }).await.unwrap();
+    /// assert_eq!((landed.value, landed.role), (100, Role::Leader));
+    /// # }
+    /// ```
     pub async fn run_with<L, F>(
         &self,
-        _key: K,
+        key: K,
         call: Call,
         load: L,
     ) -> Result<Landed<V>, FlightError<E>>
@@ -76,32 +209,162 @@ where
         L: Fn(FlightCx) -> F + Send + Sync + 'static,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        let config = &self.shared.0;
-        self.shared.1.lock().solos += 1;
-        let began = Instant::now();
-        let deadline = began.checked_add(config.flight_max);
-        let ends = [deadline, call.deadline].into_iter().flatten().min();
-        let run = AssertUnwindSafe(async { load(FlightCx { began, deadline }).await });
-        let run = run.catch_unwind();
-        let ended = match ends {
-            Some(ends) => {
-                time::timeout_at(ends, run).await.map_err(|_late| FlightError::TimedOut)?
+        let now = Instant::now();
+        let hash = self.table.hash(&key);
+        if call.deadline.is_some_and(|deadline| deadline <= now) {
+            self.table.count(hash, |stats| &mut stats.expired);
+            return Err(FlightError::TimedOut);
+        }
+        let join = call.join.unwrap_or(self.table.config.join);
+        let mut key = Some(key);
+        let mut load = Some(load);
+        let takeoff = poll_fn(|task| {
+            let key = key.take().expect("polled once");
+            let caller = Caller { key, hash, join, now, waker: task.waker() };
+            Poll::Ready(self.takeoff(caller, &mut load, task))
+        });
+        match takeoff.await {
+            Takeoff::Landed(landed) => landed,
+            Takeoff::Seated(seat, role) => {
+                // A follower keeps nothing of its own load alive while it waits.
+                drop(load);
+                seat.landed(call.deadline, role).await
             }
-            None => run.await,
-        };
-        match ended {
-            Ok(Ok(value)) => Ok(Landed { value, role: Role::Solo, began }),
-            Ok(Err(error)) => Err(FlightError::failed(error)),
-            Err(payload) => Err(FlightError::panicked(&*payload)),
+            Takeoff::Solo(key) => {
+                let load = load.take().expect("a solo caller's load was not taken");
+                let load = move |cx| Box::pin(load(cx)) as Loading<V, E>;
+                let cx = launch::cx(now, &self.table.config);
+                solo::solo(self.table.address(), key, cx, call.deadline, load).await
+            }
         }
     }
 
     /// Closes the flights of `key` to every later call.
-    pub fn forget(&self, _key: &K) {}
+    ///
+    /// No call that arrives after this returns gets a load that began before it, however it joins.
+    /// Callers that wait already still get an outcome. A forgotten flight counts as one of the two
+    /// that a key may have, so forgetting again and again does not multiply loads.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let flights = sortie::SingleFlight::<u64, u64, std::io::Error>::new();
+    /// // After a write to the row of user 42:
+    /// flights.forget(&42);
+    /// ```
+    pub fn forget(&self, key: &K) {
+        self.table.forget(key);
+    }
 
     /// Counts what happened so far and what is in flight.
     pub fn stats(&self) -> FlightStats {
-        *self.shared.1.lock()
+        self.table.stats()
+    }
+
+    fn takeoff<L, F>(
+        &self,
+        caller: Caller<'_, K>,
+        load: &mut Option<L>,
+        task: &mut Context<'_>,
+    ) -> Takeoff<'_, K, V, E>
+    where
+        L: Fn(FlightCx) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        let (hash, now) = (caller.hash, caller.now);
+        let loader = || {
+            let load = load.take().expect("asked for once");
+            Loader::new(load, lineage::ancestors())
+        };
+        match self.table.arrive(caller, loader) {
+            Arrival::Lead(id) => {
+                let load = load.take().expect("a leader's load was not taken");
+                self.lead(hash, id, now, load, task)
+            }
+            Arrival::Follow(seat) => {
+                tracing::debug!("joined a flight");
+                Takeoff::Seated(Seat::new(&self.table, seat), Role::Follower)
+            }
+            Arrival::Solo(key) => Takeoff::Solo(key),
+            Arrival::Refused(error) => Takeoff::Landed(Err(error)),
+        }
+    }
+
+    /// Polls a load once, here. Only one that is not ready gets a task.
+    fn lead<L, F>(
+        &self,
+        hash: u64,
+        id: u64,
+        began: Instant,
+        load: L,
+        task: &mut Context<'_>,
+    ) -> Takeoff<'_, K, V, E>
+    where
+        L: Fn(FlightCx) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        let cx = launch::cx(began, &self.table.config);
+        let span = launch::span(id, "leader");
+        let frame = Frame::flight(self.table.address(), id);
+        let mut loading = None;
+        let first_poll = AssertUnwindSafe(|| {
+            let mut future = Box::pin(load(cx));
+            let polled = future.as_mut().poll(task);
+            if polled.is_pending() {
+                loading = Some(future as Loading<V, E>);
+            }
+            polled
+        });
+        let polled =
+            lineage::inside([frame.clone()], || span.in_scope(|| catch_unwind(first_poll)));
+        let outcome = match polled {
+            Ok(Poll::Ready(ended)) => ended.map_err(FlightError::failed),
+            Err(payload) => Err(FlightError::panicked(&*payload)),
+            Ok(Poll::Pending) => {
+                let loading = loading.expect("a pending load is kept");
+                return self.depart(hash, id, cx, load, (loading, frame, span), task);
+            }
+        };
+        Takeoff::Landed(match self.table.land(hash, id, outcome) {
+            Err(mine) => mine.map(|value| Landed { value, role: Role::Leader, began }),
+            Ok(cell) => cell.read().expect("it has landed").to_caller(Role::Leader),
+        })
+    }
+
+    /// Moves a load that was not ready to a task of its own; its leader waits like everybody else.
+    fn depart<L, F>(
+        &self,
+        hash: u64,
+        id: u64,
+        cx: FlightCx,
+        load: L,
+        (loading, frame, span): (Loading<V, E>, Frame, tracing::Span),
+        task: &mut Context<'_>,
+    ) -> Takeoff<'_, K, V, E>
+    where
+        L: Fn(FlightCx) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        // From here on a panic lands the flight as aborted instead of leaving it for ever.
+        let airborne = Airborne::new(&self.table, hash, id);
+        let handle = Handle::try_current();
+        let handle = handle.expect("a load that is not ready at once needs a tokio runtime");
+        let mut frames = lineage::ancestors();
+        let loader = Loader::new(load, frames.clone());
+        frames.push(frame);
+        let bell = launch::bell(&self.table.config);
+        match self.table.depart(hash, id, loader, bell.clone(), task.waker()) {
+            Ok(seat) => {
+                let seat = Seat::new(&self.table, seat);
+                let load = Contained::running(loading, frames, span);
+                launch::depart(airborne, load, cx, bell, &handle);
+                Takeoff::Seated(seat, Role::Leader)
+            }
+            Err(cell) => {
+                let landing: &Landing<V, E> = cell.read().expect("a later flight has landed");
+                Takeoff::Landed(landing.to_caller(Role::Leader))
+            }
+        }
     }
 }
 
@@ -118,12 +381,12 @@ where
 
 impl<K, V, E> Clone for SingleFlight<K, V, E> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), holds: PhantomData }
+        Self { table: Arc::clone(&self.table) }
     }
 }
 
 impl<K, V, E> fmt::Debug for SingleFlight<K, V, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SingleFlight").field("config", &self.shared.0).finish_non_exhaustive()
+        f.debug_struct("SingleFlight").field("config", &self.table.config).finish_non_exhaustive()
     }
 }

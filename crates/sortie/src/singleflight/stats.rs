@@ -1,5 +1,8 @@
 //! What a registry has done, and what it is doing.
 
+use crate::singleflight::error::FlightError;
+use crate::singleflight::party::Outcome;
+
 /// Counters and gauges of a [`SingleFlight`](crate::SingleFlight), read at one moment.
 ///
 /// Callers: each call is counted once as leader, follower, solo, busy, reentrant or expired.
@@ -41,4 +44,63 @@ pub struct FlightStats {
     pub in_flight_flights: u64,
     /// Callers waiting now.
     pub in_flight_waiters: u64,
+}
+
+impl FlightStats {
+    pub(super) fn begun(&self) -> u64 {
+        self.leaders + self.nexts + self.successors
+    }
+
+    pub(super) fn ended(&self) -> u64 {
+        let by_itself = self.landed + self.failed + self.panicked + self.timed_out;
+        by_itself + self.aborted + self.superseded
+    }
+
+    /// Counts a flight that ends with this outcome.
+    pub(super) fn tally<V, E>(&mut self, outcome: &Outcome<V, E>) {
+        *match outcome {
+            Ok(_) => &mut self.landed,
+            Err(FlightError::Panicked { .. }) => &mut self.panicked,
+            Err(FlightError::TimedOut) => &mut self.timed_out,
+            Err(FlightError::Aborted) => &mut self.aborted,
+            Err(_) => &mut self.failed,
+        } += 1;
+    }
+
+    /// Adds the counters of another shard.
+    pub(super) fn add(&mut self, other: &Self) {
+        // Destructured, so that a counter that is added to the type cannot be forgotten here.
+        let Self {
+            leaders,
+            followers,
+            solos,
+            busy,
+            reentrant,
+            expired,
+            nexts,
+            successors,
+            landed,
+            failed,
+            panicked,
+            timed_out,
+            aborted,
+            superseded,
+            in_flight_flights: _,
+            in_flight_waiters: _,
+        } = self;
+        *leaders += other.leaders;
+        *followers += other.followers;
+        *solos += other.solos;
+        *busy += other.busy;
+        *reentrant += other.reentrant;
+        *expired += other.expired;
+        *nexts += other.nexts;
+        *successors += other.successors;
+        *landed += other.landed;
+        *failed += other.failed;
+        *panicked += other.panicked;
+        *timed_out += other.timed_out;
+        *aborted += other.aborted;
+        *superseded += other.superseded;
+    }
 }

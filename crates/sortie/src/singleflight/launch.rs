@@ -1,0 +1,260 @@
+//! One load's life: from its first poll to the moment its outcome is published.
+
+use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::{Either, pending, select};
+use tokio::sync::Notify;
+use tracing::Span;
+
+use crate::rt::task::Handle;
+use crate::rt::time::{self, Instant};
+use crate::singleflight::call::FlightCx;
+use crate::singleflight::config::{Config, Idle};
+use crate::singleflight::error::FlightError;
+use crate::singleflight::lineage::{self, Frame};
+use crate::singleflight::party::Outcome;
+use crate::singleflight::table::Table;
+use crate::singleflight::traffic::Due;
+
+/// A load that runs.
+pub(super) type Loading<V, E> = Pin<Box<dyn Future<Output = Result<V, E>> + Send>>;
+
+/// Tells the task of a flight that its last caller has left.
+pub(super) type Bell = Arc<Notify>;
+
+/// What it takes to begin a load once more.
+pub(super) struct Loader<V, E> {
+    load: Arc<dyn Fn(FlightCx) -> Loading<V, E> + Send + Sync>,
+    /// The loads that the call was made inside of.
+    ancestors: Vec<Frame>,
+    /// The runtime of the caller whose load this is, if it is in one.
+    handle: Option<Handle>,
+}
+
+/// A flight to be launched.
+pub(super) struct Begin<V, E> {
+    pub(super) id: u64,
+    pub(super) bell: Option<Bell>,
+    cx: FlightCx,
+    loader: Loader<V, E>,
+    how: &'static str,
+}
+
+/// A flight that has left its leader. Dropped before it has landed (its task went with its runtime,
+/// or was aborted), it lands with `Aborted`, so that nobody waits for ever.
+pub(super) struct Airborne<K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    table: Arc<Table<K, V, E>>,
+    hash: u64,
+    id: u64,
+    landed: bool,
+}
+
+/// A load that polls inside its lineage and its span, and whose panic is an outcome.
+pub(super) struct Contained<V, E> {
+    stage: Stage<V, E>,
+    frames: Vec<Frame>,
+    span: Span,
+}
+
+enum Stage<V, E> {
+    Begin(Arc<dyn Fn(FlightCx) -> Loading<V, E> + Send + Sync>, FlightCx),
+    Runs(Loading<V, E>),
+    Over,
+}
+
+impl<V, E> Loader<V, E> {
+    /// Takes the current runtime along.
+    pub(super) fn new<L, F>(load: L, ancestors: Vec<Frame>) -> Self
+    where
+        L: Fn(FlightCx) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        let load = Arc::new(move |cx| Box::pin(load(cx)) as Loading<V, E>);
+        Self { load, ancestors, handle: Handle::try_current().ok() }
+    }
+}
+
+impl<V, E> Clone for Loader<V, E> {
+    fn clone(&self) -> Self {
+        Self {
+            load: Arc::clone(&self.load),
+            ancestors: self.ancestors.clone(),
+            handle: self.handle.clone(),
+        }
+    }
+}
+
+impl<V, E> Begin<V, E> {
+    pub(super) fn new(
+        id: u64,
+        began: Instant,
+        loader: Loader<V, E>,
+        config: &Config,
+        how: &'static str,
+    ) -> Self {
+        Self { id, bell: bell(config), cx: cx(began, config), loader, how }
+    }
+}
+
+impl<K, V, E> Airborne<K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    pub(super) fn new(table: &Arc<Table<K, V, E>>, hash: u64, id: u64) -> Self {
+        Self { table: Arc::clone(table), hash, id, landed: false }
+    }
+
+    fn land(mut self, outcome: Outcome<V, E>) {
+        self.landed = true;
+        // What went to nobody is dropped here, outside the lock.
+        drop(self.table.land(self.hash, self.id, outcome));
+    }
+}
+
+impl<K, V, E> Drop for Airborne<K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        if !self.landed {
+            drop(self.table.land(self.hash, self.id, Err(FlightError::Aborted)));
+        }
+    }
+}
+
+impl<V, E> Contained<V, E> {
+    pub(super) fn running(loading: Loading<V, E>, frames: Vec<Frame>, span: Span) -> Self {
+        Self { stage: Stage::Runs(loading), frames, span }
+    }
+
+    fn poll_stage(stage: &mut Stage<V, E>, task: &mut Context<'_>) -> Poll<Result<V, E>> {
+        if let Stage::Begin(load, cx) = stage {
+            *stage = Stage::Runs(load(*cx));
+        }
+        let Stage::Runs(loading) = stage else { unreachable!("a load is not polled once over") };
+        let ended = loading.as_mut().poll(task);
+        if ended.is_ready() {
+            // The load's own things are released before anybody is told of its outcome.
+            *stage = Stage::Over;
+        }
+        ended
+    }
+}
+
+impl<V, E> Future for Contained<V, E> {
+    type Output = Outcome<V, E>;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { stage, frames, span } = &mut *self;
+        let work = AssertUnwindSafe(|| span.in_scope(|| Self::poll_stage(stage, task)));
+        match lineage::inside(frames.iter().cloned(), || catch_unwind(work)) {
+            Ok(polled) => polled.map(|ended| ended.map_err(FlightError::failed)),
+            Err(payload) => Poll::Ready(Err(FlightError::panicked(&*payload))),
+        }
+    }
+}
+
+/// Launches a flight that no caller polls: a successor, or the next for those who waited.
+pub(super) fn launch<K, V, E>(table: &Arc<Table<K, V, E>>, hash: u64, begin: Begin<V, E>)
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    let Begin { id, bell, cx, loader, how } = begin;
+    let mut frames = loader.ancestors;
+    frames.push(Frame::flight(table.address(), id));
+    let load = Contained { stage: Stage::Begin(loader.load, cx), frames, span: span(id, how) };
+    let airborne = Airborne::new(table, hash, id);
+    // Without a runtime to run in, the flight is dropped here and lands as aborted.
+    if let Some(handle) = loader.handle.or_else(|| Handle::try_current().ok()) {
+        depart(airborne, load, cx, bell, &handle);
+    }
+}
+
+/// Gives a flight its task. The only place that spawns.
+pub(super) fn depart<K, V, E>(
+    airborne: Airborne<K, V, E>,
+    load: Contained<V, E>,
+    cx: FlightCx,
+    bell: Option<Bell>,
+    handle: &Handle,
+) where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    let (table, hash, id) = (Arc::clone(&airborne.table), airborne.hash, airborne.id);
+    // The task's owner is the flight's entry in the table: it keeps the abort handle, and whoever
+    // removes the entry aborts the task. The task itself ends at `flight_max` at the latest.
+    let late = cx.began.checked_add(table.config.soft_age);
+    let alarm = [late, cx.deadline].into_iter().flatten().min();
+    let task = handle.spawn(fly(airborne, load, bell, alarm)).abort_handle();
+    if let Err(orphan) = table.own(hash, id, task) {
+        orphan.abort();
+    }
+}
+
+async fn fly<K, V, E>(
+    airborne: Airborne<K, V, E>,
+    mut load: Contained<V, E>,
+    bell: Option<Bell>,
+    mut alarm: Option<Instant>,
+) where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    let outcome = loop {
+        let rung = async {
+            match &bell {
+                Some(bell) => bell.notified().await,
+                None => pending().await,
+            }
+        };
+        let tick = async move {
+            match alarm {
+                Some(alarm) => time::sleep_until(alarm).await,
+                None => pending().await,
+            }
+        };
+        // The load is polled first: an answer that is there is never taken for a late one.
+        match select(&mut load, select(pin!(rung), pin!(tick))).await {
+            Either::Left((outcome, _)) => break outcome,
+            Either::Right(_) => match airborne.table.due(airborne.hash, airborne.id) {
+                Due::At(next) => alarm = next,
+                Due::TimedOut => break Err(FlightError::TimedOut),
+                // Superseded or deserted; the abort is on its way.
+                Due::Gone => return,
+            },
+        }
+    };
+    drop(load);
+    airborne.land(outcome);
+}
+
+pub(super) fn cx(began: Instant, config: &Config) -> FlightCx {
+    FlightCx { began, deadline: began.checked_add(config.flight_max) }
+}
+
+pub(super) fn bell(config: &Config) -> Option<Bell> {
+    matches!(config.idle, Idle::Linger(_)).then(Bell::default)
+}
+
+/// The span of one load.
+pub(super) fn span(id: u64, how: &'static str) -> Span {
+    tracing::debug_span!("flight", id, how)
+}

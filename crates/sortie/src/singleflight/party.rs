@@ -1,0 +1,151 @@
+//! The callers that wait for one flight, and the cell their outcome lands in.
+//!
+//! A *seat* is one caller's place in a party. Seats live under the shard lock; the cell is read
+//! without it.
+
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+
+use crate::rt::time::Instant;
+use crate::singleflight::call::{Landed, Role};
+use crate::singleflight::error::FlightError;
+
+pub(super) type Outcome<V, E> = Result<V, FlightError<E>>;
+
+/// An outcome, and when the load that gave it began.
+pub(super) struct Landing<V, E> {
+    pub(super) began: Instant,
+    pub(super) outcome: Outcome<V, E>,
+}
+
+impl<V: Clone, E> Landing<V, E> {
+    /// One caller's copy.
+    pub(super) fn to_caller(&self, role: Role) -> Outcome<Landed<V>, E> {
+        let value = self.outcome.clone()?;
+        Ok(Landed { value, role, began: self.began })
+    }
+}
+
+/// Where an outcome is left for everybody who waits for it. Set once, under the shard lock, so that
+/// an unset cell means that the party still stands in the table.
+pub(super) struct Cell<V, E>(OnceLock<Note<V, E>>);
+
+enum Note<V, E> {
+    Here(Landing<V, E>),
+    /// A later flight answered this party too: one value, not a clone made under the lock.
+    There(Arc<Cell<V, E>>),
+}
+
+impl<V, E> Cell<V, E> {
+    pub(super) fn read(&self) -> Option<&Landing<V, E>> {
+        match self.0.get()? {
+            Note::Here(landing) => Some(landing),
+            Note::There(cell) => cell.read(),
+        }
+    }
+}
+
+/// Everybody who waits for one flight. The first outcome of that flight or of a later one is theirs.
+pub(super) struct Party<V, E> {
+    pub(super) id: u64,
+    pub(super) cell: Arc<Cell<V, E>>,
+    seats: Seats,
+}
+
+impl<V, E> Party<V, E> {
+    pub(super) fn new(id: u64) -> Self {
+        Self { id, cell: Arc::new(Cell(OnceLock::new())), seats: Seats::default() }
+    }
+
+    pub(super) fn taken(&self) -> usize {
+        self.seats.taken
+    }
+
+    pub(super) fn answered(&self) -> bool {
+        self.cell.0.get().is_some()
+    }
+
+    pub(super) fn sit(&mut self, waker: &Waker) -> usize {
+        self.seats.sit(waker.clone())
+    }
+
+    /// Frees a seat. The waker is returned to be dropped outside the lock.
+    pub(super) fn leave(&mut self, seat: usize) -> Waker {
+        self.seats.leave(seat)
+    }
+
+    /// Has a seat wake another waker from now on. The old one is returned to be dropped outside.
+    pub(super) fn rewake(&mut self, seat: usize, waker: &Waker) -> Option<Waker> {
+        match &mut self.seats.slots[seat] {
+            Slot::Taken(old) if old.will_wake(waker) => None,
+            Slot::Taken(old) => Some(std::mem::replace(old, waker.clone())),
+            Slot::Free(_) => unreachable!("a seat is polled only while it is taken"),
+        }
+    }
+
+    /// Leaves the outcome for this party and returns its seats, to be woken outside the lock.
+    pub(super) fn land(&mut self, landing: Landing<V, E>) -> Seats {
+        self.note(Note::Here(landing))
+    }
+
+    /// Leaves word that the outcome is in another party's cell.
+    pub(super) fn land_in(&mut self, cell: &Arc<Cell<V, E>>) -> Seats {
+        self.note(Note::There(Arc::clone(cell)))
+    }
+
+    fn note(&mut self, note: Note<V, E>) -> Seats {
+        let set = self.cell.0.set(note);
+        debug_assert!(set.is_ok(), "a party is answered once");
+        std::mem::take(&mut self.seats)
+    }
+}
+
+/// A slab of wakers: joining and leaving cost no allocation of their own.
+#[derive(Default)]
+pub(super) struct Seats {
+    slots: Vec<Slot>,
+    free: Option<usize>,
+    taken: usize,
+}
+
+enum Slot {
+    Taken(Waker),
+    Free(Option<usize>),
+}
+
+impl Seats {
+    pub(super) fn taken(&self) -> usize {
+        self.taken
+    }
+
+    pub(super) fn wake(self) {
+        for slot in self.slots {
+            if let Slot::Taken(waker) = slot {
+                waker.wake();
+            }
+        }
+    }
+
+    fn sit(&mut self, waker: Waker) -> usize {
+        self.taken += 1;
+        let Some(seat) = self.free else {
+            self.slots.push(Slot::Taken(waker));
+            return self.slots.len() - 1;
+        };
+        if let Slot::Free(next) = std::mem::replace(&mut self.slots[seat], Slot::Taken(waker)) {
+            self.free = next;
+        }
+        seat
+    }
+
+    fn leave(&mut self, seat: usize) -> Waker {
+        match std::mem::replace(&mut self.slots[seat], Slot::Free(self.free)) {
+            Slot::Taken(waker) => {
+                self.free = Some(seat);
+                self.taken -= 1;
+                waker
+            }
+            Slot::Free(_) => unreachable!("a seat is left once"),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! A caller that waits.
+
+use std::future::poll_fn;
+use std::hash::Hash;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::{Either, select};
+
+use crate::rt::time::{self, Instant};
+use crate::singleflight::call::{Landed, Role};
+use crate::singleflight::error::FlightError;
+use crate::singleflight::party::Cell;
+use crate::singleflight::table::{SeatId, Seated, Table};
+
+/// A caller's seat. It drives nothing and owns nothing: it may be parked or dropped at any time, and
+/// dropping it gives the seat back.
+pub(super) struct Seat<'a, K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    table: &'a Arc<Table<K, V, E>>,
+    id: SeatId,
+    cell: Arc<Cell<V, E>>,
+    /// Not polled since it was taken, in a poll of the same task.
+    new: bool,
+}
+
+impl<'a, K, V, E> Seat<'a, K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    pub(super) fn new(table: &'a Arc<Table<K, V, E>>, (id, cell): Seated<V, E>) -> Self {
+        Self { table, id, cell, new: true }
+    }
+
+    /// Waits for the outcome, to the caller's own deadline.
+    pub(super) async fn landed(
+        mut self,
+        deadline: Option<Instant>,
+        role: Role,
+    ) -> Result<Landed<V>, FlightError<E>> {
+        let landing = poll_fn(|task| self.poll(task, role));
+        let Some(deadline) = deadline else { return landing.await };
+        // Boxed: a timer is large, and most calls have none.
+        let late = Box::pin(time::sleep_until(deadline));
+        match select(pin!(landing), late).await {
+            Either::Left((landed, _)) => landed,
+            Either::Right(((), _)) => Err(FlightError::TimedOut),
+        }
+    }
+
+    fn poll(&mut self, task: &Context<'_>, role: Role) -> Poll<Result<Landed<V>, FlightError<E>>> {
+        if !std::mem::take(&mut self.new) && self.cell.read().is_none() {
+            self.table.rewake(self.id, task.waker());
+        }
+        // Read after the waker is in place: an outcome that lands in between is not missed.
+        self.cell.read().map_or(Poll::Pending, |landing| Poll::Ready(landing.to_caller(role)))
+    }
+}
+
+impl<K, V, E> Drop for Seat<'_, K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        if self.cell.read().is_none() {
+            self.table.leave(self.id);
+        }
+    }
+}

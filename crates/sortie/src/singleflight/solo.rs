@@ -1,0 +1,39 @@
+//! A load that runs outside the table, for its caller alone.
+
+use std::any::Any;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use futures_util::future::{Either, select};
+
+use crate::rt::time::{self, Instant};
+use crate::singleflight::call::{FlightCx, Landed, Role};
+use crate::singleflight::error::FlightError;
+use crate::singleflight::launch::{Contained, Loading, span};
+use crate::singleflight::lineage::Frame;
+use crate::singleflight::party::Outcome;
+
+/// Runs a load in its caller's future, to the caller's deadline or to `flight_max`.
+pub(super) async fn solo<K, V, E>(
+    registry: usize,
+    key: K,
+    cx: FlightCx,
+    deadline: Option<Instant>,
+    load: impl FnOnce(FlightCx) -> Loading<V, E> + Send + 'static,
+) -> Outcome<Landed<V>, E>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+{
+    let key: Arc<dyn Any + Send + Sync> = Arc::new(key);
+    let frames = vec![Frame::solo(registry, key)];
+    // In an async block, so that a panic of the closure itself is contained too.
+    let load = Contained::running(Box::pin(async move { load(cx).await }), frames, span(0, "solo"));
+    let outcome = match [cx.deadline, deadline].into_iter().flatten().min() {
+        None => load.await,
+        Some(end) => match select(load, Box::pin(time::sleep_until(end))).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(((), _)) => Err(FlightError::TimedOut),
+        },
+    };
+    outcome.map(|value| Landed { value, role: Role::Solo, began: cx.began })
+}

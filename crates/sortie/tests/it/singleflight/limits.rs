@@ -1,0 +1,82 @@
+//! Limits: alone or refused, counted apart, never an empty success.
+
+use std::num::NonZeroUsize;
+
+use sortie::{AtLimit, Call, FlightError, Role, SingleFlightBuilder};
+
+use super::support::{Flights, Goes, KEY, Loads, check_quiet, start};
+
+fn one() -> NonZeroUsize {
+    NonZeroUsize::MIN
+}
+
+fn build(
+    limit: impl FnOnce(
+        SingleFlightBuilder<String, usize, String>,
+    ) -> SingleFlightBuilder<String, usize, String>,
+    at_limit: AtLimit,
+) -> Flights {
+    limit(Flights::builder()).at_limit(at_limit).build()
+}
+
+async fn occupy(flights: &Flights, loads: &Loads, key: &'static str) {
+    let (flights, load) = (flights.clone(), loads.load());
+    drop(start(async move { flights.run(key.into(), load).await }).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_flights_max_a_caller_runs_alone() {
+    let flights = build(|builder| builder.flights_max(one()), AtLimit::Solo);
+    let loads = Loads::script([Goes::After(100)]);
+    occupy(&flights, &loads, "other").await;
+    let load = loads.load();
+    let landed = flights.run_with(KEY.into(), Call::new(), move |_| load()).await.unwrap();
+    assert_eq!((landed.value, landed.role), (2, Role::Solo));
+    assert_eq!(check_quiet(&flights, &loads).await.solos, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_flights_max_a_caller_is_busy_by_choice() {
+    let flights = build(|builder| builder.flights_max(one()), AtLimit::Busy);
+    let loads = Loads::script([Goes::After(100)]);
+    occupy(&flights, &loads, KEY).await;
+    let refused = flights.run("other".into(), loads.load()).await;
+    assert!(matches!(refused, Err(FlightError::Busy)));
+    // The key that flies may still be joined, and the limit is free again once it has landed.
+    assert_eq!(flights.run(KEY.into(), loads.load()).await.unwrap(), 1);
+    assert_eq!(flights.run("other".into(), loads.load()).await.unwrap(), 2);
+    assert_eq!(check_quiet(&flights, &loads).await.busy, 1);
+}
+
+/// vitess#18783: the first version of its waiter cap returned empty results.
+#[tokio::test(start_paused = true)]
+async fn past_waiters_max_a_caller_gets_a_real_answer_or_a_refusal() {
+    for at_limit in [AtLimit::Solo, AtLimit::Busy] {
+        let flights = build(|builder| builder.waiters_max(one()), at_limit);
+        let loads = Loads::script([Goes::After(100)]);
+        occupy(&flights, &loads, KEY).await;
+        let answer = flights.run(KEY.into(), loads.load()).await;
+        match at_limit {
+            AtLimit::Solo => assert_eq!(answer.unwrap(), 2),
+            _ => assert!(matches!(answer, Err(FlightError::Busy))),
+        }
+        tokio::time::sleep(super::support::ms_of(200)).await;
+        check_quiet(&flights, &loads).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_solo_load_keeps_to_deadlines_and_contains_its_panic() {
+    let flights = build(|builder| builder.flights_max(one()), AtLimit::Solo);
+    let busy = Loads::script([Goes::Hangs]);
+    occupy(&flights, &busy, "other").await;
+    let hang = Loads::script([Goes::Hangs]);
+    let load = hang.load();
+    let call = Call::new().deadline(tokio::time::Instant::now() + super::support::ms_of(10));
+    let late = flights.run_with(KEY.into(), call, move |_| load()).await;
+    assert!(matches!(late, Err(FlightError::TimedOut)));
+    let panics = Loads::script([Goes::PanicsAfter(5)]);
+    let panicked = flights.run(KEY.into(), panics.load()).await;
+    assert!(matches!(panicked, Err(FlightError::Panicked { .. })));
+    assert_eq!((hang.alive(), panics.alive()), (0, 0));
+}

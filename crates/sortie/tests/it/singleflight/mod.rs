@@ -1,0 +1,11 @@
+//! Behaviour of `SingleFlight`, on a paused clock.
+
+#![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+
+mod ages;
+mod faces;
+mod failures;
+mod joins;
+mod leaving;
+mod limits;
+mod support;
