@@ -5,15 +5,11 @@ mod announce;
 mod cli;
 mod listener;
 mod metrics;
-#[expect(dead_code, clippy::unused_async, reason = "the session that uses it follows")]
+#[expect(clippy::unused_async, reason = "what it awaits follows")]
 mod read;
 mod serve;
-#[expect(
-    dead_code,
-    unused_imports,
-    clippy::unnecessary_wraps,
-    reason = "the session that uses it follows"
-)]
+mod session;
+#[expect(dead_code, clippy::unnecessary_wraps, reason = "the statements that use the rest follow")]
 mod sql;
 
 use std::io::{self, IsTerminal};

@@ -17,6 +17,8 @@ use prometheus_client::registry::Registry;
 use sortie::{FlightStats, HedgeLedger, ScatterStats};
 use sortie_sqlite::{Replica, ReplicaStats};
 
+use crate::session::ClientStats;
+
 /// The content type of a [`page`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -29,19 +31,6 @@ pub(crate) struct Snapshot {
     pub(crate) legs: ScatterStats,
     /// Each replica by its label.
     pub(crate) replicas: Vec<(String, ReplicaStats)>,
-}
-
-/// What clients asked for.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct ClientStats {
-    /// Connections accepted.
-    pub(crate) connections: u64,
-    /// Connections now open.
-    pub(crate) connections_in_flight: u64,
-    /// Statements begun, whatever became of them.
-    pub(crate) statements: u64,
-    /// Statements now running.
-    pub(crate) statements_in_flight: u64,
 }
 
 /// Returns `snapshot` in the text format of `OpenMetrics`, which Prometheus reads.
@@ -85,6 +74,13 @@ impl Snapshot {
             "client_statements_in_flight",
             "Statements of clients now running",
             clients.statements_in_flight,
+        )?;
+        page.counter("client_errors", "Errors reported to clients", clients.errors)?;
+        page.counter("client_cancels", "Cancel requests with a right key", clients.cancels)?;
+        page.counter(
+            "client_stalls",
+            "Connections ended as their client took nothing",
+            clients.stalls,
         )
     }
 

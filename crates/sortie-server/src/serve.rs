@@ -24,6 +24,9 @@ use crate::announce::Announcement;
 use crate::cli::Serve;
 use crate::listener;
 use crate::metrics::{self, Snapshot};
+use crate::read::ReadPath;
+use crate::session::{Limits, Sessions};
+use crate::sql::Catalog;
 
 /// How long tasks that nobody waits for any more may take to notice it.
 const RUNTIME_END_MAX: Duration = Duration::from_secs(1);
@@ -80,20 +83,30 @@ async fn serve(options: &Serve) -> Result<(), Error> {
     let (drain, draining) = watch::channel(false);
     let replicas = cluster.shards().to_vec();
     let all: Vec<Replica> = replicas.iter().flatten().cloned().collect();
-    let scrape =
-        Box::new(move || Snapshot { replicas: metrics::replicas(&all), ..Snapshot::default() });
+    let reads = ReadPath::default();
+    let limits = Limits::default();
+    let sessions = Sessions::new(reads, Catalog::embedded(), limits, draining.clone());
+    let counted = sessions.clone();
+    let scrape = Box::new(move || Snapshot {
+        clients: counted.stats(),
+        replicas: metrics::replicas(&all),
+        ..Snapshot::default()
+    });
     let admin =
         admin::serve(admin_listener, Arc::new(Admin { scrape, shards: replicas, draining }));
     announcement.print();
-    let sessions = listener::run(
+    let connections = listener::run(
         listener,
         options.connections_max as usize,
         &drain,
         async || signals.next().await,
-        |stream, peer| async move { drop((stream, peer)) },
+        |stream, _peer| {
+            let sessions = sessions.clone();
+            async move { sessions.serve(stream).await }
+        },
     );
     let cut = tokio::select! {
-        cut = sessions => cut,
+        cut = connections => cut,
         never = admin => match never {},
     };
     tracing::info!(cut, "stopped");

@@ -32,6 +32,7 @@ pub(crate) use self::local::{ConstItem, ConstRow, Local};
 pub(crate) use self::settings::Settings;
 pub(crate) use self::split::{Piece, split};
 pub(crate) use self::types::{Column, Type};
+pub(crate) use self::value::Datum;
 
 /// A classified statement. Cheap to clone.
 #[derive(Clone, Debug)]

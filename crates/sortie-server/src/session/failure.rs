@@ -1,0 +1,71 @@
+//! How a step of a session can fail, and what the client is told about it.
+
+use std::io;
+
+use bytes::BytesMut;
+use sortie_postgres::ProtocolError;
+use sortie_postgres::backend::{self, Report, Severity};
+
+use crate::sql::SqlError;
+
+/// Why a step failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The statement failed; the session goes on.
+    Statement(SqlError),
+    /// The session ends, and the client is told why.
+    Fatal(SqlError),
+    /// The client has ended the session, or is gone.
+    Gone,
+    /// The client took nothing for too long.
+    Stalled,
+}
+
+impl Failure {
+    /// The stream is lost.
+    pub(crate) fn lost(error: ProtocolError) -> Self {
+        Self::Fatal(protocol(error))
+    }
+}
+
+impl From<SqlError> for Failure {
+    fn from(error: SqlError) -> Self {
+        Self::Statement(error)
+    }
+}
+
+/// A broken message costs that message only.
+impl From<ProtocolError> for Failure {
+    fn from(error: ProtocolError) -> Self {
+        Self::Statement(protocol(error))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Self::Stalled,
+            _ => Self::Gone,
+        }
+    }
+}
+
+/// Says an error.
+pub(crate) fn say(output: &mut BytesMut, severity: Severity, error: &SqlError) {
+    let report = Report {
+        severity,
+        code: error.code,
+        message: &error.message,
+        detail: error.detail.as_deref(),
+        hint: error.hint.as_deref(),
+        position: error.position,
+    };
+    match severity {
+        Severity::Warning | Severity::Notice => backend::notice_response(output, &report),
+        _ => backend::error_response(output, &report),
+    }
+}
+
+fn protocol(error: ProtocolError) -> SqlError {
+    SqlError::new(error.sqlstate(), error.to_string())
+}

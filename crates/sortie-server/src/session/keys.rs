@@ -1,0 +1,175 @@
+//! Who may be cancelled: the keys of all sessions.
+//!
+//! # Invariants
+//!
+//! 1. A process number belongs to one session at a time, and is free when its [`Key`] is dropped.
+//! 2. A cancel reaches only the statement that runs when it arrives: nothing is remembered.
+//! 3. Nobody learns from the time it takes how much of a secret was right.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, futures::Notified};
+
+/// The keys of all sessions. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys(Arc<Shared>);
+
+/// One session's place among the keys.
+#[derive(Debug)]
+pub(crate) struct Key {
+    process: i32,
+    session: Session,
+    keys: Keys,
+}
+
+#[derive(Debug)]
+struct Shared {
+    sessions_max: usize,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    sessions: HashMap<i32, Session>,
+    last: i32,
+}
+
+#[derive(Clone, Debug)]
+struct Session {
+    secret: [u8; 4],
+    cancelled: Arc<Notify>,
+}
+
+impl Keys {
+    /// Creates an empty table for at most `sessions_max` sessions.
+    pub(crate) fn new(sessions_max: usize) -> Self {
+        let table = Mutex::default();
+        Self(Arc::new(Shared { sessions_max, table }))
+    }
+
+    /// Gives a session its key, or `None` when there are too many sessions.
+    pub(crate) fn register(&self) -> Option<Key> {
+        let session = Session { secret: secret()?, cancelled: Arc::default() };
+        let mut table = self.table();
+        if table.sessions.len() >= self.0.sessions_max {
+            return None;
+        }
+        let process = loop {
+            table.last = table.last.checked_add(1).unwrap_or(1);
+            let process = table.last;
+            // Ends: fewer sessions than numbers, or the bound above has turned us away.
+            if let Entry::Vacant(place) = table.sessions.entry(process) {
+                place.insert(session.clone());
+                break process;
+            }
+        };
+        Some(Key { process, session, keys: self.clone() })
+    }
+
+    /// Cancels what the session with this key is running. Returns whether the key was right.
+    pub(crate) fn cancel(&self, process: i32, secret: &[u8]) -> bool {
+        let Some(session) = self.table().sessions.get(&process).cloned() else { return false };
+        let right = equal(&session.secret, secret);
+        if right {
+            session.cancelled.notify_waiters();
+        }
+        right
+    }
+
+    /// How many sessions there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.table().sessions.len()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Nothing in here panics between two changes that belong together.
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Key {
+    pub(crate) fn process(&self) -> i32 {
+        self.process
+    }
+
+    pub(crate) fn secret(&self) -> [u8; 4] {
+        self.session.secret
+    }
+
+    /// Resolves when a cancel arrives from now on, or rather from when it is enabled.
+    pub(crate) fn cancelled(&self) -> Notified<'_> {
+        self.session.cancelled.notified()
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.keys.table().sessions.remove(&self.process);
+    }
+}
+
+fn secret() -> Option<[u8; 4]> {
+    let mut secret = [0; 4];
+    getrandom::fill(&mut secret).ok()?;
+    Some(secret)
+}
+
+fn equal(known: &[u8], given: &[u8]) -> bool {
+    known.len() == given.len()
+        && known.iter().zip(given).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_cancel_reaches_only_its_own_running_statement() {
+        let keys = Keys::new(2);
+        let (one, two) = (keys.register().unwrap(), keys.register().unwrap());
+        let mut running = std::pin::pin!(one.cancelled());
+        let mut other = std::pin::pin!(two.cancelled());
+        running.as_mut().enable();
+        other.as_mut().enable();
+        assert!(keys.cancel(one.process(), &one.secret()));
+        running.await;
+        assert!(!other.as_mut().enable());
+        // The next statement knows nothing of it.
+        assert!(!std::pin::pin!(one.cancelled()).enable());
+    }
+
+    #[test]
+    fn a_wrong_key_cancels_nothing() {
+        let keys = Keys::new(2);
+        let one = keys.register().unwrap();
+        let mut wrong = one.secret();
+        wrong[3] ^= 1;
+        assert!(!keys.cancel(one.process(), &wrong));
+        assert!(!keys.cancel(one.process(), &one.secret()[..3]));
+        assert!(!keys.cancel(one.process(), &[]));
+        assert!(!keys.cancel(one.process() + 1, &one.secret()));
+    }
+
+    #[test]
+    fn keys_are_bounded_and_given_back() {
+        let keys = Keys::new(2);
+        let (one, two) = (keys.register().unwrap(), keys.register().unwrap());
+        assert!(keys.register().is_none());
+        drop(one);
+        let three = keys.register().unwrap();
+        assert_ne!(two.process(), three.process());
+        drop((two, three));
+        assert_eq!(keys.len(), 0);
+    }
+
+    #[test]
+    fn numbers_start_again_behind_those_in_use() {
+        let keys = Keys::new(2);
+        let one = keys.register().unwrap();
+        keys.table().last = i32::MAX;
+        assert_eq!((one.process(), keys.register().unwrap().process()), (1, 2));
+    }
+}

@@ -1,0 +1,193 @@
+//! One client's connection, from its first byte to its last.
+//!
+//! A *session* speaks the PostgreSQL protocol with one client: it classifies statements, asks the
+//! read path for rows, and answers itself what only concerns its own state. It runs in the task
+//! of whoever calls [`Sessions::serve`], and starts none of its own.
+//!
+//! # Invariants
+//!
+//! 1. Replies come in the order of the messages: one at a time is worked on.
+//! 2. After an error in the extended protocol everything up to the next Sync is skipped.
+//! 3. While a read is awaited the connection is watched: a client that goes leaves its flight at
+//!    once, and what it has sent ahead is kept.
+//! 4. Everything a client can make grow has a bound in [`Limits`].
+//! 5. A session that is dropped holds nothing: no flight, no key, no gauge.
+
+mod extended;
+mod failure;
+mod keys;
+mod limits;
+mod local;
+mod portal;
+mod simple;
+mod socket;
+mod startup;
+mod state;
+mod stats;
+mod talk;
+
+use std::sync::Arc;
+
+use sortie_postgres::backend::Severity;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use crate::read::{ReadPath, Reply, Who};
+use crate::sql::{BoundRead, Catalog, SqlError, state as sqlstate};
+
+use self::failure::Failure;
+use self::keys::Keys;
+pub(crate) use self::limits::Limits;
+use self::socket::Socket;
+use self::startup::Wish;
+pub(crate) use self::stats::ClientStats;
+use self::stats::Stats;
+use self::talk::Session;
+
+/// SQLSTATE codes of the startup phase.
+mod code {
+    pub(super) const INVALID_AUTHORIZATION: &str = "28000";
+    pub(super) const TOO_MANY_CONNECTIONS: &str = "53300";
+    pub(super) const CANNOT_CONNECT_NOW: &str = "57P03";
+}
+
+/// Where a session's reads go. The read path, or a script in tests.
+pub(crate) trait Reads: Send + Sync + 'static {
+    /// Reads what `bound` asks for; see [`ReadPath::read`].
+    fn read(
+        &self,
+        who: &Who,
+        bound: &BoundRead,
+        formats: &[i16],
+        deadline: Option<Instant>,
+    ) -> impl Future<Output = Result<Arc<Reply>, SqlError>> + Send;
+}
+
+/// All sessions of an endpoint. Clones share everything.
+#[derive(Debug)]
+pub(crate) struct Sessions<R>(Arc<Shared<R>>);
+
+/// What sessions share.
+#[derive(Debug)]
+struct Shared<R> {
+    reads: R,
+    catalog: Catalog,
+    limits: Limits,
+    keys: Keys,
+    stats: Stats,
+    drain: watch::Receiver<bool>,
+}
+
+impl<R: Reads> Sessions<R> {
+    /// Creates the sessions of an endpoint. When `drain` becomes true, or its sender is dropped,
+    /// idle sessions end, and the others when their statement is done.
+    pub(crate) fn new(
+        reads: R,
+        catalog: Catalog,
+        limits: Limits,
+        drain: watch::Receiver<bool>,
+    ) -> Self {
+        let keys = Keys::new(limits.sessions_max);
+        Self(Arc::new(Shared { reads, catalog, limits, keys, stats: Stats::default(), drain }))
+    }
+
+    /// Serves one connection to its end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection; a read it waits for loses this waiter.
+    pub(crate) async fn serve<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let shared = &*self.0;
+        let _running = shared.stats.connection();
+        let mut socket = Socket::new(stream, &shared.limits);
+        let Err(end) = shared.session(&mut socket).await else { return };
+        match end {
+            Failure::Fatal(error) | Failure::Statement(error) => {
+                shared.stats.error();
+                failure::say(&mut socket.output, Severity::Fatal, &error);
+                socket.close().await;
+            }
+            Failure::Stalled => shared.stats.stall(),
+            Failure::Gone => {}
+        }
+    }
+
+    /// Reads the counters and gauges.
+    pub(crate) fn stats(&self) -> ClientStats {
+        self.0.stats.read()
+    }
+}
+
+impl<R> Clone for Sessions<R> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<R: Reads> Shared<R> {
+    /// Ends well only where a session never began.
+    async fn session<S>(&self, socket: &mut Socket<S>) -> Result<(), Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let mut drain = self.drain.clone();
+        let greeting = startup::greet(socket, &self.keys, &mut drain);
+        let Ok(wish) = timeout(self.limits.login_max, greeting).await else {
+            return Ok(());
+        };
+        let settings = match wish? {
+            Wish::Session(settings) => settings,
+            Wish::Cancel(right) => {
+                if right {
+                    self.stats.cancel();
+                }
+                return Ok(());
+            }
+        };
+        let Some(key) = self.keys.register() else {
+            let message = "sorry, too many clients already";
+            return Err(Failure::Fatal(SqlError::new(code::TOO_MANY_CONNECTIONS, message)));
+        };
+        Session::new(self, socket, *settings, key, drain).talk().await
+    }
+}
+
+impl Reads for ReadPath {
+    fn read(
+        &self,
+        who: &Who,
+        bound: &BoundRead,
+        formats: &[i16],
+        deadline: Option<Instant>,
+    ) -> impl Future<Output = Result<Arc<Reply>, SqlError>> + Send {
+        Self::read(self, who, bound, formats, deadline)
+    }
+}
+
+/// Waits until the endpoint is shut down.
+async fn drained(drain: &mut watch::Receiver<bool>) {
+    // A sender that is gone has nobody left to serve for.
+    let _ended = drain.wait_for(|&drain| drain).await;
+}
+
+/// Returns a client's text.
+fn utf8(text: &[u8]) -> Result<&str, SqlError> {
+    std::str::from_utf8(text).map_err(|error| {
+        let bad = &text[error.valid_up_to()..];
+        // As long as its first byte says, as far as it goes: what PostgreSQL shows.
+        let length = match bad[0].leading_ones() {
+            length @ 2..=4 => length as usize,
+            _ => 1,
+        };
+        let bytes: Vec<_> = bad.iter().take(length).map(|byte| format!("0x{byte:02x}")).collect();
+        let message = format!("invalid byte sequence for encoding \"UTF8\": {}", bytes.join(" "));
+        SqlError::new(sqlstate::CHARACTER_NOT_IN_REPERTOIRE, message)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! The two directions of one connection, both bounded.
+//!
+//! # Invariants
+//!
+//! 1. Bytes that were read stay in `input` until a frame is taken: a read that is dropped because
+//!    something else happened first loses nothing.
+//! 2. `output` is written before it holds more than `egress_max` bytes and one frame.
+//! 3. A client that takes nothing for `egress_stall_max` is given up.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::limits::Limits;
+
+/// What is reserved for one read, in bytes. PostgreSQL and libpq read as much at a time.
+const READ_LEN: usize = 8 << 10;
+
+/// Rows up to this length are copied behind what waits: cheaper than a second piece to write.
+const COPY_MAX: usize = 16 << 10;
+
+/// An idle connection gives back a buffer that grew above this, in bytes.
+const KEEP_MAX: usize = 64 << 10;
+
+/// A connection with its buffers.
+#[derive(Debug)]
+pub(crate) struct Socket<S> {
+    stream: S,
+    /// What was read and not yet taken.
+    pub(crate) input: BytesMut,
+    /// What was said and not yet written.
+    pub(crate) output: BytesMut,
+    ingress_max: usize,
+    egress_max: usize,
+    egress_stall_max: Duration,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    pub(crate) fn new(stream: S, limits: &Limits) -> Self {
+        Self {
+            stream,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            // The longest frame and its type byte must fit, or it would be awaited for ever.
+            ingress_max: limits.frame_max + 1,
+            egress_max: limits.egress_max,
+            egress_stall_max: limits.egress_stall_max,
+        }
+    }
+
+    /// Whether more may be read ahead.
+    pub(crate) fn has_room(&self) -> bool {
+        self.input.len() < self.ingress_max
+    }
+
+    /// Reads what is there, at least one byte.
+    ///
+    /// # Errors
+    ///
+    /// `UnexpectedEof` when the client has closed, and what the connection fails with.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing has been read when it is dropped.
+    pub(crate) async fn fill(&mut self) -> io::Result<()> {
+        if self.input.is_empty() && self.input.capacity() > KEEP_MAX {
+            self.input = BytesMut::new();
+        }
+        self.input.reserve(READ_LEN);
+        match self.stream.read_buf(&mut (&mut self.input).limit(READ_LEN)).await? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Says `rows`, which are shared: long ones are written from where they are.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` when the client stalls, and what the connection fails with.
+    pub(crate) async fn say(&mut self, rows: Bytes) -> io::Result<()> {
+        if rows.len() <= COPY_MAX {
+            self.output.extend_from_slice(&rows);
+            return self.flush_over(self.egress_max).await;
+        }
+        let waiting = self.output.split();
+        self.write(waiting.chain(rows)).await
+    }
+
+    /// Writes what was said, if it is more than `length` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Socket::say`].
+    pub(crate) async fn flush_over(&mut self, length: usize) -> io::Result<()> {
+        if self.output.len() <= length {
+            return Ok(());
+        }
+        let waiting = self.output.split();
+        self.write(waiting).await?;
+        if self.output.capacity() > KEEP_MAX {
+            self.output = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    /// Writes what was said.
+    ///
+    /// # Errors
+    ///
+    /// As [`Socket::say`].
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        self.flush_over(0).await
+    }
+
+    /// Writes what was said when it has become much.
+    ///
+    /// # Errors
+    ///
+    /// As [`Socket::say`].
+    pub(crate) async fn relieve(&mut self) -> io::Result<()> {
+        self.flush_over(self.egress_max).await
+    }
+
+    /// Writes what was said and closes this direction; a client that is gone does not matter.
+    pub(crate) async fn close(mut self) {
+        if self.flush().await.is_ok() {
+            let _closed = timeout(self.egress_stall_max, self.stream.shutdown()).await;
+        }
+    }
+
+    async fn write(&mut self, mut bytes: impl Buf) -> io::Result<()> {
+        while bytes.has_remaining() {
+            let written = timeout(self.egress_stall_max, self.stream.write_buf(&mut bytes)).await;
+            match written {
+                Ok(Ok(0)) => return Err(ErrorKind::WriteZero.into()),
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(error),
+                Err(_stalled) => return Err(ErrorKind::TimedOut.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits { egress_max: 100, egress_stall_max: Duration::from_secs(3), ..Limits::default() }
+    }
+
+    #[tokio::test]
+    async fn long_and_short_rows_keep_their_order() {
+        let (server, mut client) = duplex(1 << 20);
+        let mut socket = Socket::new(server, &limits());
+        socket.output.extend_from_slice(b"head");
+        socket.say(Bytes::from(vec![b'a'; COPY_MAX + 1])).await.unwrap();
+        socket.say(Bytes::from_static(b"tail")).await.unwrap();
+        socket.close().await;
+        let mut seen = Vec::new();
+        client.read_to_end(&mut seen).await.unwrap();
+        let expected = [&b"head"[..], &vec![b'a'; COPY_MAX + 1], b"tail"].concat();
+        assert_eq!(seen, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_given_up() {
+        let (server, client) = duplex(10);
+        let mut socket = Socket::new(server, &limits());
+        let start = Instant::now();
+        let error = socket.say(Bytes::from(vec![b'a'; 200])).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert_eq!(start.elapsed(), Duration::from_secs(3));
+        drop(client);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_client_is_served_as_long_as_it_takes_something() {
+        let (server, mut client) = duplex(10);
+        let mut socket = Socket::new(server, &limits());
+        let reads = async {
+            let mut seen = [0; 200];
+            for piece in seen.chunks_mut(10) {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                client.read_exact(piece).await.unwrap();
+            }
+            seen
+        };
+        let (written, seen) = tokio::join!(socket.say(Bytes::from(vec![b'a'; 200])), reads);
+        written.unwrap();
+        assert_eq!(seen, [b'a'; 200]);
+    }
+
+    #[tokio::test]
+    async fn reading_ahead_is_bounded() {
+        let (server, mut client) = duplex(1 << 20);
+        let limits = Limits { frame_max: 9_999, ..limits() };
+        let mut socket = Socket::new(server, &limits);
+        client.write_all(&vec![0; 100_000]).await.unwrap();
+        while socket.has_room() {
+            socket.fill().await.unwrap();
+        }
+        assert!(socket.input.len() < 10_000 + READ_LEN, "{}", socket.input.len());
+    }
+}
