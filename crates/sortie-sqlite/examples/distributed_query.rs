@@ -9,6 +9,7 @@
 //! is replicated here, they hold the same rows because nobody writes.
 
 mod stage;
+mod trouble;
 
 #[path = "plain/distributed_query.rs"]
 mod plain;
@@ -18,9 +19,10 @@ use std::time::Duration;
 
 use sortie::{Hedge, HedgeErrorKind, ReplicaSet, first_ok};
 use sortie_sqlite::{Embedded, Replica, Value};
-use stage::{Fallible, LONG_WALK, Table, chain, cluster, first_int, ms, settle, stats};
+use stage::{Fallible, Table, chain, first_int, ms, stats};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
+use trouble::{LONG_WALK, cluster, settle};
 
 const BALANCE: &str = "SELECT coalesce(max(balance), 0) FROM users WHERE user_id = ?1";
 
@@ -81,13 +83,13 @@ async fn main() -> Fallible {
 /// Replica 0 is broken and answers at once, with an error.
 async fn a_fast_error_wins(table: &mut Table) -> Fallible {
     let crowd = Crowd { readers: 10, reads_each: 10 };
-    let trouble = || cluster(&["0=fixed:10ms"], &["0.0"]);
-    let article = seen(&trouble()?, crowd, ask_all, |_| BALANCE).await;
+    let broken = || cluster(&["0=fixed:10ms"], &["0.0"]);
+    let article = seen(&broken()?, crowd, ask_all, |_| BALANCE).await;
     show(table, ["a fast error", "article"], &article);
-    let ours = seen(&trouble()?, crowd, ask_all_ours, |_| BALANCE).await;
+    let ours = seen(&broken()?, crowd, ask_all_ours, |_| BALANCE).await;
     show(table, ["", "first_ok"], &ours);
     let hedge = Hedge::after(Duration::from_millis(70));
-    let hedged = seen(&trouble()?, crowd, by(&hedge), |_| BALANCE).await;
+    let hedged = seen(&broken()?, crowd, by(&hedge), |_| BALANCE).await;
     show(table, ["", "hedge after 70 ms"], &hedged);
     assert_eq!((article.answered, article.failed), (0, 100), "the error was always first");
     assert_eq!((ours.answered, ours.failed), (100, 0));
@@ -113,13 +115,13 @@ async fn losers_run_on(table: &mut Table) -> Fallible {
 /// Replica 0 is slow: what it costs to be rid of it.
 async fn the_price(table: &mut Table) -> Fallible {
     let crowd = Crowd { readers: 10, reads_each: 20 };
-    let trouble = || cluster(&["0.0=fixed:200ms", "0.1=fixed:10ms", "0.2=fixed:10ms"], &[]);
-    let alone = seen(&trouble()?, crowd, by(&Hedge::off()), |_| BALANCE).await;
+    let broken = || cluster(&["0.0=fixed:200ms", "0.1=fixed:10ms", "0.2=fixed:10ms"], &[]);
+    let alone = seen(&broken()?, crowd, by(&Hedge::off()), |_| BALANCE).await;
     show(table, ["a slow replica", "one, in turn"], &alone);
-    let article = seen(&trouble()?, crowd, ask_all, |_| BALANCE).await;
+    let article = seen(&broken()?, crowd, ask_all, |_| BALANCE).await;
     show(table, ["", "article"], &article);
     let hedge = Hedge::after(Duration::from_millis(30));
-    let ours = seen(&trouble()?, crowd, by(&hedge), |_| BALANCE).await;
+    let ours = seen(&broken()?, crowd, by(&hedge), |_| BALANCE).await;
     show(table, ["", "hedge after 30 ms"], &ours);
     assert!(alone.p95 >= Duration::from_millis(200), "who asks one replica waits for it");
     assert!(ours.p95 * 2 < alone.p95, "who hedges waits for the delay, not for the replica");

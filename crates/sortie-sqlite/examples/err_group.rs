@@ -7,6 +7,7 @@
 //! asserts at its end are the claims: the example fails when one of them does not hold.
 
 mod stage;
+mod trouble;
 
 #[path = "plain/err_group.rs"]
 mod plain;
@@ -15,8 +16,9 @@ use std::time::Duration;
 
 use sortie::{ErrGroup, Scatter};
 use sortie_sqlite::{Embedded, Replica, Value, balance};
-use stage::{Fallible, LONG_WALK, Table, USERS, chain, cluster, first_int, ms, settle, stats};
+use stage::{Fallible, Table, USERS, chain, first_int, ms, stats};
 use tokio::time::Instant;
+use trouble::{LONG_WALK, cluster, settle};
 
 const SUM: &str = "SELECT coalesce(sum(balance), 0) FROM users";
 const BALANCE: &str = "SELECT coalesce(max(balance), 0) FROM users WHERE user_id = ?1";
@@ -60,10 +62,10 @@ async fn main() -> Fallible {
 /// Fair weather: both rules add up all rows.
 async fn every_shard_answers(table: &mut Table) -> Fallible {
     let whole = (1..=USERS).map(balance).sum();
-    let trouble = || cluster(&["fixed:20ms"], &[]);
-    let plain = seen(&trouble()?, plain_sum, |_| SUM).await;
+    let broken = || cluster(&["fixed:20ms"], &[]);
+    let plain = seen(&broken()?, plain_sum, |_| SUM).await;
     show(table, ["every shard answers", "plain"], &plain);
-    let ours = seen(&trouble()?, our_sum, |_| SUM).await;
+    let ours = seen(&broken()?, our_sum, |_| SUM).await;
     show(table, ["", "Scatter"], &ours);
     assert_eq!((plain.answer, ours.answer), (Ok(whole), Ok(whole)));
     assert_eq!((plain.queries, ours.queries), (2, 2));
@@ -72,10 +74,10 @@ async fn every_shard_answers(table: &mut Table) -> Fallible {
 
 /// Shard 1 fails at once, shard 0 takes a second: who reads handles in order learns it late.
 async fn a_slow_shard_hides_an_error(table: &mut Table) -> Fallible {
-    let trouble = || cluster(&["0=fixed:1s"], &["1"]);
-    let plain = seen(&trouble()?, plain_sum, |_| SUM).await;
+    let broken = || cluster(&["0=fixed:1s"], &["1"]);
+    let plain = seen(&broken()?, plain_sum, |_| SUM).await;
     show(table, ["a slow shard hides an error", "plain"], &plain);
-    let ours = seen(&trouble()?, our_sum, |_| SUM).await;
+    let ours = seen(&broken()?, our_sum, |_| SUM).await;
     show(table, ["", "Scatter"], &ours);
     assert!(plain.elapsed >= Duration::from_secs(1), "the slow shard was waited for");
     assert!(ours.elapsed < Duration::from_millis(100), "the error came when it was there");
@@ -86,11 +88,11 @@ async fn a_slow_shard_hides_an_error(table: &mut Table) -> Fallible {
 
 /// Shard 0 fails while shard 1 computes: who returns early leaves it computing.
 async fn nothing_outlives_the_question(table: &mut Table) -> Fallible {
-    let trouble = || cluster(&["0=fixed:50ms"], &[]);
+    let broken = || cluster(&["0=fixed:50ms"], &[]);
     let sql = |replica: &Replica| if replica.label() == "0.0" { BROKEN } else { LONG_WALK };
-    let plain = seen(&trouble()?, plain_sum, sql).await;
+    let plain = seen(&broken()?, plain_sum, sql).await;
     show(table, ["an error leaves others running", "plain"], &plain);
-    let ours = seen(&trouble()?, our_sum, sql).await;
+    let ours = seen(&broken()?, our_sum, sql).await;
     show(table, ["", "Scatter"], &ours);
     assert!(plain.answer.is_err() && ours.answer.is_err());
     assert_eq!((plain.left_behind, ours.left_behind), (1, 0));
@@ -99,10 +101,10 @@ async fn nothing_outlives_the_question(table: &mut Table) -> Fallible {
 
 /// A hundred reads of which the tenth fails: all at once, or four at a time in a scope.
 async fn a_group_with_a_limit(table: &mut Table) -> Fallible {
-    let trouble = || cluster(&["fixed:10ms"], &[]);
-    let plain = seen(&trouble()?, plain_reads, |_| BALANCE).await;
+    let broken = || cluster(&["fixed:10ms"], &[]);
+    let plain = seen(&broken()?, plain_reads, |_| BALANCE).await;
     show(table, ["a hundred reads, the tenth fails", "plain"], &plain);
-    let ours = seen(&trouble()?, our_reads, |_| BALANCE).await;
+    let ours = seen(&broken()?, our_reads, |_| BALANCE).await;
     show(table, ["", "ErrGroup, 4 at a time"], &ours);
     assert!(plain.answer.is_err() && ours.answer.is_err());
     assert!(plain.queries > 50, "every task was started before the first was looked at");

@@ -1,29 +1,15 @@
-//! What the three examples share: the embedded cluster they play on, and the table they print.
+//! What the three examples share: looking at a cluster, and the table they print.
 
 use std::error::Error;
 use std::time::Duration;
 
-use sortie_sqlite::{Embedded, EmbeddedConfig, ReplicaStats, Rows, Value};
-use tokio::time::sleep;
+use sortie_sqlite::{Embedded, ReplicaStats, Rows, Value};
 
 /// Users in the examples' clusters: few, so that a cluster is there at once.
 pub(crate) const USERS: u32 = 1_000;
 
-/// A question that keeps SQLite busy for many seconds unless it is cancelled.
-pub(crate) const LONG_WALK: &str = "WITH RECURSIVE step(n) AS (\
-     SELECT 1 UNION ALL SELECT n + 1 FROM step WHERE n < 1000000000) SELECT count(*) FROM step";
-
 /// What a scene returns: a failure of the stage itself, never of what is shown on it.
-pub(crate) type Fallible = Result<(), Box<dyn Error>>;
-
-/// Two shards of three replicas each, with trouble: laws of latency, and who fails.
-pub(crate) fn cluster(latency: &[&str], fail: &[&str]) -> Result<Embedded, sortie_sqlite::Error> {
-    let mut config = EmbeddedConfig::default();
-    config.rows = USERS;
-    config.trouble.latency = latency.iter().map(|law| law.parse()).collect::<Result<_, _>>()?;
-    config.trouble.fail = fail.iter().map(|address| address.parse()).collect::<Result<_, _>>()?;
-    Embedded::create(&config)
-}
+pub(crate) type Fallible<T = ()> = Result<T, Box<dyn Error>>;
 
 /// What all replicas of a cluster did so far, and what they do now.
 pub(crate) fn stats(embedded: &Embedded) -> ReplicaStats {
@@ -35,12 +21,6 @@ pub(crate) fn stats(embedded: &Embedded) -> ReplicaStats {
         sum.running += stats.running;
     }
     sum
-}
-
-/// Waits a moment, so that what was cancelled has noticed: SQLite looks at its flag every few
-/// microseconds of work.
-pub(crate) async fn settle() {
-    sleep(Duration::from_millis(200)).await;
 }
 
 /// The integer in the first column of the first row.
