@@ -35,7 +35,7 @@ where
         let statement = sql::prepare(text, Some(oids), &self.shared.catalog)
             .map(|prepared| Statement::new(prepared, text.len()));
         if !statement.as_ref().is_err_and(|error| error.code == state::SYNTAX_ERROR) {
-            self.state.check_alive(statement.as_ref().is_ok_and(Statement::is_exit))?;
+            self.state.check_alive(|| statement.as_ref().is_ok_and(Statement::is_exit))?;
         }
         self.state.add_statement(name, statement?)?;
         backend::parse_complete(&mut self.socket.output);
@@ -45,7 +45,7 @@ where
     pub(super) fn bind(&mut self, bind: Bind) -> Result<(), Failure> {
         let statement = Arc::clone(self.state.statement(&bind.statement)?);
         check_counts(&bind, statement.prepared.params().len())?;
-        self.state.check_alive(statement.is_exit())?;
+        self.state.check_alive(|| statement.is_exit())?;
         self.state.check_portal(&bind.portal)?;
         let bound = statement.prepared.bind(&bind.formats, &bind.values)?;
         if let Some(columns) = statement.columns() {
@@ -60,7 +60,7 @@ where
 
     pub(super) fn describe_statement(&mut self, name: &Bytes) -> Result<(), Failure> {
         let statement = Arc::clone(self.state.statement(name)?);
-        self.state.check_alive(statement.columns().is_none())?;
+        self.state.check_alive(|| statement.columns().is_none())?;
         let oids = statement.prepared.params().iter().map(|ty| ty.oid());
         backend::parameter_description(&mut self.socket.output, oids);
         statement.describe(&mut self.socket.output, &[]);
@@ -69,7 +69,7 @@ where
 
     pub(super) fn describe_portal(&mut self, name: &Bytes) -> Result<(), Failure> {
         let portal = self.state.portal(name)?;
-        self.state.check_alive(portal.statement.columns().is_none())?;
+        self.state.check_alive(|| portal.statement.columns().is_none())?;
         portal.statement.describe(&mut self.socket.output, &portal.formats);
         Ok(())
     }
@@ -81,7 +81,7 @@ where
             return Ok(());
         }
         let _running = self.shared.stats.statement();
-        self.state.check_alive(portal.statement.is_exit())?;
+        self.state.check_alive(|| portal.is_exit())?;
         let mut portal = self.state.take_portal(name)?;
         match portal.progress {
             Progress::Rows(_) => {}
@@ -117,7 +117,7 @@ where
             }
         }
         // The end of a transaction has closed every portal, this one too.
-        if !portal.statement.is_exit() {
+        if !portal.is_exit() {
             self.state.put_back(name, portal);
         }
         Ok(())

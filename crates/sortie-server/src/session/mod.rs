@@ -9,7 +9,8 @@
 //! 1. Replies come in the order of the messages: one at a time is worked on.
 //! 2. After an error in the extended protocol everything up to the next Sync is skipped.
 //! 3. While a read is awaited the connection is watched: a client that goes leaves its flight at
-//!    once, and what it has sent ahead is kept.
+//!    once, and what it has sent ahead is kept. Only one that has sent ahead as much as is kept
+//!    is seen to go later.
 //! 4. Everything a client can make grow has a bound in [`Limits`].
 //! 5. A session that is dropped holds nothing: no flight, no key, no gauge.
 
@@ -32,6 +33,7 @@ use sortie_postgres::backend::Severity;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
 use crate::read::{ReadPath, Reply, Who};
 use crate::sql::{BoundRead, Catalog, SqlError, state as sqlstate};
@@ -105,6 +107,7 @@ impl<R: Reads> Sessions<R> {
         let _running = shared.stats.connection();
         let mut socket = Socket::new(stream, &shared.limits);
         let Err(end) = shared.session(&mut socket).await else { return };
+        tracing::debug!(?end, "a connection ends");
         match end {
             Failure::Fatal(error) | Failure::Statement(error) => {
                 shared.stats.error();
@@ -152,7 +155,8 @@ impl<R: Reads> Shared<R> {
             let message = "sorry, too many clients already";
             return Err(Failure::Fatal(SqlError::new(code::TOO_MANY_CONNECTIONS, message)));
         };
-        Session::new(self, socket, *settings, key, drain).talk().await
+        let span = tracing::debug_span!("session", process = key.process());
+        Session::new(self, socket, *settings, key, drain).talk().instrument(span).await
     }
 }
 

@@ -11,7 +11,6 @@ use crate::sql::{Bound, Column, Local, Prepared, SqlError, state};
 #[derive(Debug)]
 pub(crate) struct Statement {
     pub(crate) prepared: Prepared,
-    exit: bool,
     /// The length of its text, in bytes.
     pub(crate) text_len: usize,
 }
@@ -61,10 +60,7 @@ pub(crate) struct Rows {
 impl Statement {
     /// Keeps a classified statement, whose text was `text_len` bytes long.
     pub(crate) fn new(prepared: Prepared, text_len: usize) -> Self {
-        let local = if prepared.params().is_empty() { prepared.bind(&[], &[]).ok() } else { None };
-        let exit =
-            matches!(local, Some(Bound::Local(Local::Commit { .. } | Local::Rollback { .. })));
-        Self { prepared, exit, text_len }
+        Self { prepared, text_len }
     }
 
     /// Returns the result's columns, or `None` when there are no rows to describe.
@@ -74,7 +70,8 @@ impl Statement {
 
     /// Whether it ends a transaction, and so is run in a failed one.
     pub(crate) fn is_exit(&self) -> bool {
-        self.exit
+        self.prepared.params().is_empty()
+            && self.prepared.bind(&[], &[]).is_ok_and(|bound| is_exit(&bound))
     }
 
     /// Says the columns in `formats`, or that there are none.
@@ -90,6 +87,13 @@ impl Statement {
             format: format(formats, n),
         });
         backend::row_description(output, fields);
+    }
+}
+
+impl Portal {
+    /// Whether running it ends a transaction.
+    pub(crate) fn is_exit(&self) -> bool {
+        is_exit(&self.bound)
     }
 }
 
@@ -153,4 +157,8 @@ pub(crate) fn format(formats: &[i16], column: usize) -> i16 {
         [all] => *all,
         each => each.get(column).copied().unwrap_or(0),
     }
+}
+
+fn is_exit(bound: &Bound) -> bool {
+    matches!(bound, Bound::Local(Local::Commit { .. } | Local::Rollback { .. }))
 }

@@ -61,7 +61,7 @@ where
         origin: Origin,
     ) -> Result<(), Failure> {
         let _running = self.shared.stats.statement();
-        self.state.check_alive(statement.as_ref().is_ok_and(Statement::is_exit))?;
+        self.state.check_alive(|| statement.as_ref().is_ok_and(Statement::is_exit))?;
         let statement = statement?;
         let bound = statement.prepared.bind(&[], &[])?;
         let columns = statement.columns().unwrap_or_default();

@@ -69,7 +69,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         if self.input.is_empty() && self.input.capacity() > KEEP_MAX {
             self.input = BytesMut::new();
         }
-        self.input.reserve(READ_LEN);
+        // A frame that is still in use shares the buffer, and then more room is a new one.
+        if self.input.capacity() - self.input.len() < READ_LEN / 8 {
+            self.input.reserve(READ_LEN);
+        }
         match self.stream.read_buf(&mut (&mut self.input).limit(READ_LEN)).await? {
             0 => Err(ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),

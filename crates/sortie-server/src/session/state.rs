@@ -95,13 +95,13 @@ impl State {
         self.status
     }
 
-    /// Fails in a transaction that has failed; `exit` is true for a statement that ends it.
+    /// Fails in a transaction that has failed, unless by a statement that is its `exit`.
     ///
     /// # Errors
     ///
     /// 25P02.
-    pub(crate) fn check_alive(&self, exit: bool) -> Result<(), SqlError> {
-        if self.status != Status::Failed || exit {
+    pub(crate) fn check_alive(&self, is_exit: impl FnOnce() -> bool) -> Result<(), SqlError> {
+        if self.status != Status::Failed || is_exit() {
             return Ok(());
         }
         let message =

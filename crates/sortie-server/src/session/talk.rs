@@ -158,7 +158,7 @@ where
             Frontend::Flush => Ok(self.socket.flush().await?),
             Frontend::Sync => self.end_batch().await,
             _ => {
-                self.state.check_alive(false)?;
+                self.state.check_alive(|| false)?;
                 Err(SqlError::unsupported("functions can't be called by their number here").into())
             }
         }
