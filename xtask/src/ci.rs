@@ -13,8 +13,14 @@ pub(crate) fn run() -> Outcome {
         "clippy",
         &mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     )?;
-    let mut documentation = cargo(["doc", "--workspace", "--no-deps", "--document-private-items"]);
-    steps.step("documentation", documentation.env("RUSTDOCFLAGS", "-D warnings"))?;
+    // The binary and the library have one name, and so one page: the library's is written last.
+    for (title, packages) in [
+        ("documentation of the binary", ["-p", "sortie-server"].as_slice()),
+        ("documentation", &["--workspace", "--exclude", "sortie-server"]),
+    ] {
+        let mut doc = cargo(["doc", "--no-deps", "--document-private-items"]);
+        steps.step(title, doc.args(packages).env("RUSTDOCFLAGS", "-D warnings"))?;
+    }
     steps.done();
     Ok(())
 }

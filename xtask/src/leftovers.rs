@@ -4,7 +4,8 @@
 //! temporary files into its folder. A process that lost its parent, its environment (servers
 //! that write a title over it) or both still has its command line or its working folder.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -22,7 +23,10 @@ impl Watch {
         // Not under target/: sockets need short paths, and a database server that refuses to run
         // as root must be able to enter it.
         let folder = std::env::temp_dir().join(format!("sortie-test-{}", std::process::id()));
-        fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let open = Permissions::from_mode(0o755);
+        fs::create_dir(&folder)
+            .and_then(|()| fs::set_permissions(&folder, open))
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
         Ok(Self { folder })
     }
 
