@@ -31,6 +31,8 @@ Checks
   tidy                  the house rules alone: lengths, markers, crate directions, ADR index
   licences              every dependency's licence against the allow-list
   api [--bless]         compares the public API with public-api.txt; --bless rewrites it
+  fuzz [SECONDS]        the frame codec against bytes nobody should send; needs a nightly
+                        toolchain and cargo-fuzz, and stops after 60 seconds by default
   shuttle               the schedules of the library's concurrent parts, explored at random
 
 Figures
@@ -62,6 +64,8 @@ fn run(arguments: &[&str]) -> Outcome {
         ["licences"] => licences::run(),
         ["api"] => api::compare(),
         ["api", "--bless"] => api::bless(),
+        ["fuzz"] => fuzz("60"),
+        ["fuzz", seconds] => fuzz(seconds),
         ["shuttle"] => shuttle(),
         ["bench", rest @ ..] => bench(rest),
         ["--help" | "-h" | "help"] => {
@@ -80,6 +84,13 @@ fn bench(arguments: &[&str]) -> Outcome {
         command.args(arguments.iter().filter(|argument| **argument != "--"));
     }
     Steps::new("bench").step("criterion, release", &mut command)
+}
+
+fn fuzz(seconds: &str) -> Outcome {
+    let limit = format!("-max_total_time={seconds}");
+    let mut command = std::process::Command::new("rustup");
+    command.args(["run", "nightly", "cargo", "fuzz", "run", "frames", "--", &limit]);
+    Steps::new("fuzz").step("frame codec", &mut command)
 }
 
 /// The same library on shuttle's scheduler instead of tokio's, in a target folder of its own: the
