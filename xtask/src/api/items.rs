@@ -63,6 +63,9 @@ impl Walk<'_> {
     fn item(&mut self, attributes: &[String], head: &str, body: &str, owner: Option<Owner<'_>>) {
         let public = head.starts_with("pub ");
         let bare = head.strip_prefix("pub ").unwrap_or(head);
+        if head.starts_with("pub use self::") {
+            return; // Towards the root; the one that users name is in lib.rs.
+        }
         if bare.starts_with("mod ") {
             return self.items(body, None);
         }

@@ -67,6 +67,7 @@ fn types_traits_and_constants() {
         pub const LIMIT: usize = { 3 };
         pub type Leg = Vec<u8>;
         pub use crate::{a::B, c};
+        pub use self::a::B;
         trait Private { fn quiet(&self); }
         ",
         &[
