@@ -1,7 +1,7 @@
 //! The article's `DistributedQuery` ("Moving Later"): one query to all replicas of a shard, the
 //! first answer wins.
 //!
-//! `cargo run --release -p sortie-sqlite --example distributed_query`
+//! `cargo run -p sortie-sqlite --example distributed_query`
 //!
 //! Each scene first runs the article's rule (ask all, keep what arrives first), then ours, on the
 //! same load over an embedded cluster. The asserts at its end are the claims: the example fails

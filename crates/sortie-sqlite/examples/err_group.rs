@@ -1,6 +1,6 @@
 //! The article's third pattern: one question to every shard of the cluster.
 //!
-//! `cargo run --release -p sortie-sqlite --example err_group`
+//! `cargo run -p sortie-sqlite --example err_group`
 //!
 //! The article only names it. Each scene first runs the usual rule (a task for each shard, handles
 //! awaited in order), then ours, on the same load over an embedded cluster of SQLite files. The

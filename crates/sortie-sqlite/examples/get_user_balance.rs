@@ -1,6 +1,6 @@
 //! The article's `GetUserBalance`: a cache, a single flight, a database.
 //!
-//! `cargo run --release -p sortie-sqlite --example get_user_balance`
+//! `cargo run -p sortie-sqlite --example get_user_balance`
 //!
 //! Each scene first runs the article's single flight (our port of its idea), then ours, on the same
 //! load over an embedded cluster of SQLite files. The asserts at its end are the claims: the
