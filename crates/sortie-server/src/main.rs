@@ -5,11 +5,9 @@ mod announce;
 mod cli;
 mod listener;
 mod metrics;
-#[expect(clippy::unused_async, reason = "what it awaits follows")]
 mod read;
 mod serve;
 mod session;
-#[expect(dead_code, clippy::unnecessary_wraps, reason = "the statements that use the rest follow")]
 mod sql;
 
 use std::io::{self, IsTerminal};

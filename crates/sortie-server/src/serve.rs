@@ -24,7 +24,7 @@ use crate::announce::Announcement;
 use crate::cli::Serve;
 use crate::listener;
 use crate::metrics::{self, Snapshot};
-use crate::read::ReadPath;
+use crate::read::{ReadConfig, ReadPath};
 use crate::session::{Limits, Sessions};
 use crate::sql::Catalog;
 
@@ -83,14 +83,19 @@ async fn serve(options: &Serve) -> Result<(), Error> {
     let (drain, draining) = watch::channel(false);
     let replicas = cluster.shards().to_vec();
     let all: Vec<Replica> = replicas.iter().flatten().cloned().collect();
-    let reads = ReadPath::default();
+    let config =
+        ReadConfig { hedge: options.hedge.0, soft_age: options.soft_age, ..ReadConfig::default() };
+    let reads = ReadPath::new(&replicas, &config);
+    let counted_reads = reads.clone();
     let limits = Limits::default();
     let sessions = Sessions::new(reads, Catalog::embedded(), limits, draining.clone());
     let counted = sessions.clone();
     let scrape = Box::new(move || Snapshot {
         clients: counted.stats(),
+        flights: counted_reads.flights(),
+        hedge: counted_reads.hedges(),
+        legs: counted_reads.legs(),
         replicas: metrics::replicas(&all),
-        ..Snapshot::default()
     });
     let admin =
         admin::serve(admin_listener, Arc::new(Admin { scrape, shards: replicas, draining }));

@@ -1,12 +1,26 @@
 //! The read path: a bound statement goes through one flight per key to the shards, and the
 //! shards' rows come back merged and encoded.
+//!
+//! # Invariants
+//!
+//! 1. Two reads share an answer only if their keys are equal in full ([`key`]).
+//! 2. What is merged is what one server with all rows would answer; there is no snapshot across
+//!    shards, each contributes its own.
+//! 3. An answer is bounded in rows and bytes before it is held in memory.
+
+mod error;
+mod key;
+mod merge;
+mod path;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
-use crate::sql::{BoundRead, SqlError};
+pub(crate) use self::path::{ReadConfig, ReadPath};
 
 /// Whose statement it is: all that may change an answer besides the statement itself.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -24,32 +38,4 @@ pub(crate) struct Reply {
     pub(crate) rows: Bytes,
     /// How many.
     pub(crate) count: u64,
-}
-
-/// The way of a read: key, flight, scatter, hedge, merge. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ReadPath {}
-
-impl ReadPath {
-    /// Reads what `bound` asks for, sharing the work with everybody who asks the same.
-    ///
-    /// `formats` are the result formats as in a Bind message; `deadline` is this caller's own.
-    ///
-    /// # Errors
-    ///
-    /// 57014 past the deadline; what the shards or the flight failed with, naming the shard.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future leaves the flight; it runs on for those who still wait.
-    pub(crate) async fn read(
-        &self,
-        who: &Who,
-        bound: &BoundRead,
-        formats: &[i16],
-        deadline: Option<Instant>,
-    ) -> Result<Arc<Reply>, SqlError> {
-        let _ = (who, bound, formats, deadline);
-        Err(SqlError::unsupported("no shards"))
-    }
 }

@@ -164,8 +164,8 @@ impl Decimal {
         };
         let number = match self {
             Self::NaN => return head(0, 0, 0xc000, 0),
-            Self::Infinite { negative: false } => return head(0, 0, 0xd000, 0),
-            Self::Infinite { negative: true } => return head(0, 0, 0xf000, 0),
+            Self::Infinite { negative: false } => return head(0, 0, 0xd000, 0x20),
+            Self::Infinite { negative: true } => return head(0, 0, 0xf000, 0x20),
             Self::Finite(number) => number,
         };
         // Groups of four digits must end at the decimal point: pad in front of the first.

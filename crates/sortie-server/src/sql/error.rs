@@ -20,10 +20,10 @@ pub(crate) mod state {
     pub(crate) const AMBIGUOUS_COLUMN: &str = "42702";
     pub(crate) const UNDEFINED_COLUMN: &str = "42703";
     pub(crate) const UNDEFINED_OBJECT: &str = "42704";
+    pub(crate) const AMBIGUOUS_FUNCTION: &str = "42725";
     pub(crate) const GROUPING_ERROR: &str = "42803";
     pub(crate) const DATATYPE_MISMATCH: &str = "42804";
     pub(crate) const WRONG_OBJECT_TYPE: &str = "42809";
-    pub(crate) const CANNOT_COERCE: &str = "42846";
     pub(crate) const UNDEFINED_FUNCTION: &str = "42883";
     pub(crate) const INVALID_COLUMN_REFERENCE: &str = "42P10";
     pub(crate) const UNDEFINED_TABLE: &str = "42P01";

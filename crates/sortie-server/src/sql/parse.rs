@@ -56,6 +56,14 @@ impl<'a> Source<'a> {
         Ok(Self { text, lexemes, semicolon: (!tail.is_empty()).then(|| tail.remove(0)) })
     }
 
+    /// The statement without what surrounds it: blanks, comments, the semicolon.
+    pub(super) fn trimmed(&self) -> &'a str {
+        match (self.lexemes.first(), self.lexemes.last()) {
+            (Some(first), Some(last)) => &self.text[first.start..last.end],
+            _ => "",
+        }
+    }
+
     /// PostgreSQL's words for a statement that goes wrong at `lexeme`, or at its end.
     pub(super) fn syntax_error(&self, lexeme: Option<&Lexeme>) -> SqlError {
         match lexeme.or(self.semicolon.as_ref()) {

@@ -2,6 +2,8 @@
 
 mod parse;
 
+use crate::sql::error::SqlError;
+use crate::sql::settings::Settings;
 use crate::sql::types::{Column, Type};
 use crate::sql::value::Datum;
 
@@ -78,22 +80,19 @@ impl Local {
             Self::Nothing(tag) => tag,
         })
     }
-}
 
-impl ConstItem {
-    /// The type of a column whose value is known only to the session.
-    pub(crate) fn ty(&self) -> Option<Type> {
-        match self {
-            Self::Value(_) => None,
-            Self::CurrentUser | Self::CurrentDatabase | Self::CurrentSchema => Some(Type::Name),
-            Self::Version => Some(Type::Text),
-        }
+    /// The columns of a statement that is not a `SELECT`; `None` if it has none.
+    ///
+    /// # Errors
+    ///
+    /// 42704 for an unknown parameter.
+    pub(super) fn columns(&self) -> Result<Option<Vec<Column>>, SqlError> {
+        let names = match self {
+            Self::Show(name) => vec![Settings::name_of(name)?],
+            Self::ShowAll => vec!["name", "setting", "description"],
+            _ => return Ok(None),
+        };
+        let column = |name: &str| Column { name: name.to_owned(), ty: Type::Text };
+        Ok(Some(names.into_iter().map(column).collect()))
     }
-}
-
-/// The columns of `SHOW ALL`.
-pub(crate) fn show_all_columns() -> Vec<Column> {
-    ["name", "setting", "description"]
-        .map(|name| Column { name: name.to_owned(), ty: Type::Text })
-        .into()
 }

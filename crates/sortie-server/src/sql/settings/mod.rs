@@ -164,6 +164,15 @@ impl Settings {
         Ok((parameter.name, self.value(parameter)))
     }
 
+    /// A parameter's name as PostgreSQL spells it.
+    ///
+    /// # Errors
+    ///
+    /// 42704 for an unknown parameter.
+    pub(crate) fn name_of(name: &str) -> Result<&'static str, SqlError> {
+        lookup(name).map(|parameter| parameter.name)
+    }
+
     /// Name, value and description of every parameter, by name.
     pub(crate) fn show_all(&self) -> Vec<[String; 3]> {
         let row = |parameter: &Parameter| {

@@ -56,7 +56,7 @@ impl Parameter {
 }
 
 /// The version of PostgreSQL whose behaviour is followed.
-pub(crate) const SERVER_VERSION: &str = "15.0";
+const SERVER_VERSION: &str = "15.0";
 
 /// Every parameter there is, by name.
 pub(super) const PARAMETERS: &[Parameter] = &[

@@ -1,0 +1,29 @@
+//! What makes two reads the same.
+//!
+//! | part | why |
+//! |---|---|
+//! | database, user | their rights and their tables |
+//! | session parameters | all that are not proven harmless: they may change names and texts |
+//! | text, as sent | comments may be meant; whitespace is not worth a second form |
+//! | declared types, formats, values | they decide types and constants; NULL is not empty |
+//! | result formats | the bytes of every value |
+//! | shards | who was asked |
+//!
+//! Keys are compared in full, so that a collision of hashes never gives one reader another's rows.
+
+use std::sync::Arc;
+
+use sortie::ShardId;
+
+use super::Who;
+use crate::sql::Identity;
+
+/// The exact key of a read.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct ReadKey {
+    pub(super) who: Who,
+    pub(super) identity: Identity,
+    /// True for each column that is sent in the binary format.
+    pub(super) binary: Arc<[bool]>,
+    pub(super) shards: Arc<[ShardId]>,
+}

@@ -1,0 +1,74 @@
+//! FROM: one table of the catalog, under its own name or another.
+
+use sqlparser::ast::{self, TableFactor};
+
+use super::{Analyzer, Scope, place, position};
+use crate::sql::error::{SqlError, state};
+
+impl<'a> Analyzer<'a> {
+    /// The table that a SELECT reads from, if it reads from one.
+    pub(super) fn from(&self, select: &ast::Select) -> Result<Option<Scope<'a>>, SqlError> {
+        let Some(first) = select.from.first() else { return Ok(None) };
+        if select.from.len() > 1 || !first.joins.is_empty() {
+            return Err(self.clause("from", "a read from more than one table"));
+        }
+        let factor = &first.relation;
+        let TableFactor::Table {
+            name,
+            alias,
+            args: None,
+            with_hints,
+            version: None,
+            with_ordinality: false,
+            partitions,
+            json_path: None,
+            sample: None,
+            index_directives,
+            inheritance: None,
+        } = factor
+        else {
+            let what = match factor {
+                TableFactor::Derived { .. } => "a subquery in FROM",
+                TableFactor::Table { .. } => "this kind of table",
+                _ => "anything but a table in FROM",
+            };
+            return Err(self.clause("from", what));
+        };
+        if !with_hints.is_empty() || !partitions.is_empty() || !index_directives.is_empty() {
+            return Err(self.clause("from", "this kind of table"));
+        }
+        let table = self.table(name)?;
+        let alias = match alias {
+            None => None,
+            Some(alias) if alias.columns.is_empty() && alias.at.is_none() => {
+                Some(alias.name.value.clone())
+            }
+            Some(alias) => {
+                let error = SqlError::unsupported("an alias with column names is not supported");
+                return Err(place(error, super::column_of(alias.name.span)));
+            }
+        };
+        Ok(Some(Scope { table, alias }))
+    }
+
+    fn table(&self, name: &ast::ObjectName) -> Result<&'a crate::sql::catalog::Table, SqlError> {
+        let position = position(name);
+        let parts: Option<Vec<&str>> =
+            name.0.iter().map(|part| part.as_ident().map(|ident| ident.value.as_str())).collect();
+        let shown = parts.as_ref().map(|parts| parts.join(".")).unwrap_or_default();
+        let table = match parts.as_deref() {
+            Some([table] | ["public", table]) => self.catalog.table(table),
+            _ => None,
+        };
+        table.ok_or_else(|| {
+            let system = ["pg_", "information_schema."];
+            let error = if system.iter().any(|prefix| shown.starts_with(prefix)) {
+                SqlError::unsupported(format!("system catalogs are not served: {shown}"))
+            } else {
+                let message = format!("relation \"{shown}\" does not exist");
+                SqlError::new(state::UNDEFINED_TABLE, message)
+            };
+            place(error, position)
+        })
+    }
+}
