@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //!
-//! 1. The gauge of a replica is raised once when an attempt on it starts and lowered once when it
-//!    ends, however it ends.
+//! 1. The gauge of a replica is raised once when an attempt begins to wait for it and lowered once
+//!    when that attempt ends, however it ends.
 
 use std::fmt;
 use std::sync::Arc;
@@ -73,26 +73,21 @@ impl<R> ReplicaSet<R> {
         self.inner.replicas.iter().map(|slot| &*slot.label)
     }
 
-    /// Returns each replica's label and the number of attempts that run on it now.
+    /// Returns each replica's label and the number of attempts that wait for it now.
     pub fn in_flight(&self) -> impl Iterator<Item = (&str, usize)> {
         self.inner.replicas.iter().map(|slot| (&*slot.label, slot.in_flight.load(Relaxed)))
     }
 
-    /// Returns where the next call starts: one further than the call before it.
-    pub(crate) fn next_turn(&self) -> usize {
+    /// Returns the number of the next call and where it starts: one further than the call before.
+    pub(crate) fn next_turn(&self) -> (usize, usize) {
         // The counter wraps; at the wrap the turn may repeat or skip once in 2^64 calls.
-        self.inner.turn.fetch_add(1, Relaxed) % self.len().max(1)
+        let number = self.inner.turn.fetch_add(1, Relaxed);
+        (number, number % self.len().max(1))
     }
 
-    /// Raises the gauge of the replica at `place` and returns the replica.
-    pub(crate) fn enter(&self, place: usize) -> R
-    where
-        R: Clone,
-    {
-        let slot = &self.inner.replicas[place];
-        let replica = slot.replica.clone();
-        slot.in_flight.fetch_add(1, Relaxed);
-        replica
+    /// Raises the gauge of the replica at `place`.
+    pub(crate) fn enter(&self, place: usize) {
+        self.inner.replicas[place].in_flight.fetch_add(1, Relaxed);
     }
 
     /// Lowers the gauge of the replica at `place`.

@@ -7,7 +7,8 @@
 //! 2. Futures are declared after [`Call`], so they drop before it: when the reaper hears of a
 //!    loser, the loser's future is gone.
 //! 3. [`Call`] closes the ledger when it drops, whichever way the call ended.
-//! 4. An attempt is polled before a timer or a [`FuturesUnordered`] is built: a replica that
+//! 4. No two attempts of a call are on the same replica.
+//! 5. An attempt is polled before a timer or a [`FuturesUnordered`] is built: a replica that
 //!    answers at once costs neither.
 
 use std::any::Any;
@@ -140,10 +141,10 @@ where
 struct Call<R: Clone, C, P: Reaper<R>> {
     policy: Arc<Policy<C, P>>,
     replicas: ReplicaSet<R>,
+    /// The call's number, counted by its replica set.
+    number: usize,
     /// Where in the set the first attempt goes.
     turn: usize,
-    /// The call's number in the ledger.
-    number: u64,
     /// Attempts that have started and not ended.
     running: usize,
     /// Every attempt before this one has a `since`.
@@ -158,8 +159,8 @@ struct Call<R: Clone, C, P: Reaper<R>> {
 struct Record {
     kind: AttemptKind,
     running: bool,
-    /// When the attempt was first seen waiting for its replica. Reading the clock before that
-    /// would cost a call that never waits more than everything else here.
+    /// When the attempt was first seen waiting for its replica: from then on it is in flight. One
+    /// that ends at its first poll never is; it reads no clock and moves no gauge.
     since: Option<Instant>,
 }
 
@@ -172,9 +173,9 @@ struct Records {
 
 impl<R: Clone, C, P: Reaper<R>> Call<R, C, P> {
     fn new(policy: Arc<Policy<C, P>>, replicas: ReplicaSet<R>) -> Self {
-        let turn = replicas.next_turn();
+        let (number, turn) = replicas.next_turn();
         let records = Records::default();
-        Self { policy, replicas, turn, number: 0, running: 0, waiting: 0, records, closed: false }
+        Self { policy, replicas, number, turn, running: 0, waiting: 0, records, closed: false }
     }
 
     /// Starts the next attempt, unless nobody is left to ask.
@@ -184,11 +185,7 @@ impl<R: Clone, C, P: Reaper<R>> Call<R, C, P> {
         }
         let ordinal = self.records.len();
         let place = self.place(ordinal);
-        let replica = self.replicas.enter(place);
-        let begun = self.policy.counters.begin(kind);
-        if kind == AttemptKind::First {
-            self.number = begun;
-        }
+        let replica = self.replicas.replica(place).clone();
         self.records.push(Record { kind, running: true, since: None });
         self.running += 1;
         let label = self.replicas.label_of(place);
@@ -201,15 +198,22 @@ impl<R: Clone, C, P: Reaper<R>> Call<R, C, P> {
         self.policy.delay.filter(|_| self.may_start())
     }
 
-    /// Stamps the attempts that have been polled and did not answer at once.
+    /// Books the attempts that have been polled and did not end at once as in flight.
     fn mark_waiting(&mut self) {
-        if self.waiting < self.records.len() {
-            let now = Instant::now();
-            for ordinal in self.waiting..self.records.len() {
-                self.records.get_mut(ordinal).since = Some(now);
-            }
-            self.waiting = self.records.len();
+        if self.waiting == self.records.len() {
+            return;
         }
+        let now = Instant::now();
+        for ordinal in self.waiting..self.records.len() {
+            let place = self.place(ordinal);
+            let record = self.records.get_mut(ordinal);
+            if record.running {
+                record.since = Some(now);
+                self.policy.counters.begin(record.kind);
+                self.replicas.enter(place);
+            }
+        }
+        self.waiting = self.records.len();
     }
 
     /// Books an attempt's end. Breaks if that ends the call: with the value, or with an error that
@@ -268,10 +272,14 @@ impl<R: Clone, C, P: Reaper<R>> Call<R, C, P> {
         let record = self.records.get_mut(ordinal);
         debug_assert!(record.running, "an attempt ends once");
         record.running = false;
-        let kind = record.kind;
         self.running -= 1;
-        self.policy.counters.end(kind, end);
-        self.replicas.leave(self.place(ordinal));
+        let Record { kind, since, .. } = *record;
+        if since.is_some() {
+            self.policy.counters.end(kind, end);
+            self.replicas.leave(self.place(ordinal));
+        } else {
+            self.policy.counters.begin_and_end(kind, end);
+        }
     }
 
     fn may_start(&self) -> bool {
@@ -279,12 +287,13 @@ impl<R: Clone, C, P: Reaper<R>> Call<R, C, P> {
     }
 
     fn place(&self, ordinal: usize) -> usize {
-        (self.turn + ordinal) % self.replicas.len()
+        let (place, replicas) = (self.turn + ordinal, self.replicas.len());
+        if place < replicas { place } else { place - replicas }
     }
 
     fn id(&self, ordinal: usize) -> AttemptId {
         let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
-        AttemptId { call: self.number, ordinal }
+        AttemptId { call: self.number as u64, ordinal }
     }
 
     fn age(&self, ordinal: usize) -> Duration {

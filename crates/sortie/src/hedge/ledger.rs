@@ -31,7 +31,7 @@ pub struct HedgeLedger {
     pub requests_err: u64,
     /// Calls that were dropped before they returned.
     pub requests_abandoned: u64,
-    /// First attempts started: one for each call that found a replica.
+    /// First attempts: one for each call that found a replica.
     pub firsts: u64,
     /// Attempts started because the others were slow.
     pub hedges: u64,
@@ -105,6 +105,8 @@ pub(super) struct Counters {
     hedges: AtomicU64,
     failovers: AtomicU64,
     won_first: AtomicU64,
+    /// First attempts that began and won in one step: the common case, in one counter.
+    won_at_once: AtomicU64,
     won_hedge: AtomicU64,
     won_failover: AtomicU64,
     answered: AtomicU64,
@@ -120,14 +122,23 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// Counts the beginning of an attempt and returns how many of its kind began before it.
-    pub(super) fn begin(&self, kind: AttemptKind) -> u64 {
+    pub(super) fn begin(&self, kind: AttemptKind) {
         let counter = match kind {
             AttemptKind::First => &self.firsts,
             AttemptKind::Hedge => &self.hedges,
             AttemptKind::Failover => &self.failovers,
         };
-        counter.fetch_add(1, Relaxed)
+        counter.fetch_add(1, Relaxed);
+    }
+
+    /// Counts an attempt that ended before it had to wait.
+    pub(super) fn begin_and_end(&self, kind: AttemptKind, end: End) {
+        if let (AttemptKind::First, End::Won) = (kind, end) {
+            self.won_at_once.fetch_add(1, Relaxed);
+        } else {
+            self.begin(kind);
+            self.end(kind, end);
+        }
     }
 
     pub(super) fn end(&self, kind: AttemptKind, end: End) {
@@ -162,7 +173,8 @@ impl Counters {
         let ended = |counter: &AtomicU64| counter.load(Acquire);
         let hedge_wins = ended(&self.won_hedge);
         let failover_wins = ended(&self.won_failover);
-        let won = ended(&self.won_first) + hedge_wins + failover_wins;
+        let won_at_once = ended(&self.won_at_once);
+        let won = won_at_once + ended(&self.won_first) + hedge_wins + failover_wins;
         let answered = ended(&self.answered);
         let requests_empty = ended(&self.requests_empty);
         let mut ledger = HedgeLedger {
@@ -180,7 +192,7 @@ impl Counters {
             abandoned: ended(&self.abandoned),
             ..HedgeLedger::default()
         };
-        ledger.firsts = self.firsts.load(Relaxed);
+        ledger.firsts = won_at_once + self.firsts.load(Relaxed);
         ledger.hedges = self.hedges.load(Relaxed);
         ledger.failovers = self.failovers.load(Relaxed);
         ledger.requests = ledger.firsts + requests_empty;

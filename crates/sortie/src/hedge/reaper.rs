@@ -16,7 +16,7 @@ pub enum AttemptKind {
     Failover,
 }
 
-/// Names one attempt among all attempts of one [`Hedge`](crate::Hedge) and its clones.
+/// Names one attempt among all attempts on one [`ReplicaSet`](crate::ReplicaSet) and its clones.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct AttemptId {
     pub(super) call: u64,
