@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span};
 
 use super::Policy;
@@ -56,12 +57,16 @@ where
 {
     let Started { ordinal, replica, span } = started;
     // Unwind safe: a future that has panicked is never polled again, only dropped.
-    let made = catch_unwind(AssertUnwindSafe(|| span.in_scope(|| attempt(replica))));
+    let fly =
+        || if span.is_disabled() { attempt(replica) } else { span.in_scope(|| attempt(replica)) };
+    let made = catch_unwind(AssertUnwindSafe(fly));
     let flying = match made {
         Ok(future) => Either::Left(AssertUnwindSafe(future).catch_unwind()),
         Err(panic) => Either::Right(ready(Err(panic))),
     };
-    flying.map(move |outcome| Ended { ordinal, outcome }).instrument(span)
+    let flying = flying.map(move |outcome| Ended { ordinal, outcome });
+    // Entering a span that nobody looks at would cost more than all the rest of a ready attempt.
+    if span.is_disabled() { flying.left_future() } else { flying.instrument(span).right_future() }
 }
 
 /// Runs one call.
@@ -165,16 +170,17 @@ struct Record {
 }
 
 /// The attempts in the order they started; the first one costs no allocation.
-#[derive(Default)]
 struct Records {
-    first: Option<Record>,
+    /// Meaningless until `len` is 1.
+    first: Record,
     more: Vec<Record>,
+    len: usize,
 }
 
 impl<R: Clone, C, P: Reaper<R>> Call<R, C, P> {
     fn new(policy: Arc<Policy<C, P>>, replicas: ReplicaSet<R>) -> Self {
         let (number, turn) = replicas.next_turn();
-        let records = Records::default();
+        let records = Records::new();
         Self { policy, replicas, number, turn, running: 0, waiting: 0, records, closed: false }
     }
 
@@ -183,13 +189,17 @@ impl<R: Clone, C, P: Reaper<R>> Call<R, C, P> {
         if !self.may_start() {
             return None;
         }
-        let ordinal = self.records.len();
+        let ordinal = self.records.len;
         let place = self.place(ordinal);
         let replica = self.replicas.replica(place).clone();
         self.records.push(Record { kind, running: true, since: None });
         self.running += 1;
-        let label = self.replicas.label_of(place);
-        let span = attempt_span(self.policy.label.as_deref(), label, kind, self.id(ordinal));
+        let span = if traced() {
+            let label = self.replicas.label_of(place);
+            attempt_span(self.policy.label.as_deref(), label, kind, self.id(ordinal))
+        } else {
+            Span::none()
+        };
         Some(Started { ordinal, replica, span })
     }
 
@@ -200,11 +210,11 @@ impl<R: Clone, C, P: Reaper<R>> Call<R, C, P> {
 
     /// Books the attempts that have been polled and did not end at once as in flight.
     fn mark_waiting(&mut self) {
-        if self.waiting == self.records.len() {
+        if self.waiting == self.records.len {
             return;
         }
         let now = Instant::now();
-        for ordinal in self.waiting..self.records.len() {
+        for ordinal in self.waiting..self.records.len {
             let place = self.place(ordinal);
             let record = self.records.get_mut(ordinal);
             if record.running {
@@ -213,7 +223,7 @@ impl<R: Clone, C, P: Reaper<R>> Call<R, C, P> {
                 self.replicas.enter(place);
             }
         }
-        self.waiting = self.records.len();
+        self.waiting = self.records.len;
     }
 
     /// Books an attempt's end. Breaks if that ends the call: with the value, or with an error that
@@ -283,7 +293,7 @@ impl<R: Clone, C, P: Reaper<R>> Call<R, C, P> {
     }
 
     fn may_start(&self) -> bool {
-        self.records.len() < self.policy.attempts_max.min(self.replicas.len())
+        self.records.len < self.policy.attempts_max.min(self.replicas.len())
     }
 
     fn place(&self, ordinal: usize) -> usize {
@@ -305,11 +315,11 @@ impl<R: Clone, C, P: Reaper<R>> Drop for Call<R, C, P> {
     fn drop(&mut self) {
         let (end, why) =
             if self.closed { (End::Lost, Loss::Lost) } else { (End::Abandoned, Loss::Abandoned) };
-        if !self.closed && self.records.len() > 0 {
+        if !self.closed && self.records.len > 0 {
             self.closed = true;
             self.policy.counters.request_abandoned();
         }
-        for ordinal in 0..self.records.len() {
+        for ordinal in 0..self.records.len {
             let Record { kind, running, .. } = *self.records.get(ordinal);
             if running {
                 self.end(ordinal, end);
@@ -328,31 +338,39 @@ impl<R: Clone, C, P: Reaper<R>> Drop for Call<R, C, P> {
 }
 
 impl Records {
-    fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.more.len()
+    fn new() -> Self {
+        let first = Record { kind: AttemptKind::First, running: false, since: None };
+        Self { first, more: Vec::new(), len: 0 }
     }
 
     fn push(&mut self, record: Record) {
-        if self.first.is_none() {
-            self.first = Some(record);
+        if self.len == 0 {
+            self.first = record;
         } else {
             self.more.push(record);
         }
+        self.len += 1;
     }
 
     fn get(&self, ordinal: usize) -> &Record {
         match ordinal {
-            0 => self.first.as_ref().expect("ordinals are handed out by push"),
+            0 => &self.first,
             _ => &self.more[ordinal - 1],
         }
     }
 
     fn get_mut(&mut self, ordinal: usize) -> &mut Record {
         match ordinal {
-            0 => self.first.as_mut().expect("ordinals are handed out by push"),
+            0 => &mut self.first,
             _ => &mut self.more[ordinal - 1],
         }
     }
+}
+
+/// Whether anybody may look at an attempt's span. Asked before one is made, because even a span
+/// that nobody looks at has a price when `tracing` is built to write to `log` as well.
+pub(super) fn traced() -> bool {
+    LevelFilter::current() >= LevelFilter::DEBUG
 }
 
 fn attempt_span(hedge: Option<&str>, replica: &str, kind: AttemptKind, id: AttemptId) -> Span {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tracing::Span;
 
-use super::call::{Ended, Started, fly};
+use super::call::{Ended, Started, fly, traced};
 use super::error::{AttemptFailure, FailedAttempt, HedgeError, HedgeErrorKind};
 use super::reaper::AttemptKind;
 use crate::rt::time::Instant;
@@ -85,5 +85,8 @@ fn failed_attempt<E>(
 }
 
 fn span(place: usize) -> Span {
+    if !traced() {
+        return Span::none();
+    }
     tracing::debug_span!("attempt", replica = place, kind = AttemptKind::First.as_str())
 }
