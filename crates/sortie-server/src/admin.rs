@@ -20,7 +20,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sortie::first_ok;
-use sortie_sqlite::Replica;
+use sortie_sqlite::{Error, Replica};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -132,7 +132,11 @@ impl Admin {
                 let probe = |replica: Replica| replica.query("SELECT 1".into(), [].into());
                 match timeout(PROBE_MAX, first_ok(replicas, probe)).await {
                     Ok(Ok(_answered)) => Ok(()),
-                    Ok(Err(error)) => Err(format!("shard {shard}: {error}")),
+                    Ok(Err(error)) => {
+                        // The replica's own words name it; without one the shard is empty.
+                        let why = error.error().map_or_else(|| error.to_string(), Error::to_string);
+                        Err(format!("shard {shard}: {why}"))
+                    }
                     Err(_late) => Err(format!("shard {shard}: no answer within {PROBE_MAX:?}")),
                 }
             });

@@ -28,6 +28,10 @@ use crate::read::{ReadConfig, ReadPath};
 use crate::session::{Limits, Sessions};
 use crate::sql::Catalog;
 
+/// Connections above `--connections-max` that are told so rather than closed: the message comes
+/// after a client's first packet, so each may wait for it as long as a login may take.
+const TURNED_AWAY_MAX: usize = 64;
+
 /// How long tasks that nobody waits for any more may take to notice it.
 const RUNTIME_END_MAX: Duration = Duration::from_secs(1);
 
@@ -81,28 +85,19 @@ async fn serve(options: &Serve) -> Result<(), Error> {
     };
 
     let (drain, draining) = watch::channel(false);
-    let replicas = cluster.shards().to_vec();
-    let all: Vec<Replica> = replicas.iter().flatten().cloned().collect();
-    let config =
+    let sessions_max = options.connections_max as usize;
+    let limits = Limits { sessions_max, ..Limits::default() };
+    let way =
         ReadConfig { hedge: options.hedge.0, soft_age: options.soft_age, ..ReadConfig::default() };
-    let reads = ReadPath::new(&replicas, &config);
-    let counted_reads = reads.clone();
-    let limits = Limits::default();
-    let sessions = Sessions::new(reads, Catalog::embedded(), limits, draining.clone());
-    let counted = sessions.clone();
-    let scrape = Box::new(move || Snapshot {
-        clients: counted.stats(),
-        flights: counted_reads.flights(),
-        hedge: counted_reads.hedges(),
-        legs: counted_reads.legs(),
-        replicas: metrics::replicas(&all),
-    });
-    let admin =
-        admin::serve(admin_listener, Arc::new(Admin { scrape, shards: replicas, draining }));
+    let reads = ReadPath::new(cluster.shards(), &way);
+    let sessions = Sessions::new(reads.clone(), Catalog::embedded(), limits, draining.clone());
+    let shards = cluster.shards().to_vec();
+    let scrape = scrape(sessions.clone(), reads, &shards);
+    let admin = admin::serve(admin_listener, Arc::new(Admin { scrape, shards, draining }));
     announcement.print();
     let connections = listener::run(
         listener,
-        options.connections_max as usize,
+        sessions_max + TURNED_AWAY_MAX,
         &drain,
         async || signals.next().await,
         |stream, _peer| {
@@ -125,6 +120,22 @@ fn embedded(options: &Serve) -> EmbeddedConfig {
     config.trouble.latency.clone_from(&options.latency);
     config.trouble.fail.clone_from(&options.fail);
     config
+}
+
+/// Returns what reads all counters for a page of metrics.
+fn scrape(
+    sessions: Sessions<ReadPath>,
+    reads: ReadPath,
+    shards: &[Vec<Replica>],
+) -> Box<dyn Fn() -> Snapshot + Send + Sync> {
+    let replicas: Vec<Replica> = shards.iter().flatten().cloned().collect();
+    Box::new(move || Snapshot {
+        clients: sessions.stats(),
+        flights: reads.flights(),
+        hedge: reads.hedges(),
+        legs: reads.legs(),
+        replicas: metrics::replicas(&replicas),
+    })
 }
 
 async fn bind(address: SocketAddr, option: &'static str) -> Result<TcpListener, Error> {

@@ -60,7 +60,7 @@ async fn each_path_answers_and_others_are_told_which_there_are() {
 async fn one_answering_replica_makes_a_shard_ready() {
     assert!(get(&stage(&["0.0", "0.1", "1.2"]), "/readyz").await.starts_with("HTTP/1.1 200"));
     let down = get(&stage(&["1"]), "/readyz").await;
-    assert!(down.starts_with("HTTP/1.1 503") && down.contains("shard 1"), "{down}");
+    assert!(down.starts_with("HTTP/1.1 503") && down.contains("replica 0 of shard 1"), "{down}");
 }
 
 #[tokio::test]
