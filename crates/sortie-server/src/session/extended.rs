@@ -9,7 +9,7 @@ use sortie_postgres::{Bind, Target, backend};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::failure::Failure;
-use super::portal::{Outcome, Portal, Progress, Statement, check_formats};
+use super::portal::{Outcome, Portal, Progress, Statement};
 use super::talk::{Origin, Session};
 use super::{Reads, utf8};
 use crate::sql::{self, Bound, Local, SqlError, state};
@@ -47,9 +47,12 @@ where
         check_counts(&bind, statement.prepared.params().len())?;
         self.state.check_alive(|| statement.is_exit())?;
         self.state.check_portal(&bind.portal)?;
-        let bound = statement.prepared.bind(&bind.formats, &bind.values)?;
+        // The read's key keeps the values, and slices would keep the read buffer.
+        let values: Vec<_> =
+            bind.values.iter().map(|value| value.as_deref().map(Bytes::copy_from_slice)).collect();
+        let bound = statement.prepared.bind(&bind.formats, &values)?;
         if let Some(columns) = statement.columns() {
-            check_formats(&bind.result_formats, columns.len())?;
+            sql::result_formats(&bind.result_formats, columns.len())?;
         }
         let formats = bind.result_formats;
         let portal = Portal { statement, bound, formats, progress: Progress::Fresh };
@@ -63,15 +66,13 @@ where
         self.state.check_alive(|| statement.columns().is_none())?;
         let oids = statement.prepared.params().iter().map(|ty| ty.oid());
         backend::parameter_description(&mut self.socket.output, oids);
-        statement.describe(&mut self.socket.output, &[]);
-        Ok(())
+        Ok(statement.describe(&mut self.socket.output, &[])?)
     }
 
     pub(super) fn describe_portal(&mut self, name: &Bytes) -> Result<(), Failure> {
         let portal = self.state.portal(name)?;
         self.state.check_alive(|| portal.statement.columns().is_none())?;
-        portal.statement.describe(&mut self.socket.output, &portal.formats);
-        Ok(())
+        Ok(portal.statement.describe(&mut self.socket.output, &portal.formats)?)
     }
 
     pub(super) async fn execute(&mut self, name: &Bytes, rows_max: i32) -> Result<(), Failure> {

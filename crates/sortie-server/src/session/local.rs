@@ -5,9 +5,9 @@ use sortie_postgres::backend::DataRow;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Reads;
-use super::portal::{Outcome, Rows, format};
+use super::portal::{Outcome, Rows};
 use super::talk::{Origin, Session};
-use crate::sql::{Column, ConstItem, ConstRow, Datum, Local, Settings, SqlError, Type};
+use crate::sql::{Column, ConstItem, ConstRow, Local, Settings, SqlError, result_formats};
 
 impl<S, R> Session<'_, S, R>
 where
@@ -26,7 +26,10 @@ where
         let mut tag = local.tag();
         let warning = match local {
             Local::Empty => return Ok(Outcome::Empty),
-            Local::Select(row) => return Ok(Outcome::Rows(self.constants(row, columns, formats))),
+            Local::Select(row) => {
+                let binary = result_formats(formats, columns.len())?;
+                return Ok(Outcome::Rows(self.constants(row, columns, &binary)));
+            }
             Local::Show(name) => {
                 let (_, value) = state.settings().show(name)?;
                 return Ok(Outcome::Rows(shown(&[[value]])));
@@ -67,15 +70,15 @@ where
         Ok(tag.map_or(Outcome::Empty, Outcome::Done))
     }
 
-    fn constants(&self, row: &ConstRow, columns: &[Column], formats: &[i16]) -> Rows {
+    fn constants(&self, row: &ConstRow, columns: &[Column], binary: &[bool]) -> Rows {
         let mut frames = BytesMut::new();
         if row.present {
             let (mut data, mut value) = (DataRow::begin(&mut frames), Vec::new());
-            for (n, (item, column)) in row.items.iter().zip(columns).enumerate() {
+            for ((item, column), &binary) in row.items.iter().zip(columns).zip(binary) {
                 match item {
                     ConstItem::Value(datum) => {
                         value.clear();
-                        if encode(datum, column.ty, format(formats, n) == 1, &mut value) {
+                        if datum.encode(column.ty, binary, &mut value) {
                             data.value(&value);
                         } else {
                             data.null();
@@ -113,22 +116,4 @@ fn shown<const N: usize>(rows: &[[String; N]]) -> Rows {
         data.finish();
     }
     Rows { frames: frames.freeze(), count: rows.len() as u64, command: "SHOW" }
-}
-
-/// Appends a constant in a result format; false for NULL.
-fn encode(datum: &Datum, ty: Type, binary: bool, output: &mut Vec<u8>) -> bool {
-    match datum {
-        Datum::Null | Datum::Array(_) => return false,
-        Datum::Bool(value) if binary => output.push(u8::from(*value)),
-        Datum::Bool(value) => output.push(if *value { b't' } else { b'f' }),
-        Datum::Int(value) if binary => {
-            let size = usize::try_from(ty.size()).unwrap_or_default();
-            output.extend(&value.to_be_bytes()[8 - size..]);
-        }
-        Datum::Int(value) => output.extend(value.to_string().bytes()),
-        Datum::Numeric(value) if binary => output.extend(value.to_binary()),
-        Datum::Numeric(value) => output.extend(value.to_string().bytes()),
-        Datum::Text(value) => output.extend(value.bytes()),
-    }
-    true
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 use sortie_postgres::backend::{self, Field};
 
-use crate::sql::{Bound, Column, Local, Prepared, SqlError, state};
+use crate::sql::{Bound, Column, Local, Prepared, SqlError, result_formats};
 
 /// A prepared statement.
 #[derive(Debug)]
@@ -74,19 +74,28 @@ impl Statement {
             && self.prepared.bind(&[], &[]).is_ok_and(|bound| is_exit(&bound))
     }
 
-    /// Says the columns in `formats`, or that there are none.
-    pub(crate) fn describe(&self, output: &mut BytesMut, formats: &[i16]) {
-        let Some(columns) = self.columns() else { return backend::no_data(output) };
-        let fields = columns.iter().enumerate().map(|(n, column)| Field {
+    /// Says the columns in `formats`, as in a Bind message, or that there are none.
+    ///
+    /// # Errors
+    ///
+    /// 08P01 and 22023 for wrong formats.
+    pub(crate) fn describe(&self, output: &mut BytesMut, formats: &[i16]) -> Result<(), SqlError> {
+        let Some(columns) = self.columns() else {
+            backend::no_data(output);
+            return Ok(());
+        };
+        let binary = result_formats(formats, columns.len())?;
+        let fields = columns.iter().zip(binary).map(|(column, binary)| Field {
             name: &column.name,
             table: 0,
             column: 0,
             oid: column.ty.oid(),
             size: column.ty.size(),
             modifier: -1,
-            format: format(formats, n),
+            format: i16::from(binary),
         });
         backend::row_description(output, fields);
+        Ok(())
     }
 }
 
@@ -127,35 +136,6 @@ impl Rows {
             length += 1 + field.get_u32() as usize;
         }
         length
-    }
-}
-
-/// Checks the formats that a Bind asks the result in.
-///
-/// # Errors
-///
-/// 08P01 for a wrong number of them, 22023 for one that is neither text nor binary.
-pub(crate) fn check_formats(formats: &[i16], columns: usize) -> Result<(), SqlError> {
-    if formats.len() > 1 && formats.len() != columns {
-        let message = format!(
-            "bind message has {} result formats but query has {columns} columns",
-            formats.len()
-        );
-        return Err(SqlError::new(state::PROTOCOL_VIOLATION, message));
-    }
-    if let Some(format) = formats.iter().find(|format| !matches!(format, 0 | 1)) {
-        let message = format!("unsupported format code: {format}");
-        return Err(SqlError::new(state::INVALID_PARAMETER_VALUE, message));
-    }
-    Ok(())
-}
-
-/// Returns the format of a column: none given is text, one is for all.
-pub(crate) fn format(formats: &[i16], column: usize) -> i16 {
-    match formats {
-        [] => 0,
-        [all] => *all,
-        each => each.get(column).copied().unwrap_or(0),
     }
 }
 

@@ -69,7 +69,7 @@ where
             Outcome::Empty => backend::empty_query_response(&mut self.socket.output),
             Outcome::Done(tag) => backend::command_complete(&mut self.socket.output, tag),
             Outcome::Rows(rows) => {
-                statement.describe(&mut self.socket.output, &[]);
+                statement.describe(&mut self.socket.output, &[])?;
                 let tag = rows.tag();
                 self.socket.say(rows.frames).await?;
                 backend::command_complete(&mut self.socket.output, &tag);

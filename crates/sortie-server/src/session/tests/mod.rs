@@ -1,7 +1,8 @@
 //! Sessions over an in-memory connection, with a script in place of the read path.
 
-#![expect(dead_code, reason = "the statements that use the rest follow")]
-
+mod ends;
+mod extended;
+mod simple;
 mod startup;
 
 use std::collections::VecDeque;
