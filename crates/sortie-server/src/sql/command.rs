@@ -12,7 +12,7 @@ pub(super) enum Command {
 }
 
 /// Statements that are read by the parser as queries.
-const QUERIES: [&str; 4] = ["select", "with", "values", "table"];
+const QUERIES: [&str; 3] = ["select", "with", "values"];
 /// Statements that change something, and are refused as in a read-only transaction.
 const WRITES: [&str; 23] = [
     "alter",
@@ -43,7 +43,7 @@ const WRITES: [&str; 23] = [
 const PARSED_WRITES: [&str; 9] =
     ["alter", "create", "delete", "drop", "grant", "insert", "revoke", "truncate", "update"];
 /// Statements of PostgreSQL that are neither, and not served.
-const OTHERS: [&str; 17] = [
+const OTHERS: [&str; 18] = [
     "call",
     "close",
     "declare",
@@ -57,6 +57,7 @@ const OTHERS: [&str; 17] = [
     "prepare",
     "release",
     "savepoint",
+    "table",
     "unlisten",
     "show",
     "set",

@@ -6,6 +6,7 @@ use super::{Analyzer, Node, Operand, place, position};
 use crate::sql::array::check_length;
 use crate::sql::error::{SqlError, state};
 use crate::sql::ir::{Expr, Op, Scalar, Side};
+use crate::sql::lex::Lexeme;
 use crate::sql::types::Type;
 
 /// The comparison an operator stands for.
@@ -36,17 +37,20 @@ impl Analyzer<'_> {
                     return Err(error);
                 }
                 match comparison(op) {
-                    Some(op) => self.compare(left, op, right),
+                    Some(op) => self.compare(left, op, right, None),
                     None => Err(self.operator(left, op, right)),
                 }
             }
             Parsed::Between { expr, negated, low, high } => {
-                let low = self.compare(expr, Op::Ge, low)?;
-                let high = self.compare(expr, Op::Le, high)?;
-                Ok(negate(Expr::And(vec![low, high]), *negated))
+                let word = self.keyword(position(&**expr), "between", *negated);
+                let (above, below) = if *negated { (Op::Lt, Op::Gt) } else { (Op::Ge, Op::Le) };
+                let low = self.compare(expr, above, low, word)?;
+                let high = self.compare(expr, below, high, word)?;
+                let terms = vec![low, high];
+                Ok(if *negated { Expr::Or(terms) } else { Expr::And(terms) })
             }
             Parsed::In { expr, target: InTarget::List(list), negated, global: false } => {
-                Ok(negate(self.in_list(expr, list)?, *negated))
+                Ok(negate(self.in_list(expr, list, *negated)?, *negated))
             }
             Parsed::AnyOp { left, compare_op: BinaryOperator::Eq, right, .. } => {
                 self.any(left, right)
@@ -76,9 +80,16 @@ impl Analyzer<'_> {
         Ok(if *chained == BinaryOperator::And { Expr::And(terms) } else { Expr::Or(terms) })
     }
 
-    fn compare(&mut self, left: &Parsed, op: Op, right: &Parsed) -> Result<Expr, SqlError> {
+    /// `left op right`; `word` is the place of the keyword that stands for the sign.
+    fn compare(
+        &mut self,
+        left: &Parsed,
+        op: Op,
+        right: &Parsed,
+        word: Option<usize>,
+    ) -> Result<Expr, SqlError> {
         let (left, right) = (self.scalar(left)?, self.scalar(right)?);
-        let place = self.sign_between(&left, &right, op.sign());
+        let place = word.or_else(|| self.sign_between(&left, &right, op.sign()));
         let (left, right) = self.unify(left, op.sign(), right, place)?;
         Ok(Expr::Compare { left, op, right })
     }
@@ -107,10 +118,11 @@ impl Analyzer<'_> {
         Ok((self.coerce(left, ty)?, self.coerce(right, ty)?))
     }
 
-    fn in_list(&mut self, expr: &Parsed, list: &[Parsed]) -> Result<Expr, SqlError> {
+    fn in_list(&mut self, expr: &Parsed, list: &[Parsed], negated: bool) -> Result<Expr, SqlError> {
         check_length(list.len())?;
         let left = self.scalar(expr)?;
-        let sign = self.source.next_of(left.position, &["in"]).map(|lexeme| lexeme.position);
+        let (sign, place) =
+            (if negated { "<>" } else { "=" }, self.keyword(left.position, "in", negated));
         let nodes: Vec<Node> =
             list.iter().map(|item| self.scalar(item)).collect::<Result<_, _>>()?;
         let known = || nodes.iter().chain([&left]).filter_map(Node::ty);
@@ -134,8 +146,8 @@ impl Analyzer<'_> {
                 && let (Some(a), Some(b)) = (left_ty, ty)
                 && !comparable(a, b)
             {
-                let message = format!("operator does not exist: {} = {}", a.name(), b.name());
-                return Err(no_operator(message, sign));
+                let message = format!("operator does not exist: {} {sign} {}", a.name(), b.name());
+                return Err(no_operator(message, place));
             }
             let ty = common.or(left_ty).unwrap_or(Type::Text);
             items.push(self.coerce_scalar(node, ty)?);
@@ -192,19 +204,18 @@ impl Analyzer<'_> {
         check_length(array.elem.len())?;
         let nodes: Vec<Node> =
             array.elem.iter().map(|item| self.scalar(item)).collect::<Result<_, _>>()?;
-        let known = || nodes.iter().filter_map(Node::ty);
-        let ty = if known().all(|ty| ty.width().is_some()) {
-            known().max_by_key(|ty| ty.width()).unwrap_or(Type::Text)
-        } else if known().all(Type::is_text) {
-            Type::Text
-        } else {
-            let mut types = known();
-            let (first, other) = (types.next(), types.find(|ty| ty.width().is_none()));
-            let name = |ty: Option<Type>| ty.map_or("unknown", Type::name);
-            let message =
-                format!("ARRAY types {} and {} cannot be matched", name(first), name(other));
-            return Err(place(SqlError::new(state::DATATYPE_MISMATCH, message), position));
-        };
+        let mut known = nodes.iter().filter_map(|node| Some((node, node.ty()?)));
+        let first = known.next().map_or(Type::Text, |(_, ty)| ty);
+        let mut ty = if first.is_text() { Type::Text } else { first };
+        for (node, other) in known {
+            if !comparable(ty, other) {
+                let (a, b) = (first.name(), other.name());
+                let message = format!("ARRAY types {a} and {b} cannot be matched");
+                let error = SqlError::new(state::DATATYPE_MISMATCH, message);
+                return Err(place(error, node.position));
+            }
+            ty = if other.width() > ty.width() { other } else { ty };
+        }
         let Some(array) = ty.array() else {
             let reason = format!("an array of type {} is not supported", ty.name());
             return Err(place(SqlError::unsupported(reason), position));
@@ -286,6 +297,16 @@ impl Analyzer<'_> {
         }
         let error = SqlError::unsupported(format!("operator {sign} is not supported"));
         SqlError { position: at, ..error }
+    }
+
+    /// Where a keyword stands, or the NOT in front of it.
+    fn keyword(&self, after: usize, word: &str, negated: bool) -> Option<usize> {
+        let found = self.source.next_of(after, &[word])?.position;
+        let before = |lexeme: &&Lexeme| lexeme.position < found;
+        match self.source.lexemes.iter().take_while(before).last() {
+            Some(not) if negated => Some(not.position),
+            _ => Some(found),
+        }
     }
 
     /// Where the sign between two values stands.

@@ -7,6 +7,7 @@ use sqlparser::ast::{
 use super::{Analyzer, Node, Operand, place, position};
 use crate::sql::error::{SqlError, state};
 use crate::sql::ir::Scalar;
+use crate::sql::lex::{Lexeme, Token};
 use crate::sql::types::Type;
 use crate::sql::value::{Datum, number};
 
@@ -80,6 +81,12 @@ impl Analyzer<'_> {
     }
 
     fn negated(&mut self, expr: &Expr) -> Result<Node, SqlError> {
+        // A sign in front of a number belongs to it, and decides what type it fits into.
+        if let Some(text) = negative(expr) {
+            let position = position(expr);
+            let (value, ty) = number(&text).map_err(|error| place(error, position))?;
+            return Ok(Node { operand: Operand::Known(Scalar::Const(value), ty), position });
+        }
         let node = self.scalar(expr)?;
         let error = match node.operand {
             Operand::Known(Scalar::Const(value), ty) if ty.width().is_some() => {
@@ -94,13 +101,18 @@ impl Analyzer<'_> {
             }
             Operand::Known(_, ty) | Operand::Column(_, ty) if ty.is_text() => {
                 let message = format!("operator does not exist: - {}", ty.name());
-                SqlError::new(state::UNDEFINED_FUNCTION, message)
+                let hint = "No operator matches the given name and argument type. You might need \
+                            to add an explicit type cast.";
+                SqlError::new(state::UNDEFINED_FUNCTION, message).hint(hint)
             }
             _ => {
                 SqlError::unsupported("a sign in front of anything but a constant is not supported")
             }
         };
-        Err(place(error, node.position))
+        let before = |lexeme: &&Lexeme| lexeme.position < node.position;
+        let signs = self.source.lexemes.iter().take_while(before);
+        let sign = signs.filter(|lexeme| lexeme.token == Token::Operator("-".to_owned())).last();
+        Err(place(error, sign.map_or(node.position, |sign| sign.position)))
     }
 
     /// A cast of a constant or a parameter; one of a column would need a shard's own casts.
@@ -140,6 +152,21 @@ impl Analyzer<'_> {
             }
         };
         Ok(Node { operand: Operand::Known(scalar, ty), position: node.position })
+    }
+}
+
+/// The number that `- expr` is, if `expr` is a number without or with a sign.
+fn negative(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Nested(inner) => negative(inner),
+        Expr::Value(value) => match &value.value {
+            Value::Number(text, false) => Some(format!("-{text}")),
+            _ => None,
+        },
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => {
+            negative(expr).map(|text| text[1..].to_owned()).filter(|text| !text.starts_with('-'))
+        }
+        _ => None,
     }
 }
 
