@@ -1,0 +1,101 @@
+//! Documents do what they say: every shell block of them is run.
+//!
+//! A line `cargo run --release -- serve …` starts a server with these arguments, on free ports;
+//! the lines after it, until the next such line, are run against that server, with the default
+//! ports replaced by its own. `cargo xtask …` and `git clone …` are not run here: the first runs
+//! these very tests. Rust blocks are documentation tests of the library.
+
+use std::net::SocketAddr;
+use std::process::Command;
+
+use sortie_testkit::{Server, run, workspace};
+
+use crate::support::{BINARY, among_others};
+
+const RUN: &str = "cargo run --release -- ";
+
+#[tokio::test]
+async fn the_article() {
+    check("docs/article.md").await;
+}
+
+async fn check(document: &str) {
+    let _others = among_others().await;
+    let text = std::fs::read_to_string(workspace().join(document)).unwrap();
+    let blocks = shell_blocks(&text);
+    assert!(!blocks.is_empty(), "{document} has no shell block");
+    let mut server: Option<Server> = None;
+    let mut script = String::new();
+    for line in blocks.iter().flat_map(|block| commands(block)) {
+        if let Some(arguments) = line.strip_prefix(RUN).and_then(|rest| rest.strip_prefix("serve"))
+        {
+            execute(document, &mut script, server.as_ref()).await;
+            if let Some(old) = server.take() {
+                old.stop().await;
+            }
+            let arguments: Vec<&str> = arguments.split_whitespace().collect();
+            server = Some(Server::start(BINARY, &arguments).await);
+        } else if !line.starts_with("cargo xtask ") && !line.starts_with("git clone ") {
+            script.push_str(&line);
+            script.push('\n');
+        }
+    }
+    execute(document, &mut script, server.as_ref()).await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
+}
+
+/// Runs the collected lines, and forgets them.
+async fn execute(document: &str, script: &mut String, server: Option<&Server>) {
+    let ports = server.map(|server| (server.listen(), server.admin()));
+    let script = with_ports(&std::mem::take(script), ports);
+    let mut bash = Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", &script]).current_dir(workspace());
+    bash.env("PGCONNECT_TIMEOUT", "10").env("PSQLRC", "/dev/null");
+    let ran = run(bash).await;
+    assert!(ran.success, "{document}:\n{script}\nsaid:\n{}{}", ran.out, ran.err);
+}
+
+fn with_ports(script: &str, ports: Option<(SocketAddr, SocketAddr)>) -> String {
+    let Some((listen, admin)) = ports else { return script.to_owned() };
+    let script = script.replace(RUN, &format!("{BINARY} "));
+    script.replace("6440", &listen.port().to_string()).replace("6441", &admin.port().to_string())
+}
+
+/// The insides of the fenced blocks marked `sh` or `console`.
+fn shell_blocks(text: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let Some(language) = line.trim_start().strip_prefix("```") else { continue };
+        let inside: Vec<&str> =
+            lines.by_ref().take_while(|line| line.trim_start() != "```").collect();
+        if ["sh", "console"].contains(&language.trim()) {
+            blocks.push(inside.join("\n"));
+        }
+    }
+    blocks
+}
+
+/// The commands of a block, without comments after them; in a `console` block only the lines
+/// after a prompt.
+fn commands(block: &str) -> Vec<String> {
+    let joined = block.replace("\\\n", " ");
+    let console = joined.lines().any(|line| line.starts_with("$ "));
+    joined
+        .lines()
+        .filter_map(|line| if console { line.strip_prefix("$ ") } else { Some(line) })
+        .map(|line| line.split(" # ").next().unwrap_or(line).trim_end().to_owned())
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect()
+}
+
+#[test]
+fn blocks_and_commands_are_found() {
+    let text = "a\n```sh\ncargo run # c\n# only a comment\n\npsql \\\n -c x\n```\n\
+                ```rust\nfn\n```\n```console\n$ ls\nREADME.md\n```\n";
+    let blocks = shell_blocks(text);
+    let commands: Vec<Vec<String>> = blocks.iter().map(|block| commands(block)).collect();
+    assert_eq!(commands, [vec!["cargo run", "psql   -c x"], vec!["ls"]]);
+}

@@ -1,0 +1,106 @@
+//! Many ask for the same: the first pattern, seen from outside.
+
+use std::time::Duration;
+
+use sortie_testkit::{Batch, Wire};
+use tokio::time::{Instant, sleep};
+
+use crate::support::{all_ask, alone, connect, serve, spent};
+
+/// The same point read in both protocols.
+fn point(id: u32) -> [Batch; 2] {
+    let columns = "SELECT user_id, name, balance FROM users WHERE user_id";
+    let extended = Batch::new()
+        .parse("", &format!("{columns} = $1"), &[])
+        .bind("", "", (0, &[Some(id.to_string().as_bytes())]), 1)
+        .describe(b'P', "")
+        .execute("")
+        .sync();
+    [Batch::new().query(&format!("{columns} = {id}")), extended]
+}
+
+#[tokio::test]
+async fn two_hundred_callers_cost_at_most_four_statements_and_get_identical_bytes() {
+    let _alone = alone().await;
+    let server = serve(&["--latency", "fixed:50ms"]).await;
+    let mut herd = connect(server.listen(), 200).await;
+    for question in [1, 42, 99_999, 1_000_000].into_iter().flat_map(point) {
+        let before = server.metrics().await;
+        let (back, answers) = all_ask(herd, &question).await;
+        herd = back;
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "answers differ");
+        assert!(answers[0].iter().any(|frame| frame.tag == b'C'), "{:?}", answers[0]);
+        let spent = spent(&before, &server.idle().await);
+        assert!((1.0..=4.0).contains(&(spent.statements - spent.hedges)), "{spent:?}");
+        assert!((spent.leaders + spent.followers - 200.0).abs() < 0.5, "{spent:?}");
+    }
+    drop(herd);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_cluster_wide_question_of_a_herd_visits_each_shard_a_few_times() {
+    let _alone = alone().await;
+    let server = serve(&["--latency", "fixed:50ms"]).await;
+    let herd = connect(server.listen(), 200).await;
+    let before = server.metrics().await;
+    let question = Batch::new().query("SELECT count(*), sum(balance) FROM users");
+    let (herd, answers) = all_ask(herd, &question).await;
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "answers differ");
+    let spent = spent(&before, &server.idle().await);
+    assert!((2.0..=8.0).contains(&(spent.statements - spent.hedges)), "{spent:?}");
+    drop(herd);
+    server.stop().await;
+}
+
+/// What is cut in the middle of its query.
+enum Cut {
+    /// The caller whose flight runs alone, while others arrive.
+    TheFirst,
+    /// The leader of the flight that the others share.
+    TheSuccessor,
+}
+
+async fn check_a_dead_leader(cut: Cut) {
+    let _alone = alone().await;
+    let server = serve(&["--latency", "fixed:400ms", "--hedge", "off"]).await;
+    let followers = connect(server.listen(), 100).await;
+    let [question, _] = point(42);
+    let before = server.metrics().await;
+    let mut first = Wire::connect(server.listen()).await;
+    let mut successor = Wire::connect(server.listen()).await;
+    for leader in [&mut first, &mut successor] {
+        leader.send(question.bytes()).await;
+        sleep(Duration::from_millis(50)).await;
+    }
+    // The first flight ends 400 ms after its begin, then the one that all others share runs.
+    let (dead, mut alive, cut_after) = match cut {
+        Cut::TheFirst => (first, successor, Duration::from_millis(100)),
+        Cut::TheSuccessor => (successor, first, Duration::from_millis(500)),
+    };
+    let cutting = async {
+        sleep(cut_after).await;
+        drop(dead);
+    };
+    let started = Instant::now();
+    let ((followers, answers), ()) = tokio::join!(all_ask(followers, &question), cutting);
+    let took = started.elapsed();
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "answers differ");
+    assert!(answers[0].iter().any(|frame| frame.tag == b'D'), "{:?}", answers[0]);
+    assert_eq!(alive.until_ready().await, answers[0]);
+    assert!(took < Duration::from_millis(1_200), "somebody noticed: {took:?}");
+    let spent = spent(&before, &server.idle().await);
+    assert!(spent.statements < 2.5, "a query on the dead caller's account: {spent:?}");
+    drop((followers, alive));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_first_caller_that_is_cut_off_costs_nobody_anything() {
+    check_a_dead_leader(Cut::TheFirst).await;
+}
+
+#[tokio::test]
+async fn a_leader_with_followers_that_is_cut_off_costs_nobody_anything() {
+    check_a_dead_leader(Cut::TheSuccessor).await;
+}

@@ -1,0 +1,20 @@
+//! End to end: the binary as users run it, with the clients they use.
+//!
+//! Every test starts its own server on free ports. Tests that measure time run alone
+//! ([`support::alone`]); the others share the machine.
+
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
+#![expect(clippy::print_stdout, reason = "measured figures are shown with --nocapture")]
+
+mod cancel;
+mod cli;
+mod documents;
+mod drain;
+mod freshness;
+mod garbage;
+mod herd;
+mod pgbench;
+mod psycopg;
+mod rows;
+mod support;
+mod trouble;
