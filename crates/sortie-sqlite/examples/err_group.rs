@@ -53,7 +53,7 @@ async fn main() -> Fallible {
     table.print();
     println!(
         "\nplain: a task for each shard, handles awaited in order. queries: those that reached \
-         SQLite.\nleft behind: those still running 200 ms after the answer. Each shard answers \
+         SQLite.\nleft behind: those still running 1 s after the answer. Each shard answers \
          from its own\nsnapshot; there is none across shards."
     );
     Ok(())
@@ -80,7 +80,7 @@ async fn a_slow_shard_hides_an_error(table: &mut Table) -> Fallible {
     let ours = seen(&broken()?, our_sum, |_| SUM).await;
     show(table, ["", "Scatter"], &ours);
     assert!(plain.elapsed >= Duration::from_secs(1), "the slow shard was waited for");
-    assert!(ours.elapsed < Duration::from_millis(100), "the error came when it was there");
+    assert!(ours.elapsed < plain.elapsed / 2, "the error came when it was there");
     assert!(ours.answer.is_err_and(|error| error.contains("shard 1")), "it names its shard");
     assert_eq!(ours.cancelled, 1, "the slow shard was called back");
     Ok(())
@@ -107,8 +107,8 @@ async fn a_group_with_a_limit(table: &mut Table) -> Fallible {
     let ours = seen(&broken()?, our_reads, |_| BALANCE).await;
     show(table, ["", "ErrGroup, 4 at a time"], &ours);
     assert!(plain.answer.is_err() && ours.answer.is_err());
-    assert!(plain.queries > 50, "every task was started before the first was looked at");
-    assert!(ours.queries < 20, "little was started before the error, and nothing after it");
+    assert_eq!(plain.queries, 100, "every task runs to its end, whatever became of the tenth");
+    assert!(ours.queries < plain.queries, "few at a time, and nothing after the error");
     assert_eq!(ours.left_behind, 0);
     Ok(())
 }
@@ -164,7 +164,7 @@ async fn seen<Fut: Future<Output = Answer>>(
     let start = Instant::now();
     let answer = rule(shards, sql).await;
     let elapsed = start.elapsed();
-    settle().await;
+    settle(embedded).await;
     let now = stats(embedded);
     let (queries, left_behind) = (now.statements, now.in_flight);
     Seen { answer, queries, cancelled: now.cancelled, left_behind, elapsed }

@@ -46,6 +46,10 @@ pub(crate) struct Database {
     floor: Arc<AtomicI64>,
     // How many rows have been read, whether or not they are home.
     read: watch::Sender<u64>,
+    // How many calls have been made.
+    calls: watch::Sender<usize>,
+    // Whether rows may come home.
+    open: watch::Sender<bool>,
 }
 
 impl Bank {
@@ -76,6 +80,8 @@ impl Bank {
             copies,
             floor: Arc::new(sortie_sqlite::balance(42).into()),
             read: watch::Sender::new(0),
+            calls: watch::Sender::new(0),
+            open: watch::Sender::new(true),
         };
         Ok(Self { embedded, database, _home: home })
     }
@@ -97,6 +103,7 @@ impl Database {
         let rows = self.cluster.read(user, ask).await?;
         self.read.send_modify(|rows| *rows += 1);
         sleep(WAY_HOME).await;
+        until(self.open.subscribe(), |open| *open).await;
         Ok(first_int(&rows))
     }
 
@@ -117,16 +124,38 @@ impl Database {
         Ok(())
     }
 
-    /// The least balance that a read of [`USER`] may return if it begins now.
-    pub(crate) fn floor(&self) -> i64 {
+    /// Counts a call, and returns the least balance that it may be answered with.
+    pub(crate) fn call(&self) -> i64 {
+        self.calls.send_modify(|calls| *calls += 1);
         self.floor.load(Relaxed)
+    }
+
+    /// Returns when so many calls have been made.
+    pub(crate) async fn called(&self, times: usize) {
+        until(self.calls.subscribe(), |calls| *calls >= times).await;
     }
 
     /// Returns when the next row has been read, counted from this call, and is on its way home.
     pub(crate) fn next_row(&self) -> impl Future<Output = ()> + use<> {
-        let mut read = self.read.subscribe();
-        async move { read.changed().await.expect("whoever waits has a handle of the database") }
+        let rows = self.read.subscribe();
+        let seen = *rows.borrow();
+        until(rows, move |rows| *rows > seen)
     }
+
+    /// Keeps rows on their way home until [`release`](Self::release): the scene decides what
+    /// happens meanwhile, not the machine.
+    pub(crate) fn hold(&self) {
+        self.open.send_replace(false);
+    }
+
+    pub(crate) fn release(&self) {
+        self.open.send_replace(true);
+    }
+}
+
+async fn until<T>(mut watched: watch::Receiver<T>, reached: impl FnMut(&T) -> bool) {
+    let reached = watched.wait_for(reached).await;
+    drop(reached.expect("who waits has a handle of the database, and so a sender"));
 }
 
 fn map() -> ShardMap {

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use sortie_sqlite::{Embedded, EmbeddedConfig};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use crate::stage::USERS;
+use crate::stage::{USERS, stats};
+
+/// How long after the last answer a query may still be there without being counted as left behind.
+pub(crate) const SETTLE_MAX: Duration = Duration::from_secs(1);
 
 /// A question that keeps SQLite busy for many seconds unless it is cancelled.
 pub(crate) const LONG_WALK: &str = "WITH RECURSIVE step(n) AS (\
@@ -20,8 +23,12 @@ pub(crate) fn cluster(latency: &[&str], fail: &[&str]) -> Result<Embedded, sorti
     Embedded::create(&config)
 }
 
-/// Waits a moment, so that what was cancelled has noticed: SQLite looks at its flag every few
-/// microseconds of work.
-pub(crate) async fn settle() {
-    sleep(Duration::from_millis(200)).await;
+/// Waits until nothing is queued or running any more, but no longer than [`SETTLE_MAX`].
+pub(crate) async fn settle(embedded: &Embedded) {
+    let idle = async {
+        while stats(embedded).in_flight > 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    drop(timeout(SETTLE_MAX, idle).await);
 }
