@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::portal::{Outcome, Portal, Progress, Statement};
 use super::talk::{Origin, Session};
 use super::{Reads, utf8};
-use crate::sql::{self, Bound, Local, SqlError, state};
+use crate::sql::{self, SqlError, state};
 
 /// SQLSTATE of a portal that has done what it could do once.
 const NOT_IN_PREREQUISITE_STATE: &str = "55000";
@@ -35,7 +35,8 @@ where
         let statement = sql::prepare(text, Some(oids), &self.shared.catalog)
             .map(|prepared| Statement::new(prepared, text.len()));
         if !statement.as_ref().is_err_and(|error| error.code == state::SYNTAX_ERROR) {
-            self.state.check_alive(|| statement.as_ref().is_ok_and(Statement::is_exit))?;
+            let harmless = |statement: &Statement| statement.is_exit() || statement.is_empty();
+            self.state.check_alive(|| statement.as_ref().is_ok_and(harmless))?;
         }
         self.state.add_statement(name, statement?)?;
         backend::parse_complete(&mut self.socket.output);
@@ -77,49 +78,53 @@ where
 
     pub(super) async fn execute(&mut self, name: &Bytes, rows_max: i32) -> Result<(), Failure> {
         let portal = self.state.portal(name)?;
-        if matches!(portal.bound, Bound::Local(Local::Empty)) {
-            backend::empty_query_response(&mut self.socket.output);
-            return Ok(());
-        }
         let _running = self.shared.stats.statement();
-        self.state.check_alive(|| portal.is_exit())?;
+        self.state.check_alive(|| portal.is_exit() || portal.is_empty())?;
         let mut portal = self.state.take_portal(name)?;
-        match portal.progress {
-            Progress::Rows(_) => {}
-            Progress::Spent => {
-                let message = format!("portal \"{}\" cannot be run", String::from_utf8_lossy(name));
-                return Err(SqlError::new(NOT_IN_PREREQUISITE_STATE, message).into());
-            }
-            Progress::Fresh => {
-                let columns = portal.statement.columns().unwrap_or_default();
-                let outcome =
-                    self.run(&portal.bound, columns, &portal.formats, Origin::Alone).await?;
-                portal.progress = match outcome {
-                    Outcome::Rows(rows) => Progress::Rows(rows),
-                    Outcome::Empty => Progress::Spent,
-                    Outcome::Done(tag) => {
-                        backend::command_complete(&mut self.socket.output, tag);
-                        Progress::Spent
-                    }
-                };
-            }
-        }
-        if let Progress::Rows(rows) = &mut portal.progress {
-            let limit = u64::try_from(rows_max).ok().filter(|&limit| limit > 0);
-            let sent = rows.take(limit);
-            let (tag, count) = (sent.tag(), sent.count);
-            self.socket.say(sent.frames).await?;
-            // PostgreSQL can't know that a portal is at its end before it has asked for one more
-            // row than there is.
-            if limit == Some(count) {
-                backend::portal_suspended(&mut self.socket.output);
-            } else {
-                backend::command_complete(&mut self.socket.output, &tag);
-            }
-        }
+        let ran = self.run_portal(name, &mut portal, rows_max).await;
         // The end of a transaction has closed every portal, this one too.
-        if !portal.is_exit() {
+        if ran.is_err() || !portal.is_exit() {
             self.state.put_back(name, portal);
+        }
+        ran
+    }
+
+    async fn run_portal(
+        &mut self,
+        name: &Bytes,
+        portal: &mut Portal,
+        rows_max: i32,
+    ) -> Result<(), Failure> {
+        if matches!(portal.progress, Progress::Fresh) {
+            let columns = portal.statement.columns().unwrap_or_default();
+            let outcome = self.run(&portal.bound, columns, &portal.formats, Origin::Alone).await?;
+            match outcome {
+                Outcome::Rows(rows) => portal.progress = Progress::Rows(rows),
+                Outcome::Done(tag) => {
+                    portal.progress = Progress::Spent;
+                    backend::command_complete(&mut self.socket.output, tag);
+                    return Ok(());
+                }
+                Outcome::Empty => {
+                    backend::empty_query_response(&mut self.socket.output);
+                    return Ok(());
+                }
+            }
+        }
+        let Progress::Rows(rows) = &mut portal.progress else {
+            let message = format!("portal \"{}\" cannot be run", String::from_utf8_lossy(name));
+            return Err(SqlError::new(NOT_IN_PREREQUISITE_STATE, message).into());
+        };
+        let limit = u64::try_from(rows_max).ok().filter(|&limit| limit > 0);
+        let sent = rows.take(limit);
+        let (tag, count) = (sent.tag(), sent.count);
+        self.socket.say(sent.frames).await?;
+        // PostgreSQL can't know that a portal is at its end before it has asked for one more row
+        // than there is.
+        if limit == Some(count) {
+            backend::portal_suspended(&mut self.socket.output);
+        } else {
+            backend::command_complete(&mut self.socket.output, &tag);
         }
         Ok(())
     }

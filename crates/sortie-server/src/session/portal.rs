@@ -33,6 +33,8 @@ pub(crate) enum Progress {
     Rows(Rows),
     /// It was something without rows, and can't be run again.
     Spent,
+    /// Its transaction has failed.
+    Failed,
 }
 
 /// What a statement came to.
@@ -70,8 +72,18 @@ impl Statement {
 
     /// Whether it ends a transaction, and so is run in a failed one.
     pub(crate) fn is_exit(&self) -> bool {
-        self.prepared.params().is_empty()
-            && self.prepared.bind(&[], &[]).is_ok_and(|bound| is_exit(&bound))
+        self.constant().is_some_and(|bound| is_exit(&bound))
+    }
+
+    /// Whether there is nothing to run.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self.constant(), Some(Bound::Local(Local::Empty)))
+    }
+
+    /// What it is without parameters.
+    fn constant(&self) -> Option<Bound> {
+        let is_constant = self.prepared.params().is_empty();
+        is_constant.then(|| self.prepared.bind(&[], &[]).ok()).flatten()
     }
 
     /// Says the columns in `formats`, as in a Bind message, or that there are none.
@@ -102,7 +114,12 @@ impl Statement {
 impl Portal {
     /// Whether running it ends a transaction.
     pub(crate) fn is_exit(&self) -> bool {
-        is_exit(&self.bound)
+        is_exit(&self.bound) && !matches!(self.progress, Progress::Failed)
+    }
+
+    /// Whether there is nothing to run.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self.bound, Bound::Local(Local::Empty))
     }
 }
 

@@ -6,7 +6,7 @@
 //! # Invariants
 //!
 //! 1. Outside a block, every simple query and everything up to a Sync is a transaction of its own.
-//! 2. No portal outlives its transaction.
+//! 2. No portal outlives its transaction, and no rows outlive its failure.
 //! 3. Statements and portals are bounded, in number and in bytes of text.
 
 use std::borrow::Cow;
@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use sortie_postgres::backend::{self, Status};
 
 use super::limits::Limits;
-use super::portal::{Portal, Statement};
+use super::portal::{Portal, Progress, Statement};
 use crate::sql::{Settings, SqlError};
 
 /// SQLSTATE codes that only a session needs.
@@ -72,8 +72,8 @@ impl State {
         if !self.set {
             self.settings.begin();
             self.set = true;
-            self.untold = true;
         }
+        self.untold = true;
         &mut self.settings
     }
 
@@ -156,11 +156,18 @@ impl State {
     }
 
     /// A statement has failed: so has its transaction.
+    ///
+    /// In a block its portals keep their names until its end, though nothing can be done with
+    /// them: PostgreSQL does so, and a client sees it by the errors it gets.
     pub(crate) fn fail(&mut self) {
         self.settle(false);
-        self.portals.clear();
-        if self.status == Status::Transaction {
+        if self.status == Status::Idle {
+            self.portals.clear();
+        } else {
             self.status = Status::Failed;
+            for portal in self.portals.values_mut() {
+                portal.progress = Progress::Failed;
+            }
         }
     }
 
@@ -227,10 +234,10 @@ impl State {
         closed.is_some()
     }
 
-    /// Forgets every prepared statement.
-    pub(crate) fn close_statements(&mut self) {
-        self.statements.clear();
-        self.statements_bytes = 0;
+    /// Forgets every named statement; the unnamed one is not SQL's.
+    fn close_statements(&mut self) {
+        self.statements.retain(|name, _| name.is_empty());
+        self.statements_bytes = self.statements.values().map(|statement| statement.text_len).sum();
     }
 
     /// Returns a portal.

@@ -61,6 +61,16 @@ async fn names_are_looked_up() {
             (&[close(Statement, "zz"), close(Portal, "zz"), Sync], "3 3 ZI"),
             (&[query("deallocate a")], "C[DEALLOCATE] ZI"),
             (&[query("deallocate a")], "E[ERROR 26000] ZI"),
+            (
+                &[
+                    parse("", "deallocate all"),
+                    bind("", ""),
+                    execute("", 0),
+                    describe(Statement, ""),
+                    Sync,
+                ],
+                "1 2 C[DEALLOCATE ALL] t n ZI",
+            ),
             (&[parse("a", READ), Sync], "1 ZI"),
         ],
     )
@@ -172,12 +182,36 @@ async fn a_failed_transaction_takes_only_its_end() {
             (&[describe(Statement, "r"), Sync], "t n ZE"),
             (&[bind("", "s"), Sync], "E[ERROR 25P02] ZE"),
             (&[execute("", 0), Sync], "E[ERROR 34000] ZE"),
+            (&[parse("", ""), bind("", ""), Sync], "1 E[ERROR 25P02] ZE"),
             (&[bind("", "r"), execute("", 0), Sync], "2 C[ROLLBACK] ZI"),
             (&[parse("", "begin"), bind("", ""), execute("", 0), Sync], "1 2 C[BEGIN] ZT"),
             (
                 &[parse("", "commit"), bind("", ""), describe(Portal, ""), execute("", 0), Sync],
                 "1 2 n C[COMMIT] ZI",
             ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn portals_of_a_failed_transaction_are_there_and_of_no_use() {
+    check(
+        &[Act::Rows(3), Act::Fail("58030")],
+        &[
+            (&[query("begin")], "C[BEGIN] ZT"),
+            (
+                &[parse("s", READ), parse("r", "rollback"), bind("p", "s"), bind("q", "r"), Sync],
+                "1 1 2 2 ZT",
+            ),
+            (&[bind("x", "s"), execute("p", 1), execute("x", 0), Sync], "2 D1 s E[ERROR 58030] ZE"),
+            (&[execute("p", 1), Sync], "E[ERROR 25P02] ZE"),
+            (&[execute("x", 1), Sync], "E[ERROR 25P02] ZE"),
+            (&[execute("q", 0), Sync], "E[ERROR 25P02] ZE"),
+            (&[describe(Portal, "q"), describe(Portal, "p"), Sync], "n E[ERROR 25P02] ZE"),
+            (&[bind("q", "r"), Sync], "E[ERROR 42P03] ZE"),
+            (&[close(Portal, "q"), bind("q", "r"), execute("q", 0), Sync], "3 2 C[ROLLBACK] ZI"),
+            (&[execute("p", 1), Sync], "E[ERROR 34000] ZI"),
         ],
     )
     .await;

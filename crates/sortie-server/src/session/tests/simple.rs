@@ -69,6 +69,12 @@ async fn an_error_ends_the_text_and_undoes_what_it_set() {
             ),
             (&[query("set local application_name = 'z'")], "N[WARNING 25P01] C[SET] ZI"),
             (&[query("reset application_name")], "C[RESET] S[application_name=] ZI"),
+            (
+                &[query("begin; set application_name = 'a'")],
+                "C[BEGIN] C[SET] S[application_name=a] ZT",
+            ),
+            (&[query("set application_name = 'b'")], "C[SET] S[application_name=b] ZT"),
+            (&[query("rollback")], "C[ROLLBACK] S[application_name=] ZI"),
             (&[query("show nope")], "E[ERROR 42704] ZI"),
             (&[query("set nope = 1")], "E[ERROR 42704] ZI"),
         ],
