@@ -100,3 +100,8 @@ pub use singleflight::{
     AtLimit, Call, FlightCx, FlightError, FlightStats, Idle, Join, Landed, Role, SingleFlight,
     SingleFlightBuilder, WhenStuck,
 };
+
+/// The README's example is a doctest too.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
