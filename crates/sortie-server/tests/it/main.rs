@@ -14,6 +14,7 @@ mod freshness;
 mod garbage;
 mod herd;
 mod pgbench;
+mod protocol;
 mod psycopg;
 mod rows;
 mod support;

@@ -1,12 +1,11 @@
 //! psycopg, against sortie and against PostgreSQL with the same rows: the same answers.
 
-use std::fmt::Write;
 use std::net::SocketAddr;
 use std::process::Command;
 
 use sortie_testkit::{Postgres, python, run, workspace};
 
-use crate::support::{USERS, among_others, serve};
+use crate::support::{among_others, sample_data, serve};
 
 #[tokio::test]
 async fn a_session_is_answered_as_postgresql_answers_it() {
@@ -37,19 +36,4 @@ async fn transcript(server: SocketAddr) -> String {
     let ran = run(command).await;
     assert!(ran.success, "{}\n{}", ran.out, ran.err);
     ran.out
-}
-
-/// The rows that every embedded cluster holds, for a user who may only read, as sortie's may.
-fn sample_data() -> String {
-    let mut script = "CREATE ROLE tester LOGIN;\n\
-        ALTER ROLE tester SET default_transaction_read_only = on;\n\
-        CREATE TABLE users (user_id int8 PRIMARY KEY, name text NOT NULL, balance int8 NOT NULL);\n\
-        GRANT ALL ON users TO tester;\n\
-        COPY users FROM STDIN;\n"
-        .to_owned();
-    for id in 1..=USERS {
-        let (name, balance) = (sortie_sqlite::name(id), sortie_sqlite::balance(id));
-        writeln!(script, "{id}\t{name}\t{balance}").unwrap();
-    }
-    script + "\\.\n"
 }

@@ -1,5 +1,6 @@
 //! What the tests of this binary share.
 
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -87,6 +88,21 @@ pub(crate) fn spent(before: &Metrics, after: &Metrics) -> Spent {
         leaders: grew("sortie_flights_total", &["role=\"leader\""]),
         followers: grew("sortie_flights_total", &["role=\"follower\""]),
     }
+}
+
+/// The rows that every embedded cluster holds, for a user who may only read, as sortie's may.
+pub(crate) fn sample_data() -> String {
+    let mut script = "CREATE ROLE tester LOGIN;\n\
+        ALTER ROLE tester SET default_transaction_read_only = on;\n\
+        CREATE TABLE users (user_id int8 PRIMARY KEY, name text NOT NULL, balance int8 NOT NULL);\n\
+        GRANT ALL ON users TO tester;\n\
+        COPY users FROM STDIN;\n"
+        .to_owned();
+    for id in 1..=USERS {
+        let (name, balance) = (sortie_sqlite::name(id), sortie_sqlite::balance(id));
+        writeln!(script, "{id}\t{name}\t{balance}").unwrap();
+    }
+    script + "\\.\n"
 }
 
 /// Some ids whose rows lie on a shard of the cluster in `data`, smallest first.
