@@ -94,7 +94,7 @@ pub use position::{Position, PositionError, WalPoint};
 pub use read_through::ReadThrough;
 pub use replicas::ReplicaSet;
 pub use scatter::{
-    Gathered, LegError, LegFailure, Scatter, ScatterError, ScatterLedger, ScatterStats,
+    Gathered, LegError, LegFailure, LegLabel, Scatter, ScatterError, ScatterLedger, ScatterStats,
 };
 pub use singleflight::{
     AtLimit, Call, FlightCx, FlightError, FlightStats, Idle, Join, Landed, Role, SingleFlight,

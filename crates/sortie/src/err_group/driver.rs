@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use futures_util::Stream;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tracing::{Span, debug_span};
+use tracing::{Level, Span, debug_span, enabled};
 
 use super::error::{GroupError, OTHERS_MAX, Stop, Task, TaskError, TaskFailure};
 use super::{BoxTask, Shared};
@@ -29,7 +29,7 @@ pub(super) struct Driver<'env, T, E, B> {
 /// What the driver polls: the body beside the tasks, so that each is polled only when woken.
 enum Member<'env, E, B> {
     Body(Pin<Box<B>>),
-    Spawned { ordinal: usize, span: Span, future: BoxTask<'env, E> },
+    Spawned { ordinal: usize, span: Option<Box<Span>>, future: BoxTask<'env, E> },
 }
 
 enum Ended<T, E> {
@@ -128,9 +128,10 @@ where
         queue.spawned += queue.tasks.len();
         let tasks = mem::take(&mut queue.tasks);
         drop(queue);
+        let traced = enabled!(Level::DEBUG);
         self.members.extend((first..).zip(tasks).map(|(ordinal, future)| Member::Spawned {
             ordinal,
-            span: debug_span!("task", ordinal),
+            span: traced.then(|| Box::new(debug_span!("task", ordinal))),
             future,
         }));
         true
@@ -202,7 +203,7 @@ impl<T, E, B: Future<Output = Result<T, Stop<E>>>> Future for Member<'_, E, B> {
         match &mut *self {
             Member::Body(future) => future.as_mut().poll(cx).map(Ended::Body),
             Member::Spawned { ordinal, span, future } => {
-                let _inside = span.enter();
+                let _inside = span.as_ref().map(|span| span.enter());
                 future.as_mut().poll(cx).map(|ended| Ended::Spawned(*ordinal, ended))
             }
         }

@@ -14,12 +14,20 @@ pub(super) const OTHERS_MAX: usize = 64;
 /// `Display` begins with the shard and prints no cause; the cause is the `source()`.
 pub struct ScatterError<T, E>(Box<Report<T, E>>);
 
+/// Names a leg. Displayed as [`Scatter::label`](crate::Scatter::label) named it, else as its place
+/// in shard order.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct LegLabel {
+    ordinal: usize,
+    name: Option<Box<str>>,
+}
+
 /// One leg's failure, with the name of its shard.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct LegError<E> {
-    /// The shard, as [`Scatter::label`](crate::Scatter::label) named it.
-    pub label: String,
+    /// Which leg.
+    pub label: LegLabel,
     /// What became of the leg.
     pub failure: LegFailure<E>,
 }
@@ -38,10 +46,8 @@ pub enum LegFailure<E> {
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Gathered<T> {
-    /// The leg's place in shard order, from 0.
-    pub ordinal: usize,
-    /// The shard, as [`Scatter::label`](crate::Scatter::label) named it.
-    pub label: String,
+    /// Which leg.
+    pub label: LegLabel,
     /// The answer.
     pub answer: T,
 }
@@ -52,8 +58,8 @@ pub(super) struct Report<T, E> {
     pub(super) others: Vec<LegError<E>>,
     pub(super) others_uncounted: usize,
     pub(super) gathered: Vec<Gathered<T>>,
-    pub(super) cancelled: Vec<String>,
-    pub(super) not_started: Vec<String>,
+    pub(super) cancelled: Vec<LegLabel>,
+    pub(super) not_started: Vec<LegLabel>,
 }
 
 impl<T, E> ScatterError<T, E> {
@@ -78,12 +84,12 @@ impl<T, E> ScatterError<T, E> {
     }
 
     /// The shards whose legs were running and were called back.
-    pub fn cancelled(&self) -> &[String] {
+    pub fn cancelled(&self) -> &[LegLabel] {
         &self.0.cancelled
     }
 
     /// The shards whose legs had not begun.
-    pub fn not_started(&self) -> &[String] {
+    pub fn not_started(&self) -> &[LegLabel] {
         &self.0.not_started
     }
 
@@ -110,8 +116,19 @@ impl<T, E> Report<T, E> {
     }
 }
 
+impl LegLabel {
+    /// The leg's place in shard order, from 0.
+    pub fn ordinal(&self) -> usize {
+        self.ordinal
+    }
+
+    pub(super) fn new(ordinal: usize, name: Option<Box<str>>) -> Self {
+        Self { ordinal, name }
+    }
+}
+
 impl<E> LegError<E> {
-    pub(super) fn new(label: String, failure: LegFailure<E>) -> Self {
+    pub(super) fn new(label: LegLabel, failure: LegFailure<E>) -> Self {
         Self { label, failure }
     }
 }
@@ -163,6 +180,15 @@ impl<T, E: fmt::Debug> fmt::Debug for ScatterError<T, E> {
     }
 }
 
+impl fmt::Display for LegLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => f.pad(name),
+            None => self.ordinal.fmt(f),
+        }
+    }
+}
+
 impl<E: StdError + 'static> StdError for LegError<E> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match &self.failure {
@@ -182,6 +208,12 @@ impl<E> fmt::Display for LegError<E> {
     }
 }
 
-fn list(f: &mut fmt::Formatter<'_>, what: &str, labels: &[String]) -> fmt::Result {
-    if labels.is_empty() { Ok(()) } else { write!(f, "; {what}: {}", labels.join(", ")) }
+fn list(f: &mut fmt::Formatter<'_>, what: &str, labels: &[LegLabel]) -> fmt::Result {
+    for (place, label) in labels.iter().enumerate() {
+        match place {
+            0 => write!(f, "; {what}: {label}")?,
+            _ => write!(f, ", {label}")?,
+        }
+    }
+    Ok(())
 }

@@ -19,7 +19,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Sleep, sleep_until};
 use tracing::Span;
 
-use super::error::{Gathered, LegError, LegFailure, OTHERS_MAX, Report, ScatterError};
+use super::error::{Gathered, LegError, LegFailure, LegLabel, OTHERS_MAX, Report, ScatterError};
 use super::ledger::{Account, Outcome};
 use super::{Scatter, leg_span};
 
@@ -37,7 +37,9 @@ pub(super) struct Label<'a, N>(Option<&'a N>, usize);
 pub(super) struct Gather<L, N, T, E, F, Fut> {
     /// Legs that were polled once in this turn and are not ready.
     parked: Vec<Leg<Fut>>,
-    running: FuturesUnordered<Leg<Fut>>,
+    /// None until a leg is found not ready.
+    running: Option<FuturesUnordered<Leg<Fut>>>,
+    span: Option<Span>,
     timer: Option<Pin<Box<Sleep>>>,
     waiting: Enumerate<vec::IntoIter<L>>,
     visit: F,
@@ -51,7 +53,8 @@ pub(super) struct Gather<L, N, T, E, F, Fut> {
 /// A started leg.
 struct Leg<Fut> {
     ordinal: usize,
-    span: Span,
+    /// Boxed, because it is rarely there.
+    span: Option<Box<Span>>,
     /// An `Option`, so that one allocation serves every leg that is ready at its first poll.
     slot: Pin<Box<Option<Fut>>>,
 }
@@ -79,8 +82,9 @@ impl Labels<usize> {
 }
 
 impl<N: fmt::Display> Labels<N> {
-    pub(super) fn text(&self, ordinal: usize) -> String {
-        self.at(ordinal).to_string()
+    pub(super) fn leg(&self, ordinal: usize) -> LegLabel {
+        let name = self.0.get(ordinal).map(|name| name.to_string().into_boxed_str());
+        LegLabel::new(ordinal, name)
     }
 }
 
@@ -99,11 +103,17 @@ where
     F: FnMut(L) -> Fut,
     Fut: Future<Output = Result<T, E>>,
 {
-    pub(super) fn new(scatter: Scatter<L, N>, visit: F, account: Account) -> Self {
+    pub(super) fn new(
+        scatter: Scatter<L, N>,
+        visit: F,
+        account: Account,
+        span: Option<Span>,
+    ) -> Self {
         let legs = scatter.legs.len();
         Self {
             parked: Vec::new(),
-            running: FuturesUnordered::new(),
+            running: None,
+            span,
             timer: scatter.deadline.map(|deadline| Box::pin(sleep_until(deadline))),
             waiting: scatter.legs.into_iter().enumerate(),
             visit,
@@ -125,23 +135,22 @@ where
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let span = self.span.clone();
+        let _inside = span.as_ref().map(Span::enter);
         self.start(cx);
         if self.failed.is_empty() {
-            self.running.extend(self.parked.drain(..));
+            self.admit();
             self.turn_running(cx);
         }
         self.account.show();
-        if !self.failed.is_empty() || self.running.is_empty() {
+        if !self.failed.is_empty() || self.legs_running() == 0 {
             return Poll::Ready(());
         }
         let Some(timer) = &mut self.timer else { return Poll::Pending };
         if timer.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
-        let mut late: Vec<usize> = self.running.iter().map(|leg| leg.ordinal).collect();
-        late.sort_unstable();
-        self.running.clear();
-        for ordinal in late {
+        for ordinal in self.call_back() {
             self.fail(ordinal, LegFailure::TimedOut);
         }
         Poll::Ready(())
@@ -150,33 +159,66 @@ where
     /// Starts legs in shard order while there is room, and polls each once. Stops at a failure:
     /// it is the lowest shard's of this turn, because every leg before it was just polled.
     fn start(&mut self, cx: &mut Context<'_>) {
+        let room = self.limit.saturating_sub(self.legs_running());
         let mut slot = None;
-        while self.failed.is_empty() && self.parked.len() + self.running.len() < self.limit {
+        while self.failed.is_empty() && self.parked.len() < room {
             let Some((ordinal, target)) = self.waiting.next() else { return };
             self.account.start();
-            let span = leg_span(&self.labels, ordinal);
-            let asked = span.in_scope(|| (self.visit)(target));
-            let mut leg = Leg::new(ordinal, span, asked, slot.take());
+            let span = self.span.as_ref().map(|span| leg_span(span, &self.labels, ordinal));
+            let asked = {
+                let _inside = span.as_ref().map(Span::enter);
+                (self.visit)(target)
+            };
+            let mut leg = Leg::new(ordinal, span.map(Box::new), asked, slot.take());
             match Pin::new(&mut leg).poll(cx) {
                 Poll::Ready((_, ended)) => {
                     self.settle(ordinal, ended);
                     slot = Some(leg.slot);
                 }
-                Poll::Pending => self.parked.push(leg),
+                Poll::Pending => {
+                    if self.parked.is_empty() {
+                        self.parked.reserve(room.min(1 + self.waiting.len()));
+                    }
+                    self.parked.push(leg);
+                }
             }
+        }
+    }
+
+    /// Gives the parked legs wakers of their own.
+    fn admit(&mut self) {
+        if !self.parked.is_empty() {
+            let running = self.running.get_or_insert_default();
+            running.extend(self.parked.drain(..));
         }
     }
 
     /// Polls the legs that were woken until none is ready, also after a failure: a lower shard's
     /// may be ready in the same turn. Only nothing new is started then.
     fn turn_running(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(Some((ordinal, ended))) = Pin::new(&mut self.running).poll_next(cx) {
+        while let Some(running) = &mut self.running
+            && let Poll::Ready(Some((ordinal, ended))) = Pin::new(running).poll_next(cx)
+        {
             self.settle(ordinal, ended);
             if self.failed.is_empty() {
                 self.start(cx);
-                self.running.extend(self.parked.drain(..));
+                self.admit();
             }
         }
+    }
+
+    fn legs_running(&self) -> usize {
+        self.running.as_ref().map_or(0, FuturesUnordered::len)
+    }
+
+    /// Drops the legs that run, and says which they were, in shard order.
+    fn call_back(&mut self) -> Vec<usize> {
+        let running = self.running.iter().flatten();
+        let mut legs: Vec<_> = self.parked.iter().chain(running).map(|leg| leg.ordinal).collect();
+        legs.sort_unstable();
+        self.parked = Vec::new();
+        self.running = None;
+        legs
     }
 
     fn settle(&mut self, ordinal: usize, ended: Result<T, E>) {
@@ -199,24 +241,19 @@ where
         if self.failed.is_empty() {
             return Ok(self.answers.into_all());
         }
-        let mut cancelled: Vec<usize> =
-            self.parked.iter().chain(self.running.iter()).map(|leg| leg.ordinal).collect();
-        cancelled.sort_unstable();
-        self.parked.clear();
-        self.running.clear();
-
+        let cancelled = self.call_back();
         let labels = self.labels;
         self.failed.sort_unstable_by_key(|&(ordinal, _)| ordinal);
         let others_uncounted = self.failed.len().saturating_sub(1 + OTHERS_MAX);
         let mut errors = (self.failed.into_iter())
-            .map(|(ordinal, failure)| LegError::new(labels.text(ordinal), failure));
+            .map(|(ordinal, failure)| LegError::new(labels.leg(ordinal), failure));
         let primary = errors.next().expect("there is a failure, checked above");
         Err(ScatterError::new(Report {
             others: errors.by_ref().take(OTHERS_MAX).collect(),
             others_uncounted,
             gathered: self.answers.into_gathered(&labels),
-            cancelled: cancelled.into_iter().map(|ordinal| labels.text(ordinal)).collect(),
-            not_started: self.waiting.map(|(ordinal, _)| labels.text(ordinal)).collect(),
+            cancelled: cancelled.into_iter().map(|ordinal| labels.leg(ordinal)).collect(),
+            not_started: self.waiting.map(|(ordinal, _)| labels.leg(ordinal)).collect(),
             ..Report::of(primary)
         }))
     }
@@ -226,7 +263,7 @@ where
     pub(super) fn abandon(mut self) {
         self.account.end(Outcome::Failed);
         let parked = mem::take(&mut self.parked);
-        let running = mem::take(&mut self.running);
+        let running = self.running.take().into_iter().flatten();
         for leg in parked.into_iter().chain(running) {
             if catch_unwind(AssertUnwindSafe(|| drop(leg))).is_err() {
                 tracing::error!("a leg's destructor panicked while a scatter was unwinding");
@@ -236,7 +273,12 @@ where
 }
 
 impl<Fut> Leg<Fut> {
-    fn new(ordinal: usize, span: Span, asked: Fut, slot: Option<Pin<Box<Option<Fut>>>>) -> Self {
+    fn new(
+        ordinal: usize,
+        span: Option<Box<Span>>,
+        asked: Fut,
+        slot: Option<Pin<Box<Option<Fut>>>>,
+    ) -> Self {
         let slot = match slot {
             Some(mut slot) => {
                 slot.set(Some(asked));
@@ -253,7 +295,7 @@ impl<Fut: Future> Future for Leg<Fut> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let leg = &mut *self;
-        let _inside = leg.span.enter();
+        let _inside = leg.span.as_ref().map(|span| span.enter());
         let Some(asked) = leg.slot.as_mut().as_pin_mut() else {
             unreachable!("a leg is never polled after it has ended");
         };
@@ -286,8 +328,6 @@ impl<T> Answers<T> {
     fn into_gathered<N: fmt::Display>(self, labels: &Labels<N>) -> Vec<Gathered<T>> {
         let answers = self.run.into_iter().map(Some).chain(self.rest);
         let there = answers.enumerate().filter_map(|(ordinal, a)| a.map(|a| (ordinal, a)));
-        there
-            .map(|(ordinal, answer)| Gathered { ordinal, label: labels.text(ordinal), answer })
-            .collect()
+        there.map(|(ordinal, answer)| Gathered { label: labels.leg(ordinal), answer }).collect()
     }
 }

@@ -24,10 +24,10 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 
 use futures_util::FutureExt;
 use tokio::time::{Instant, timeout_at};
-use tracing::{Instrument, Span, debug_span};
+use tracing::{Instrument, Level, Span, debug_span, enabled};
 
 use self::error::Report;
-pub use self::error::{Gathered, LegError, LegFailure, ScatterError};
+pub use self::error::{Gathered, LegError, LegFailure, LegLabel, ScatterError};
 use self::gather::{Gather, Labels};
 use self::ledger::{Account, Outcome};
 pub use self::ledger::{ScatterLedger, ScatterStats};
@@ -150,12 +150,13 @@ impl<L, N> Scatter<L, N> {
         if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(expired(&self.labels, legs, account));
         }
-        let span = debug_span!("scatter", legs);
+        // Asked once: even a disabled span costs as much as a leg that is ready at once.
+        let span = enabled!(Level::DEBUG).then(|| debug_span!("scatter", legs));
         if legs == 1 {
-            return self.alone(account, visit).instrument(span).await;
+            return self.alone(account, visit, span).await;
         }
-        let mut gather = Gather::new(self, visit, account);
-        match gather.drive().instrument(span).await {
+        let mut gather = Gather::new(self, visit, account, span);
+        match gather.drive().await {
             Ok(()) => gather.finish(),
             Err(payload) => {
                 gather.abandon();
@@ -168,6 +169,7 @@ impl<L, N> Scatter<L, N> {
         self,
         mut account: Account,
         mut visit: F,
+        span: Option<Span>,
     ) -> Result<Vec<T>, ScatterError<T, E>>
     where
         N: fmt::Display,
@@ -175,7 +177,7 @@ impl<L, N> Scatter<L, N> {
         Fut: Future<Output = Result<T, E>>,
     {
         let Some(leg) = self.legs.into_iter().next() else { return Ok(Vec::new()) };
-        let span = leg_span(&self.labels, 0);
+        let span = span.map_or_else(Span::none, |scatter| leg_span(&scatter, &self.labels, 0));
         account.start();
         account.show();
         let ended = async {
@@ -198,13 +200,13 @@ impl<L, N> Scatter<L, N> {
             }
         };
         account.end(failure.outcome());
-        let error = LegError::new(self.labels.text(0), failure);
+        let error = LegError::new(self.labels.leg(0), failure);
         Err(ScatterError::new(Report::of(error)))
     }
 }
 
-fn leg_span<N: fmt::Display>(labels: &Labels<N>, ordinal: usize) -> Span {
-    debug_span!("leg", shard = %labels.at(ordinal))
+fn leg_span<N: fmt::Display>(scatter: &Span, labels: &Labels<N>, ordinal: usize) -> Span {
+    debug_span!(parent: scatter, "leg", shard = %labels.at(ordinal))
 }
 
 /// The deadline had passed before anything was asked: the first leg stands for all of them.
@@ -215,7 +217,7 @@ fn expired<N: fmt::Display, T, E>(
 ) -> ScatterError<T, E> {
     account.start();
     account.end(Outcome::TimedOut);
-    let first = LegError::new(labels.text(0), LegFailure::TimedOut);
-    let not_started = (1..legs).map(|ordinal| labels.text(ordinal)).collect();
+    let first = LegError::new(labels.leg(0), LegFailure::TimedOut);
+    let not_started = (1..legs).map(|ordinal| labels.leg(ordinal)).collect();
     ScatterError::new(Report { not_started, ..Report::of(first) })
 }
