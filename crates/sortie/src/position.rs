@@ -28,8 +28,8 @@ use crate::ShardId;
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Position {
-    /// Sorted by shard, each shard once.
-    points: Arc<[(ShardId, WalPoint)]>,
+    /// Sorted by shard, each shard once. One word wide: it travels with every cached value.
+    points: Arc<Vec<(ShardId, WalPoint)>>,
 }
 
 /// A point in one shard's history, as PostgreSQL names it.
@@ -61,7 +61,7 @@ impl Position {
     /// point counts.
     pub fn of(points: impl IntoIterator<Item = (ShardId, WalPoint)>) -> Self {
         let sorted: BTreeMap<_, _> = points.into_iter().collect();
-        Self { points: sorted.into_iter().collect() }
+        Self { points: Arc::new(sorted.into_iter().collect()) }
     }
 
     /// Says whether an answer read at this position contains everything up to `floor`.
@@ -94,7 +94,7 @@ impl Position {
                 }
             }
         }
-        (Self { points: points.into_iter().collect() }, broken)
+        (Self::of(points), broken)
     }
 
     fn point(&self, shard: ShardId) -> Option<WalPoint> {

@@ -18,10 +18,7 @@ mod lease;
 mod memory;
 mod stamps;
 
-use std::time::Duration;
-
 use crate::Position;
-use crate::rt::time::Instant;
 
 pub use self::memory::{MemoryCache, MemoryCacheBuilder, MemoryLease, MemoryWait};
 
@@ -75,8 +72,6 @@ pub enum Lookup<V, L, W> {
 pub struct Cached<V> {
     /// The value.
     pub value: V,
-    /// When its load was given the lease.
-    pub began: Instant,
     /// Up to where the replica that gave it had replayed the history, if that is known.
     pub as_of: Option<Position>,
 }
@@ -108,13 +103,8 @@ pub enum Fill {
 
 impl<V> Cached<V> {
     /// Creates a value with its metadata, for a cache to return.
-    pub fn new(value: V, began: Instant, as_of: Option<Position>) -> Self {
-        Self { value, began, as_of }
-    }
-
-    /// How long ago the value's load was given its lease.
-    pub fn age(&self) -> Duration {
-        self.began.elapsed()
+    pub fn new(value: V, as_of: Option<Position>) -> Self {
+        Self { value, as_of }
     }
 }
 

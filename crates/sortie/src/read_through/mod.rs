@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryFutureExt};
 use parking_lot::Mutex;
 use tracing::{Instrument, debug, debug_span};
 
@@ -83,33 +83,37 @@ where
     C::Lease: 'static,
     C::Wait: 'static,
 {
-    /// Puts `cache` in front of `load`, with flights that linger 10 s when their callers have
-    /// left, so that a value that was paid for is kept.
+    /// Puts `cache` in front of `load`.
     ///
-    /// `load` returns a value, or a [`Loaded`] that says up to where its replica had replayed.
-    pub fn new<F, Fut, R>(cache: C, load: F) -> Self
+    /// Its flights linger 10 s when their callers have left, so that a value that was paid for is
+    /// kept; [`with_flights`](Self::with_flights) gives it others.
+    pub fn new<F, Fut>(cache: C, load: F) -> Self
     where
         F: Fn(K) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<R, E>> + Send + 'static,
-        R: Into<Loaded<V>>,
+        Fut: Future<Output = Result<V, E>> + Send + 'static,
     {
-        let flights = SingleFlight::builder().idle(Idle::Linger(LINGER_MAX)).build();
-        Self::with_flights(flights, cache, load)
+        Self::positioned(cache, move |key| load(key).map_ok(Loaded::from))
     }
 
-    /// As [`new`](Self::new), with flights of your own making. A stale value is only refreshed if
-    /// they may go on without callers: under [`Idle::Abort`] a refresh ends where it first waits.
-    pub fn with_flights<F, Fut, R>(flights: SingleFlight<K, V, E>, cache: C, load: F) -> Self
+    /// As [`new`](Self::new), for a `load` that says up to where the replica that answered had
+    /// replayed, so that its answers may be stored soon after an
+    /// [`invalidate_at`](Self::invalidate_at).
+    pub fn positioned<F, Fut>(cache: C, load: F) -> Self
     where
         F: Fn(K) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<R, E>> + Send + 'static,
-        R: Into<Loaded<V>>,
+        Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
-        let load = Box::new(move |key| -> BoxLoad<V, E> {
-            let loading = load(key);
-            Box::pin(async move { loading.await.map(Into::into) })
-        });
+        let load = Box::new(move |key| -> BoxLoad<V, E> { Box::pin(load(key)) });
+        let flights = SingleFlight::builder().idle(Idle::Linger(LINGER_MAX)).build();
         Self { source: Arc::new(Source { cache, load, holds: PhantomData }), flights }
+    }
+
+    /// Loads through `flights` from now on. A stale value is only refreshed if they may go on
+    /// without callers: under [`Idle::Abort`] a refresh ends where it first waits.
+    #[must_use]
+    pub fn with_flights(mut self, flights: SingleFlight<K, V, E>) -> Self {
+        self.flights = flights;
+        self
     }
 
     /// Returns the value of `key`: from the cache, from a flight that runs, or from the loader.
@@ -126,17 +130,16 @@ where
     /// Cancel safe: whoever else waits for the load is not affected, and the load goes on for
     /// those, or as long as the flights linger.
     pub async fn get(&self, key: &K) -> Result<V, FlightError<E>> {
-        let seed = match self.source.cache.get(key).await {
-            Lookup::Hit(cached) | Lookup::Stale(cached, None) => return Ok(cached.value),
+        match self.source.cache.get(key).await {
+            Lookup::Hit(cached) | Lookup::Stale(cached, None) => Ok(cached.value),
             Lookup::Stale(cached, Some(lease)) => {
                 // One poll begins the flight, or joins it; from there it is its own task's.
                 let refresh = self.fly(key, Seed::Lease(lease)).now_or_never();
-                return Ok(refresh.and_then(Result::ok).unwrap_or(cached.value));
+                Ok(refresh.and_then(Result::ok).unwrap_or(cached.value))
             }
-            Lookup::Miss(lease) => Seed::Lease(lease),
-            Lookup::Pending(wait) => Seed::Wait(wait),
-        };
-        self.fly(key, seed).await
+            Lookup::Miss(lease) => self.fly(key, Seed::Lease(lease)).await,
+            Lookup::Pending(wait) => self.fly(key, Seed::Wait(wait)).await,
+        }
     }
 
     /// Forgets the value of `key`. To be called after the write was committed and before it is
@@ -168,22 +171,23 @@ where
         &self.flights
     }
 
+    /// Boxed: a hit, which is the common case, must not carry room for a flight.
     fn fly(
         &self,
         key: &K,
         seed: Seed<C::Lease, C::Wait>,
-    ) -> impl Future<Output = Result<V, FlightError<E>>> + Send + use<K, V, E, C> {
+    ) -> Pin<Box<dyn Future<Output = Result<V, FlightError<E>>> + Send>> {
         // The flight's load may be called again, by a successor: it looks for a lease itself then.
         let (source, wanted) = (Arc::clone(&self.source), key.clone());
         let seed = Mutex::new(Some(seed));
         let (flights, key) = (self.flights.clone(), key.clone());
-        async move {
+        Box::pin(async move {
             let load = move |_cx| {
                 let (source, key, seed) = (Arc::clone(&source), wanted.clone(), seed.lock().take());
                 async move { source.load(key, seed).await }.instrument(debug_span!("load"))
             };
             flights.run_with(key, Call::new(), load).await.map(|landed| landed.value)
-        }
+        })
     }
 }
 
