@@ -12,6 +12,7 @@ use std::process::Command;
 use crate::step::Outcome;
 
 const MARK: &str = "SORTIE_TEST_RUN";
+const PREFIX: &str = "sortie-test-";
 
 /// One test run's folder for temporary files, and the mark on its processes.
 pub(crate) struct Watch {
@@ -22,7 +23,9 @@ impl Watch {
     pub(crate) fn start() -> Outcome<Self> {
         // Not under target/: sockets need short paths, and a database server that refuses to run
         // as root must be able to enter it.
-        let folder = std::env::temp_dir().join(format!("sortie-test-{}", std::process::id()));
+        let temporary = std::env::temp_dir();
+        remove_stale(&temporary);
+        let folder = temporary.join(format!("{PREFIX}{}", std::process::id()));
         let open = Permissions::from_mode(0o755);
         fs::create_dir(&folder)
             .and_then(|()| fs::set_permissions(&folder, open))
@@ -55,6 +58,18 @@ impl Drop for Watch {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.folder) {
             eprintln!("xtask: {} stays: {error}", self.folder.display());
+        }
+    }
+}
+
+/// Removes the folders of runs that were killed: their number is no process any more.
+fn remove_stale(temporary: &Path) {
+    for entry in fs::read_dir(temporary).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let id = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok());
+        if id.is_some_and(|id| !Path::new(&format!("/proc/{id}")).exists()) {
+            // Somebody else's, perhaps: then it stays.
+            fs::remove_dir_all(entry.path()).ok();
         }
     }
 }
@@ -93,6 +108,19 @@ fn processes_of(folder: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_folder_of_a_killed_run_is_removed_by_the_next() {
+        let temporary = std::env::temp_dir().join(format!("stale-{}", std::process::id()));
+        let [dead, alive] =
+            [u32::MAX, std::process::id()].map(|id| temporary.join(format!("{PREFIX}{id}")));
+        fs::create_dir_all(&dead).unwrap();
+        fs::create_dir_all(&alive).unwrap();
+        remove_stale(&temporary);
+        let left = (dead.exists(), alive.exists());
+        fs::remove_dir_all(&temporary).unwrap();
+        assert_eq!(left, (false, true));
+    }
 
     #[test]
     fn a_process_and_a_file_that_stay_are_named() {
