@@ -15,6 +15,11 @@ use crate::support::{BINARY, among_others};
 const RUN: &str = "cargo run --release -- ";
 
 #[tokio::test]
+async fn the_readme() {
+    check("README.md").await;
+}
+
+#[tokio::test]
 async fn the_article() {
     check("docs/article.md").await;
 }
