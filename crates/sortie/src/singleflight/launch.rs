@@ -17,8 +17,8 @@ use crate::singleflight::config::{Config, Idle};
 use crate::singleflight::error::FlightError;
 use crate::singleflight::lineage::{self, Frame};
 use crate::singleflight::party::Outcome;
+use crate::singleflight::settle::Due;
 use crate::singleflight::table::Table;
-use crate::singleflight::traffic::Due;
 
 /// A load that runs.
 pub(super) type Loading<V, E> = Pin<Box<dyn Future<Output = Result<V, E>> + Send>>;

@@ -12,11 +12,14 @@
 
 mod call;
 mod config;
+mod entry;
 mod error;
+mod flight;
 mod launch;
 mod lineage;
 mod party;
 mod seat;
+mod settle;
 mod solo;
 mod stats;
 mod table;
@@ -60,10 +63,11 @@ use crate::rt::time::Instant;
 ///   and one successor starts beside it by itself. The successor's answer goes to the callers of
 ///   both, for it began later; the old one's goes to its own callers only. Whoever is first ends the
 ///   wait; an old flight whose callers were all answered is aborted.
-/// * **A failure is shared once**, and goes only to callers whom no other flight of the key can still
-///   answer: a successor that fails leaves the old flight's callers to the old flight, and an old
-///   flight that fails leaves them to its successor. Nothing is retried by itself after that; the
-///   next new caller leads another successor.
+/// * **A failure is shared once.** A successor that fails leaves the old flight's callers to the old
+///   flight; an old flight that fails while its successor runs leaves them to that one, whose outcome
+///   is theirs whatever it is: nobody waits for more than two loads. Nothing is retried by itself;
+///   the next new caller leads another successor. `flight_max` is told at once to all callers of
+///   the flight that has reached it.
 /// * **Joins have a freshness**: see [`Join`].
 /// * A load that asks for its own key gets [`FlightError::Reentrant`], also through loads of other
 ///   keys, as long as it asks from its own task. A circle closed by joining a flight that others

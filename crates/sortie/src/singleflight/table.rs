@@ -21,12 +21,15 @@ use crate::rt::sync::Mutex;
 use crate::rt::task::AbortHandle;
 use crate::rt::time::Instant;
 use crate::singleflight::config::{AtLimit, Config, Join};
+use crate::singleflight::entry::{Entry, State};
 use crate::singleflight::error::FlightError;
+use crate::singleflight::flight::{Desk, Effects, Ids};
 use crate::singleflight::launch::{Bell, Loader, launch};
 use crate::singleflight::lineage;
 use crate::singleflight::party::{Cell, Outcome, Seats};
+use crate::singleflight::settle::Due;
 use crate::singleflight::stats::FlightStats;
-use crate::singleflight::traffic::{Choice, Desk, Due, Effects, Flight, Ids, Seat, Traffic};
+use crate::singleflight::traffic::{Choice, Seat, Traffic};
 
 /// The table of one registry.
 pub(super) struct Table<K, V, E> {
@@ -45,21 +48,6 @@ struct Desks<K, V, E> {
     entries: HashTable<Entry<K, V, E>>,
     ids: Ids,
     stats: FlightStats,
-}
-
-struct Entry<K, V, E> {
-    key: K,
-    hash: u64,
-    state: State<V, E>,
-}
-
-enum State<V, E> {
-    /// A load in its leader's first poll that nobody has asked for since: all that a ready load needs.
-    Light {
-        id: u64,
-        began: Instant,
-    },
-    Full(Box<Traffic<V, E>>),
 }
 
 /// A caller's place among those who wait: enough to find it again.
@@ -88,39 +76,6 @@ pub(super) struct Caller<'a, K> {
     pub(super) join: Join,
     pub(super) now: Instant,
     pub(super) waker: &'a Waker,
-}
-
-impl<K, V, E> Entry<K, V, E> {
-    /// The flights of this key, with all that goes with being asked for twice.
-    fn traffic(&mut self) -> &mut Traffic<V, E> {
-        if let State::Light { id, began } = self.state {
-            self.state = State::Full(Box::new(Traffic::new(Flight::inline(id, began))));
-        }
-        match &mut self.state {
-            State::Full(traffic) => traffic,
-            State::Light { .. } => unreachable!("made full above"),
-        }
-    }
-
-    fn has_flight(&self, flight: u64) -> bool {
-        match &self.state {
-            State::Light { id, .. } => *id == flight,
-            State::Full(traffic) => traffic.flight(flight).is_some(),
-        }
-    }
-
-    fn has_party(&self, party: u64) -> bool {
-        matches!(&self.state, State::Full(traffic) if traffic.has_party(party))
-    }
-
-    fn inside_own_load(&self, registry: usize) -> bool {
-        match &self.state {
-            State::Light { id, .. } => lineage::inside_flight(registry, *id),
-            State::Full(traffic) => {
-                traffic.flights().any(|flight| lineage::inside_flight(registry, flight.id))
-            }
-        }
-    }
 }
 
 impl<K, V, E> Table<K, V, E> {

@@ -7,7 +7,9 @@
 //!
 //! 1. At most two flights of a key have begun and not ended; ids grow in the order of beginning.
 //! 2. An outcome goes to those who wait for that flight or for an earlier one, never for a later.
-//! 3. A failure goes only to those whom no other flight of the key can still answer.
+//! 3. A load's own failure goes first to those whom no other flight of the key can still answer; the
+//!    others wait for that one, once: nobody waits for more than two loads. `flight_max` is told to
+//!    all callers of its flight.
 //! 4. A flight that is *closed* (past its soft age, or forgotten) takes no new callers.
 
 use std::mem;
@@ -16,85 +18,19 @@ use std::task::Waker;
 
 use crate::rt::task::AbortHandle;
 use crate::rt::time::Instant;
-use crate::singleflight::config::{Config, Idle, Join, WhenStuck};
-use crate::singleflight::launch::{Begin, Bell, Loader};
-use crate::singleflight::party::{Cell, Landing, Outcome, Party, Seats};
-use crate::singleflight::stats::FlightStats;
-
-/// What a shard lends its entries for one transition.
-pub(super) struct Desk<'a> {
-    pub(super) config: &'a Config,
-    pub(super) stats: &'a mut FlightStats,
-    pub(super) ids: &'a mut Ids,
-}
-
-/// Gives out ids that grow within a shard and are unique within the registry.
-pub(super) struct Ids {
-    pub(super) last: u64,
-    pub(super) stride: u64,
-}
-
-impl Ids {
-    pub(super) fn next(&mut self) -> u64 {
-        self.last += self.stride;
-        self.last
-    }
-}
-
-/// What must happen after the lock is released.
-pub(super) struct Effects<V, E> {
-    pub(super) landed: Vec<Seats>,
-    pub(super) begin: Option<Begin<V, E>>,
-    pub(super) aborts: Vec<AbortHandle>,
-    pub(super) bells: Vec<Bell>,
-    /// Holds the user's closures and values, whose drop is the user's code.
-    pub(super) rubbish: Vec<Flight<V, E>>,
-    pub(super) unwaited: Option<Waiting<V, E>>,
-}
-
-impl<V, E> Default for Effects<V, E> {
-    fn default() -> Self {
-        Self {
-            landed: Vec::new(),
-            begin: None,
-            aborts: Vec::new(),
-            bells: Vec::new(),
-            rubbish: Vec::new(),
-            unwaited: None,
-        }
-    }
-}
-
-/// One begun load.
-pub(super) struct Flight<V, E> {
-    pub(super) id: u64,
-    began: Instant,
-    party: Party<V, E>,
-    /// Parties of earlier flights that failed while this one could still answer them.
-    inherited: Vec<Party<V, E>>,
-    /// Still in its leader's first poll: the leader needs it, and nobody can abort it.
-    inline: bool,
-    loader: Option<Loader<V, E>>,
-    task: Option<AbortHandle>,
-    bell: Option<Bell>,
-    idle_since: Option<Instant>,
-    /// A later flight has begun beside it; none starts by itself a second time.
-    relieved: bool,
-}
-
-/// Callers for whom no load has begun yet.
-pub(super) struct Waiting<V, E> {
-    party: Party<V, E>,
-    loader: Loader<V, E>,
-}
+use crate::singleflight::config::{Config, Join, WhenStuck};
+use crate::singleflight::error::FlightError;
+use crate::singleflight::flight::{Desk, Effects, Flight, Ids, Waiting};
+use crate::singleflight::launch::{Bell, Loader};
+use crate::singleflight::party::{Cell, Landing, Outcome, Party};
 
 /// The entry of one key. `running` is `None` only within a transition.
 pub(super) struct Traffic<V, E> {
     /// Flights with a smaller id are closed: the key was forgotten after they began.
     fence: u64,
-    running: Option<Flight<V, E>>,
-    next: Option<Flight<V, E>>,
-    waiting: Option<Waiting<V, E>>,
+    pub(super) running: Option<Flight<V, E>>,
+    pub(super) next: Option<Flight<V, E>>,
+    pub(super) waiting: Option<Waiting<V, E>>,
 }
 
 /// The id of a party, a seat in it, and the cell where the outcome will be.
@@ -108,47 +44,6 @@ pub(super) enum Choice {
     JoinNext,
     Wait,
     Busy,
-}
-
-/// When the task of a flight must look again, or why it ends.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Due {
-    At(Option<Instant>),
-    TimedOut,
-    Gone,
-}
-
-impl<V, E> Flight<V, E> {
-    pub(super) fn inline(id: u64, began: Instant) -> Self {
-        Self {
-            id,
-            began,
-            party: Party::new(id),
-            inherited: Vec::new(),
-            inline: true,
-            loader: None,
-            task: None,
-            bell: None,
-            idle_since: None,
-            relieved: false,
-        }
-    }
-
-    fn late(&self, config: &Config, now: Instant) -> bool {
-        now.saturating_duration_since(self.began) >= config.soft_age
-    }
-
-    fn parties(&self) -> impl Iterator<Item = &Party<V, E>> {
-        std::iter::once(&self.party).chain(&self.inherited)
-    }
-
-    fn parties_mut(&mut self) -> impl Iterator<Item = &mut Party<V, E>> {
-        std::iter::once(&mut self.party).chain(&mut self.inherited)
-    }
-
-    fn interest(&self) -> usize {
-        usize::from(self.inline) + self.parties().map(Party::taken).sum::<usize>()
-    }
 }
 
 impl<V, E> Traffic<V, E> {
@@ -168,7 +63,7 @@ impl<V, E> Traffic<V, E> {
         self.running.iter().chain(&self.next)
     }
 
-    fn flight_mut(&mut self, id: u64) -> Option<&mut Flight<V, E>> {
+    pub(super) fn flight_mut(&mut self, id: u64) -> Option<&mut Flight<V, E>> {
         self.running.iter_mut().chain(&mut self.next).find(|flight| flight.id == id)
     }
 
@@ -207,7 +102,7 @@ impl<V, E> Traffic<V, E> {
         }
     }
 
-    fn open(&self, flight: &Flight<V, E>, config: &Config, now: Instant) -> bool {
+    pub(super) fn open(&self, flight: &Flight<V, E>, config: &Config, now: Instant) -> bool {
         flight.id >= self.fence && !flight.late(config, now)
     }
 
@@ -302,13 +197,20 @@ impl<V, E> Traffic<V, E> {
         let flight = if newer { &mut self.next } else { &mut self.running };
         let mut flight = flight.take().expect("the caller has found the flight");
         let ended = match (&outcome, newer, &mut self.next) {
-            // Invariant 3. What the earlier flight can't give them, the later one still may.
-            (Err(_), false, Some(next)) if !flight.party.answered() => {
-                next.inherited.push(mem::replace(&mut flight.party, Party::new(id)));
-                next.inherited.append(&mut flight.inherited);
+            (_, false, _) if flight.party.answered() => Err(outcome),
+            (Err(error), false, Some(next)) if !matches!(error, FlightError::TimedOut) => {
+                // Invariant 3. Whom this failure reaches a second time have had their two loads.
+                if let Some(party) = &mut flight.inherited {
+                    let (began, outcome) = (flight.began, Err(error.clone()));
+                    fx.landed.push(party.land(Landing { began, outcome }));
+                }
+                debug_assert!(
+                    next.inherited.is_none(),
+                    "the later flight has not outlived another"
+                );
+                next.inherited = Some(mem::replace(&mut flight.party, Party::new(id)));
                 Err(outcome)
             }
-            (_, false, _) if flight.party.answered() => Err(outcome),
             (Ok(_), true, _) => {
                 let cell = Self::deliver(&mut flight, outcome, fx);
                 self.supersede(&cell, desk, fx);
@@ -328,7 +230,7 @@ impl<V, E> Traffic<V, E> {
     ) -> Arc<Cell<V, E>> {
         let cell = Arc::clone(&flight.party.cell);
         fx.landed.push(flight.party.land(Landing { began: flight.began, outcome }));
-        for party in &mut flight.inherited {
+        if let Some(party) = &mut flight.inherited {
             fx.landed.push(party.land_in(&cell));
         }
         cell
@@ -354,115 +256,5 @@ impl<V, E> Traffic<V, E> {
     pub(super) fn forget(&mut self, desk: &mut Desk<'_>, fx: &mut Effects<V, E>) {
         self.fence = desk.ids.last + 1;
         self.settle(desk, Instant::now(), fx);
-    }
-
-    /// Brings the entry to rest: idle flights end, the next begins if it is its turn.
-    pub(super) fn settle(&mut self, desk: &mut Desk<'_>, now: Instant, fx: &mut Effects<V, E>) {
-        if self.waiting.as_ref().is_some_and(|waiting| waiting.party.taken() == 0) {
-            fx.unwaited = self.waiting.take();
-        }
-        self.end_idle(desk, now, fx);
-        if self.running.is_none() {
-            self.running = self.next.take();
-        }
-        if self.next.is_some() {
-            return;
-        }
-        let closed = self.running.as_ref().is_none_or(|it| !self.open(it, desk.config, now));
-        if closed && let Some(Waiting { party, loader }) = self.waiting.take() {
-            desk.stats.nexts += 1;
-            self.begin(party, loader, "next", desk, fx);
-        } else if let Some(running) = &mut self.running
-            && running.late(desk.config, now)
-            && !running.relieved
-            && !running.inline
-            && running.interest() > 0
-            && let Some(loader) = running.loader.clone()
-        {
-            desk.stats.successors += 1;
-            let party = Party::new(desk.ids.next());
-            self.begin(party, loader, "successor", desk, fx);
-        }
-    }
-
-    fn begin(
-        &mut self,
-        party: Party<V, E>,
-        loader: Loader<V, E>,
-        how: &'static str,
-        desk: &mut Desk<'_>,
-        fx: &mut Effects<V, E>,
-    ) {
-        // Read under the lock: not before any of the waiting callers arrived.
-        let mut flight = Flight::inline(desk.ids.next(), Instant::now());
-        let begin = Begin::new(flight.id, flight.began, loader.clone(), desk.config, how);
-        flight.inline = false;
-        flight.party = party;
-        flight.bell.clone_from(&begin.bell);
-        flight.loader = Some(loader);
-        match &mut self.running {
-            Some(running) => {
-                running.relieved = true;
-                self.next = Some(flight);
-            }
-            None => self.running = Some(flight),
-        }
-        fx.begin = Some(begin);
-    }
-
-    fn end_idle(&mut self, desk: &mut Desk<'_>, now: Instant, fx: &mut Effects<V, E>) {
-        let before = self.running.as_ref().map_or(0, Flight::interest);
-        // A later flight can answer the earlier one's callers, so they are its callers too.
-        let idle = [
-            self.running.as_ref().filter(|_| before == 0).map(|flight| flight.id),
-            self.next.as_ref().filter(|next| before + next.interest() == 0).map(|next| next.id),
-        ];
-        for id in idle.into_iter().flatten() {
-            let flight = self.flight_mut(id).expect("found above");
-            match desk.config.idle {
-                Idle::Detach => {}
-                Idle::Linger(most) => {
-                    let since = *flight.idle_since.get_or_insert_with(|| {
-                        fx.bells.extend(flight.bell.clone());
-                        now
-                    });
-                    if now.saturating_duration_since(since) >= most {
-                        desk.stats.aborted += 1;
-                        self.remove(id, fx);
-                    }
-                }
-                Idle::Abort => {
-                    desk.stats.aborted += 1;
-                    self.remove(id, fx);
-                }
-            }
-        }
-    }
-
-    fn remove(&mut self, id: u64, fx: &mut Effects<V, E>) {
-        let slot = [&mut self.running, &mut self.next]
-            .into_iter()
-            .find(|slot| slot.as_ref().is_some_and(|flight| flight.id == id));
-        let mut flight = slot.and_then(Option::take).expect("the caller has found the flight");
-        fx.aborts.extend(flight.task.take());
-        fx.rubbish.push(flight);
-    }
-
-    /// What the task of a flight has to do now that a timer or its bell rang.
-    pub(super) fn due(&mut self, id: u64, desk: &mut Desk<'_>, fx: &mut Effects<V, E>) -> Due {
-        let now = Instant::now();
-        self.settle(desk, now, fx);
-        let Some(flight) = self.flight(id) else { return Due::Gone };
-        let age = now.saturating_duration_since(flight.began);
-        if age >= desk.config.flight_max {
-            return Due::TimedOut;
-        }
-        let linger = match (desk.config.idle, flight.idle_since) {
-            (Idle::Linger(most), Some(since)) => since.checked_add(most),
-            _ => None,
-        };
-        let late = flight.began.checked_add(desk.config.soft_age).filter(|late| *late > now);
-        let max = flight.began.checked_add(desk.config.flight_max);
-        Due::At([linger, late, max].into_iter().flatten().min())
     }
 }

@@ -184,16 +184,31 @@ async fn flight_max_ends_a_flight_for_everybody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn flight_max_frees_a_key_whose_both_loads_hang() {
+async fn flight_max_is_told_to_its_callers_although_the_successor_still_runs() {
     let flights = Flights::builder().soft_age(ms_of(100)).flight_max(ms_of(500)).build();
-    let loads = Loads::script([Goes::Hangs, Goes::Hangs, Goes::Hangs, Goes::After(10)]);
+    let loads = Loads::script([Goes::Hangs]);
     let begun = Instant::now();
-    let old = loads.call(&flights).await;
-    // At 500 the first ends; the second, itself late, gets its successor, which hangs too. At 600
-    // the second ends; at 1000 the third is the last that can answer this caller.
-    let answer = old.await.unwrap();
-    assert!(timed_out(&answer) || answer.is_ok());
-    assert!(since(begun) <= 1100, "took {}", since(begun));
+    assert!(timed_out(&loads.call(&flights).await.await.unwrap()));
+    assert_eq!((since(begun), loads.begun()), (500, 2));
+    check_quiet(&flights, &loads).await;
+}
+
+/// Loads that always fail later than their soft age would hand their callers on for ever.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_more_than_two_loads() {
+    let (flights, loads) = (aged(100), Loads::script([Goes::FailsAfter(120)]));
+    let begun = Instant::now();
+    let first = loads.call(&flights).await;
+    sleep(ms_of(110)).await;
+    let second = loads.call(&flights).await;
+    assert!(first.await.unwrap().is_err());
+    assert_eq!(
+        (since(begun), loads.begun()),
+        (220, 3),
+        "its own load and the successor have failed"
+    );
+    assert!(second.await.unwrap().is_err());
+    assert_eq!(since(begun), 320, "the successor and the successor's own");
     check_quiet(&flights, &loads).await;
 }
 

@@ -8,4 +8,6 @@ mod failures;
 mod joins;
 mod leaving;
 mod limits;
+mod reference;
+mod schedules;
 mod support;

@@ -1,0 +1,55 @@
+//! One key of the table, small as long as nobody else asks for it.
+
+use crate::rt::time::Instant;
+use crate::singleflight::flight::Flight;
+use crate::singleflight::lineage;
+use crate::singleflight::traffic::Traffic;
+
+/// A key in flight.
+pub(super) struct Entry<K, V, E> {
+    pub(super) key: K,
+    pub(super) hash: u64,
+    pub(super) state: State<V, E>,
+}
+
+pub(super) enum State<V, E> {
+    /// A load in its leader's first poll that nobody has asked for since: all that a ready load needs.
+    Light {
+        id: u64,
+        began: Instant,
+    },
+    Full(Box<Traffic<V, E>>),
+}
+
+impl<K, V, E> Entry<K, V, E> {
+    /// The flights of this key, with all that goes with being asked for twice.
+    pub(super) fn traffic(&mut self) -> &mut Traffic<V, E> {
+        if let State::Light { id, began } = self.state {
+            self.state = State::Full(Box::new(Traffic::new(Flight::inline(id, began))));
+        }
+        match &mut self.state {
+            State::Full(traffic) => traffic,
+            State::Light { .. } => unreachable!("made full above"),
+        }
+    }
+
+    pub(super) fn has_flight(&self, flight: u64) -> bool {
+        match &self.state {
+            State::Light { id, .. } => *id == flight,
+            State::Full(traffic) => traffic.flight(flight).is_some(),
+        }
+    }
+
+    pub(super) fn has_party(&self, party: u64) -> bool {
+        matches!(&self.state, State::Full(traffic) if traffic.has_party(party))
+    }
+
+    pub(super) fn inside_own_load(&self, registry: usize) -> bool {
+        match &self.state {
+            State::Light { id, .. } => lineage::inside_flight(registry, *id),
+            State::Full(traffic) => {
+                traffic.flights().any(|flight| lineage::inside_flight(registry, flight.id))
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! One begun load and its callers, and what a transition of an entry works with.
+
+use std::iter;
+
+use crate::rt::task::AbortHandle;
+use crate::rt::time::Instant;
+use crate::singleflight::config::Config;
+use crate::singleflight::launch::{Begin, Bell, Loader};
+use crate::singleflight::party::{Party, Seats};
+use crate::singleflight::stats::FlightStats;
+
+/// What a shard lends its entries for one transition.
+pub(super) struct Desk<'a> {
+    pub(super) config: &'a Config,
+    pub(super) stats: &'a mut FlightStats,
+    pub(super) ids: &'a mut Ids,
+}
+
+/// Gives out ids that grow within a shard and are unique within the registry.
+pub(super) struct Ids {
+    pub(super) last: u64,
+    pub(super) stride: u64,
+}
+
+impl Ids {
+    pub(super) fn next(&mut self) -> u64 {
+        self.last += self.stride;
+        self.last
+    }
+}
+
+/// What must happen after the lock is released.
+pub(super) struct Effects<V, E> {
+    pub(super) landed: Vec<Seats>,
+    pub(super) begin: Option<Begin<V, E>>,
+    pub(super) aborts: Vec<AbortHandle>,
+    pub(super) bells: Vec<Bell>,
+    /// Holds the user's closures and values, whose drop is the user's code.
+    pub(super) rubbish: Vec<Flight<V, E>>,
+    pub(super) unwaited: Option<Waiting<V, E>>,
+}
+
+impl<V, E> Default for Effects<V, E> {
+    fn default() -> Self {
+        Self {
+            landed: Vec::new(),
+            begin: None,
+            aborts: Vec::new(),
+            bells: Vec::new(),
+            rubbish: Vec::new(),
+            unwaited: None,
+        }
+    }
+}
+
+/// One begun load.
+pub(super) struct Flight<V, E> {
+    pub(super) id: u64,
+    pub(super) began: Instant,
+    pub(super) party: Party<V, E>,
+    /// The party of an earlier flight that failed while this one could still answer it.
+    pub(super) inherited: Option<Party<V, E>>,
+    /// Still in its leader's first poll: the leader needs it, and nobody can abort it.
+    pub(super) inline: bool,
+    pub(super) loader: Option<Loader<V, E>>,
+    pub(super) task: Option<AbortHandle>,
+    pub(super) bell: Option<Bell>,
+    pub(super) idle_since: Option<Instant>,
+    /// A later flight has begun beside it; none starts by itself a second time.
+    pub(super) relieved: bool,
+}
+
+/// Callers for whom no load has begun yet.
+pub(super) struct Waiting<V, E> {
+    pub(super) party: Party<V, E>,
+    pub(super) loader: Loader<V, E>,
+}
+
+impl<V, E> Flight<V, E> {
+    pub(super) fn inline(id: u64, began: Instant) -> Self {
+        Self {
+            id,
+            began,
+            party: Party::new(id),
+            inherited: None,
+            inline: true,
+            loader: None,
+            task: None,
+            bell: None,
+            idle_since: None,
+            relieved: false,
+        }
+    }
+
+    pub(super) fn late(&self, config: &Config, now: Instant) -> bool {
+        now.saturating_duration_since(self.began) >= config.soft_age
+    }
+
+    pub(super) fn parties(&self) -> impl Iterator<Item = &Party<V, E>> {
+        iter::once(&self.party).chain(&self.inherited)
+    }
+
+    pub(super) fn parties_mut(&mut self) -> impl Iterator<Item = &mut Party<V, E>> {
+        iter::once(&mut self.party).chain(&mut self.inherited)
+    }
+
+    pub(super) fn interest(&self) -> usize {
+        usize::from(self.inline) + self.parties().map(Party::taken).sum::<usize>()
+    }
+}

@@ -1,0 +1,128 @@
+//! How the flights of a key come to rest after each change: idle ones end, the next begins.
+
+use crate::rt::time::Instant;
+use crate::singleflight::config::Idle;
+use crate::singleflight::flight::{Desk, Effects, Flight, Waiting};
+use crate::singleflight::launch::{Begin, Loader};
+use crate::singleflight::party::Party;
+use crate::singleflight::traffic::Traffic;
+
+/// When the task of a flight must look again, or why it ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Due {
+    At(Option<Instant>),
+    TimedOut,
+    Gone,
+}
+
+impl<V, E> Traffic<V, E> {
+    /// Brings the entry to rest: idle flights end, the next begins if it is its turn.
+    pub(super) fn settle(&mut self, desk: &mut Desk<'_>, now: Instant, fx: &mut Effects<V, E>) {
+        if self.waiting.as_ref().is_some_and(|waiting| waiting.party.taken() == 0) {
+            fx.unwaited = self.waiting.take();
+        }
+        self.end_idle(desk, now, fx);
+        if self.running.is_none() {
+            self.running = self.next.take();
+        }
+        if self.next.is_some() {
+            return;
+        }
+        let closed = self.running.as_ref().is_none_or(|it| !self.open(it, desk.config, now));
+        if closed && let Some(Waiting { party, loader }) = self.waiting.take() {
+            desk.stats.nexts += 1;
+            self.begin(party, loader, "next", desk, fx);
+        } else if let Some(running) = &mut self.running
+            && running.late(desk.config, now)
+            && !running.relieved
+            && !running.inline
+            && running.interest() > 0
+            && let Some(loader) = running.loader.clone()
+        {
+            desk.stats.successors += 1;
+            let party = Party::new(desk.ids.next());
+            self.begin(party, loader, "successor", desk, fx);
+        }
+    }
+
+    fn begin(
+        &mut self,
+        party: Party<V, E>,
+        loader: Loader<V, E>,
+        how: &'static str,
+        desk: &mut Desk<'_>,
+        fx: &mut Effects<V, E>,
+    ) {
+        // Read under the lock: not before any of the waiting callers arrived.
+        let mut flight = Flight::inline(desk.ids.next(), Instant::now());
+        let begin = Begin::new(flight.id, flight.began, loader.clone(), desk.config, how);
+        flight.inline = false;
+        flight.party = party;
+        flight.bell.clone_from(&begin.bell);
+        flight.loader = Some(loader);
+        match &mut self.running {
+            Some(running) => {
+                running.relieved = true;
+                self.next = Some(flight);
+            }
+            None => self.running = Some(flight),
+        }
+        fx.begin = Some(begin);
+    }
+
+    fn end_idle(&mut self, desk: &mut Desk<'_>, now: Instant, fx: &mut Effects<V, E>) {
+        let before = self.running.as_ref().map_or(0, Flight::interest);
+        // A later flight can answer the earlier one's callers, so they are its callers too.
+        let idle = [
+            self.running.as_ref().filter(|_| before == 0).map(|flight| flight.id),
+            self.next.as_ref().filter(|next| before + next.interest() == 0).map(|next| next.id),
+        ];
+        for id in idle.into_iter().flatten() {
+            let flight = self.flight_mut(id).expect("found above");
+            match desk.config.idle {
+                Idle::Detach => {}
+                Idle::Linger(most) => {
+                    let since = *flight.idle_since.get_or_insert_with(|| {
+                        fx.bells.extend(flight.bell.clone());
+                        now
+                    });
+                    if now.saturating_duration_since(since) >= most {
+                        desk.stats.aborted += 1;
+                        self.remove(id, fx);
+                    }
+                }
+                Idle::Abort => {
+                    desk.stats.aborted += 1;
+                    self.remove(id, fx);
+                }
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: u64, fx: &mut Effects<V, E>) {
+        let slot = [&mut self.running, &mut self.next]
+            .into_iter()
+            .find(|slot| slot.as_ref().is_some_and(|flight| flight.id == id));
+        let mut flight = slot.and_then(Option::take).expect("the caller has found the flight");
+        fx.aborts.extend(flight.task.take());
+        fx.rubbish.push(flight);
+    }
+
+    /// What the task of a flight has to do now that a timer or its bell rang.
+    pub(super) fn due(&mut self, id: u64, desk: &mut Desk<'_>, fx: &mut Effects<V, E>) -> Due {
+        let now = Instant::now();
+        self.settle(desk, now, fx);
+        let Some(flight) = self.flight(id) else { return Due::Gone };
+        let age = now.saturating_duration_since(flight.began);
+        if age >= desk.config.flight_max {
+            return Due::TimedOut;
+        }
+        let linger = match (desk.config.idle, flight.idle_since) {
+            (Idle::Linger(most), Some(since)) => since.checked_add(most),
+            _ => None,
+        };
+        let late = flight.began.checked_add(desk.config.soft_age).filter(|late| *late > now);
+        let max = flight.began.checked_add(desk.config.flight_max);
+        Due::At([linger, late, max].into_iter().flatten().min())
+    }
+}
