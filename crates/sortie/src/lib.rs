@@ -59,7 +59,7 @@
 //! |---|---|
 //! | flight, leader, follower | one running load for a key; who started it; who joined it |
 //! | lease | the right to fill one cache key, handed out by a miss, revoked by an invalidation |
-//! | attempt, winner, loser | one query to one replica; the one that answered; those still running |
+//! | attempt, winner, loser | one query to one replica; the one that answered; the others |
 //! | reaper | who calls the losers back |
 //! | replica, replica set | one server; the servers that hold the same rows |
 //! | shard, cluster | a slice of the rows; all slices |

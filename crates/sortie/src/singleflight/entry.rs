@@ -13,7 +13,8 @@ pub(super) struct Entry<K, V, E> {
 }
 
 pub(super) enum State<V, E> {
-    /// A load in its leader's first poll that nobody has asked for since: all that a ready load needs.
+    /// A load in its leader's first poll that nobody has asked for since: all that a ready load
+    /// needs.
     Light {
         id: u64,
         began: Instant,

@@ -4,7 +4,8 @@
 //!
 //! # Invariants
 //!
-//! 1. Nobody joins a flight that has ended, and nobody is given a load that is older than asked for.
+//! 1. Nobody joins a flight that has ended, and nobody is given a load that is older than asked
+//!    for.
 //! 2. A load is polled once by its leader and then by a task of its own. No caller ever drives or
 //!    holds anything that another caller needs: any of them may be parked or dropped at any time.
 //! 3. A key has at most two flights; loads outside the table (*solo*) are counted apart.
@@ -23,26 +24,23 @@ mod settle;
 mod solo;
 mod stats;
 mod table;
+mod takeoff;
 mod traffic;
 
 use std::fmt;
 use std::future::poll_fn;
 use std::hash::Hash;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 pub use self::call::{Call, FlightCx, Landed, Role};
 use self::config::Config;
 pub use self::config::{AtLimit, Idle, Join, SingleFlightBuilder, WhenStuck};
 pub use self::error::FlightError;
-use self::launch::{Airborne, Contained, Loader, Loading};
-use self::lineage::Frame;
-use self::party::{Landing, Outcome};
-use self::seat::Seat;
+use self::launch::Loading;
 pub use self::stats::FlightStats;
-use self::table::{Arrival, Caller, Table};
-use crate::rt::task::Handle;
+use self::table::{Caller, Table};
+use self::takeoff::Takeoff;
 use crate::rt::time::Instant;
 
 /// A registry of flights: equal reads that overlap in time share one load.
@@ -51,23 +49,23 @@ use crate::rt::time::Instant;
 ///
 /// # How it works
 ///
-/// The first caller of a key leads: its load is polled once at once, and gets a task of its own only
-/// if it was not ready. Callers that come while it runs follow it, and all get the same outcome. The
-/// entry of a key goes in the same step in which the outcome is published, so nothing is remembered:
-/// this is not a cache.
+/// The first caller of a key leads: its load is polled once at once, and gets a task of its own
+/// only if it was not ready. Callers that come while it runs follow it, and all get the same
+/// outcome. The entry of a key goes in the same step in which the outcome is published, so nothing
+/// is remembered: this is not a cache.
 ///
-/// * **A caller that is cancelled, dropped or never polled again harms nobody.** The load belongs to
-///   its task, not to the caller that started it. What becomes of a load without callers is
+/// * **A caller that is cancelled, dropped or never polled again harms nobody.** The load belongs
+///   to its task, not to the caller that started it. What becomes of a load without callers is
 ///   [`Idle`]'s to say.
 /// * **A slow load is relieved.** Past its soft age (5 s unless set) a flight takes no new callers,
 ///   and one successor starts beside it by itself. The successor's answer goes to the callers of
-///   both, for it began later; the old one's goes to its own callers only. Whoever is first ends the
-///   wait; an old flight whose callers were all answered is aborted.
-/// * **A failure is shared once.** A successor that fails leaves the old flight's callers to the old
-///   flight; an old flight that fails while its successor runs leaves them to that one, whose outcome
-///   is theirs whatever it is: nobody waits for more than two loads. Nothing is retried by itself;
-///   the next new caller leads another successor. `flight_max` is told at once to all callers of
-///   the flight that has reached it.
+///   both, for it began later; the old one's goes to its own callers only. Whoever is first ends
+///   the wait; an old flight whose callers were all answered is aborted.
+/// * **A failure is shared once.** A successor that fails leaves the old flight's callers to the
+///   old flight; an old flight that fails while its successor runs leaves them to that one, whose
+///   outcome is theirs whatever it is: nobody waits for more than two loads. Nothing is retried by
+///   itself; the next new caller leads another successor. `flight_max` is told at once to all
+///   callers of the flight that has reached it.
 /// * **Joins have a freshness**: see [`Join`].
 /// * A load that asks for its own key gets [`FlightError::Reentrant`], also through loads of other
 ///   keys, as long as it asks from its own task. A circle closed by joining a flight that others
@@ -75,8 +73,8 @@ use crate::rt::time::Instant;
 ///
 /// # When not to use it
 ///
-/// For writes, and for reads whose result depends on who asks: the key must hold everything that the
-/// result depends on.
+/// For writes, and for reads whose result depends on who asks: the key must hold everything that
+/// the result depends on.
 ///
 /// # Examples
 ///
@@ -87,7 +85,8 @@ use crate::rt::time::Instant;
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), FlightError<std::io::Error>> {
-/// let flights = SingleFlight::builder().join(Join::Fresh).soft_age(Duration::from_secs(1)).build();
+/// let flights = SingleFlight::builder().join(Join::Fresh).soft_age(Duration::from_secs(1));
+/// let flights = flights.build();
 /// let load = || async {
 ///     tokio::time::sleep(Duration::from_millis(50)).await;
 ///     Ok::<_, std::io::Error>(100)
@@ -99,18 +98,6 @@ use crate::rt::time::Instant;
 /// ```
 pub struct SingleFlight<K, V, E> {
     table: Arc<Table<K, V, E>>,
-}
-
-/// What a call comes to in its first poll.
-enum Takeoff<'a, K, V, E>
-where
-    K: Eq + Hash + Send + 'static,
-    V: Send + Sync + 'static,
-    E: Send + Sync + 'static,
-{
-    Landed(Outcome<Landed<V>, E>),
-    Seated(Seat<'a, K, V, E>, Role),
-    Solo(K),
 }
 
 impl<K, V, E> SingleFlight<K, V, E>
@@ -135,8 +122,8 @@ where
 
     /// Returns the value of `key`, from a load that runs already or from `load`.
     ///
-    /// `load` may be called again, by a flight of its own: it is what a successor runs when the first
-    /// one hangs.
+    /// `load` may be called again, by a flight of its own: it is what a successor runs when the
+    /// first one hangs.
     ///
     /// # Errors
     ///
@@ -147,14 +134,14 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: dropping the future gives up this caller's place and touches nobody else's. If it
-    /// was the last caller, [`Idle`] says what becomes of the load; by default it is dropped, and what
-    /// that does to a query on the wire is the load's to say.
+    /// Cancel safe: dropping the future gives up this caller's place and touches nobody else's. If
+    /// it was the last caller, [`Idle`] says what becomes of the load; by default it is dropped,
+    /// and what that does to a query on the wire is the load's to say.
     ///
     /// # Panics
     ///
-    /// Panics if a load is not ready in its first poll and there is no tokio runtime with a timer. A
-    /// panic of the load itself is an error, not a panic.
+    /// Panics if a load is not ready in its first poll and there is no tokio runtime with a timer.
+    /// A panic of the load itself is an error, not a panic.
     ///
     /// # Examples
     ///
@@ -179,8 +166,8 @@ where
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run); [`TimedOut`](FlightError::TimedOut) also when the caller's own deadline
-    /// passes.
+    /// As [`run`](Self::run); [`TimedOut`](FlightError::TimedOut) also when the caller's own
+    /// deadline passes.
     ///
     /// # Cancel safety
     ///
@@ -263,112 +250,6 @@ where
     /// Counts what happened so far and what is in flight.
     pub fn stats(&self) -> FlightStats {
         self.table.stats()
-    }
-
-    fn takeoff<L, F>(
-        &self,
-        caller: Caller<'_, K>,
-        load: &mut Option<L>,
-        task: &mut Context<'_>,
-    ) -> Takeoff<'_, K, V, E>
-    where
-        L: Fn(FlightCx) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<V, E>> + Send + 'static,
-    {
-        let (hash, now) = (caller.hash, caller.now);
-        let loader = || {
-            let load = load.take().expect("asked for once");
-            Loader::new(load, lineage::ancestors())
-        };
-        match self.table.arrive(caller, loader) {
-            Arrival::Lead(id) => {
-                let load = load.take().expect("a leader's load was not taken");
-                self.lead(hash, id, now, load, task)
-            }
-            Arrival::Follow(seat) => {
-                tracing::debug!("joined a flight");
-                Takeoff::Seated(Seat::new(&self.table, seat), Role::Follower)
-            }
-            Arrival::Solo(key) => Takeoff::Solo(key),
-            Arrival::Refused(error) => Takeoff::Landed(Err(error)),
-        }
-    }
-
-    /// Polls a load once, here. Only one that is not ready gets a task.
-    fn lead<L, F>(
-        &self,
-        hash: u64,
-        id: u64,
-        began: Instant,
-        load: L,
-        task: &mut Context<'_>,
-    ) -> Takeoff<'_, K, V, E>
-    where
-        L: Fn(FlightCx) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<V, E>> + Send + 'static,
-    {
-        let cx = launch::cx(began, &self.table.config);
-        let span = launch::span(id, "leader");
-        let frame = Frame::flight(self.table.address(), id);
-        let mut loading = None;
-        let first_poll = AssertUnwindSafe(|| {
-            let mut future = Box::pin(load(cx));
-            let polled = future.as_mut().poll(task);
-            if polled.is_pending() {
-                loading = Some(future as Loading<V, E>);
-            }
-            polled
-        });
-        let polled =
-            lineage::inside([frame.clone()], || span.in_scope(|| catch_unwind(first_poll)));
-        let outcome = match polled {
-            Ok(Poll::Ready(ended)) => ended.map_err(FlightError::failed),
-            Err(payload) => Err(FlightError::panicked(&*payload)),
-            Ok(Poll::Pending) => {
-                let loading = loading.expect("a pending load is kept");
-                return self.depart(hash, id, cx, load, (loading, frame, span), task);
-            }
-        };
-        Takeoff::Landed(match self.table.land(hash, id, outcome) {
-            Err(mine) => mine.map(|value| Landed { value, role: Role::Leader, began }),
-            Ok(cell) => cell.read().expect("it has landed").to_caller(Role::Leader),
-        })
-    }
-
-    /// Moves a load that was not ready to a task of its own; its leader waits like everybody else.
-    fn depart<L, F>(
-        &self,
-        hash: u64,
-        id: u64,
-        cx: FlightCx,
-        load: L,
-        (loading, frame, span): (Loading<V, E>, Frame, tracing::Span),
-        task: &mut Context<'_>,
-    ) -> Takeoff<'_, K, V, E>
-    where
-        L: Fn(FlightCx) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<V, E>> + Send + 'static,
-    {
-        // From here on a panic lands the flight as aborted instead of leaving it for ever.
-        let airborne = Airborne::new(&self.table, hash, id);
-        let handle = Handle::try_current();
-        let handle = handle.expect("a load that is not ready at once needs a tokio runtime");
-        let mut frames = lineage::ancestors();
-        let loader = Loader::new(load, frames.clone());
-        frames.push(frame);
-        let bell = launch::bell(&self.table.config);
-        match self.table.depart(hash, id, loader, bell.clone(), task.waker()) {
-            Ok(seat) => {
-                let seat = Seat::new(&self.table, seat);
-                let load = Contained::running(loading, frames, span);
-                launch::depart(airborne, load, cx, bell, &handle);
-                Takeoff::Seated(seat, Role::Leader)
-            }
-            Err(cell) => {
-                let landing: &Landing<V, E> = cell.read().expect("a later flight has landed");
-                Takeoff::Landed(landing.to_caller(Role::Leader))
-            }
-        }
     }
 }
 

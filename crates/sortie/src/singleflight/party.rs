@@ -45,7 +45,8 @@ impl<V, E> Cell<V, E> {
     }
 }
 
-/// Everybody who waits for one flight. The first outcome of that flight or of a later one is theirs.
+/// Everybody who waits for one flight. The first outcome of that flight or of a later one is
+/// theirs.
 pub(super) struct Party<V, E> {
     pub(super) id: u64,
     pub(super) cell: Arc<Cell<V, E>>,

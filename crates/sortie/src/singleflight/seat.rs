@@ -14,8 +14,8 @@ use crate::singleflight::error::FlightError;
 use crate::singleflight::party::Cell;
 use crate::singleflight::table::{SeatId, Seated, Table};
 
-/// A caller's seat. It drives nothing and owns nothing: it may be parked or dropped at any time, and
-/// dropping it gives the seat back.
+/// A caller's seat. It drives nothing and owns nothing: it may be parked or dropped at any time,
+/// and dropping it gives the seat back.
 pub(super) struct Seat<'a, K, V, E>
 where
     K: Eq + Hash + Send + 'static,

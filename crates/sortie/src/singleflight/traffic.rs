@@ -7,9 +7,9 @@
 //!
 //! 1. At most two flights of a key have begun and not ended; ids grow in the order of beginning.
 //! 2. An outcome goes to those who wait for that flight or for an earlier one, never for a later.
-//! 3. A load's own failure goes first to those whom no other flight of the key can still answer; the
-//!    others wait for that one, once: nobody waits for more than two loads. `flight_max` is told to
-//!    all callers of its flight.
+//! 3. A load's own failure goes first to those whom no other flight of the key can still answer;
+//!    the others wait for that one, once: nobody waits for more than two loads. `flight_max` is
+//!    told to all callers of its flight.
 //! 4. A flight that is *closed* (past its soft age, or forgotten) takes no new callers.
 
 use std::mem;
@@ -150,7 +150,8 @@ impl<V, E> Traffic<V, E> {
 
     /// Takes a flight out of its leader's first poll: the leader becomes one of its callers.
     ///
-    /// `Err` when a later flight has answered its callers meanwhile: the answer is the leader's too.
+    /// `Err` when a later flight has answered its callers meanwhile: the answer is the leader's
+    /// too.
     pub(super) fn depart(
         &mut self,
         id: u64,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use sortie::{FlightError, FlightStats, SingleFlight};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -49,8 +50,7 @@ impl Loads {
 
     pub(super) fn load(
         &self,
-    ) -> impl Fn() -> futures::future::BoxFuture<'static, Result<usize, String>> + Send + Sync + 'static
-    {
+    ) -> impl Fn() -> BoxFuture<'static, Result<usize, String>> + Send + Sync + 'static {
         let script = Arc::clone(&self.0);
         move || {
             let ordinal = script.begun.fetch_add(1, SeqCst) + 1;

@@ -1,0 +1,142 @@
+//! The first poll of a call: it lands at once, takes a seat, or runs alone.
+
+use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll};
+
+use crate::rt::task::Handle;
+use crate::rt::time::Instant;
+use crate::singleflight::SingleFlight;
+use crate::singleflight::call::{FlightCx, Landed, Role};
+use crate::singleflight::error::FlightError;
+use crate::singleflight::launch::{self, Airborne, Contained, Loader, Loading};
+use crate::singleflight::lineage::{self, Frame};
+use crate::singleflight::party::{Landing, Outcome};
+use crate::singleflight::seat::Seat;
+use crate::singleflight::table::{Arrival, Caller};
+
+/// What a call comes to in its first poll.
+pub(super) enum Takeoff<'a, K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    Landed(Outcome<Landed<V>, E>),
+    Seated(Seat<'a, K, V, E>, Role),
+    Solo(K),
+}
+
+impl<K, V, E> SingleFlight<K, V, E>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    /// Finds the caller its place; a leader's load is polled here.
+    pub(super) fn takeoff<L, F>(
+        &self,
+        caller: Caller<'_, K>,
+        load: &mut Option<L>,
+        task: &mut Context<'_>,
+    ) -> Takeoff<'_, K, V, E>
+    where
+        L: Fn(FlightCx) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        let (hash, now) = (caller.hash, caller.now);
+        let loader = || {
+            let load = load.take().expect("asked for once");
+            Loader::new(load, lineage::ancestors())
+        };
+        match self.table.arrive(caller, loader) {
+            Arrival::Lead(id) => {
+                let load = load.take().expect("a leader's load was not taken");
+                self.lead(hash, id, now, load, task)
+            }
+            Arrival::Follow(seat) => {
+                tracing::debug!("joined a flight");
+                Takeoff::Seated(Seat::new(&self.table, seat), Role::Follower)
+            }
+            Arrival::Solo(key) => Takeoff::Solo(key),
+            Arrival::Refused(error) => Takeoff::Landed(Err(error)),
+        }
+    }
+
+    /// Polls a load once, here. Only one that is not ready gets a task.
+    fn lead<L, F>(
+        &self,
+        hash: u64,
+        id: u64,
+        began: Instant,
+        load: L,
+        task: &mut Context<'_>,
+    ) -> Takeoff<'_, K, V, E>
+    where
+        L: Fn(FlightCx) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        let cx = launch::cx(began, &self.table.config);
+        let span = launch::span(id, "leader");
+        let frame = Frame::flight(self.table.address(), id);
+        let mut loading = None;
+        let first_poll = AssertUnwindSafe(|| {
+            let mut future = Box::pin(load(cx));
+            let polled = future.as_mut().poll(task);
+            if polled.is_pending() {
+                loading = Some(future as Loading<V, E>);
+            }
+            polled
+        });
+        let polled =
+            lineage::inside([frame.clone()], || span.in_scope(|| catch_unwind(first_poll)));
+        let outcome = match polled {
+            Ok(Poll::Ready(ended)) => ended.map_err(FlightError::failed),
+            Err(payload) => Err(FlightError::panicked(&*payload)),
+            Ok(Poll::Pending) => {
+                let loading = loading.expect("a pending load is kept");
+                return self.depart(hash, id, cx, load, (loading, frame, span), task);
+            }
+        };
+        Takeoff::Landed(match self.table.land(hash, id, outcome) {
+            Err(mine) => mine.map(|value| Landed { value, role: Role::Leader, began }),
+            Ok(cell) => cell.read().expect("it has landed").to_caller(Role::Leader),
+        })
+    }
+
+    /// Moves a load that was not ready to a task of its own; its leader waits like everybody else.
+    fn depart<L, F>(
+        &self,
+        hash: u64,
+        id: u64,
+        cx: FlightCx,
+        load: L,
+        (loading, frame, span): (Loading<V, E>, Frame, tracing::Span),
+        task: &mut Context<'_>,
+    ) -> Takeoff<'_, K, V, E>
+    where
+        L: Fn(FlightCx) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        // From here on a panic lands the flight as aborted instead of leaving it for ever.
+        let airborne = Airborne::new(&self.table, hash, id);
+        let handle = Handle::try_current();
+        let handle = handle.expect("a load that is not ready at once needs a tokio runtime");
+        let mut frames = lineage::ancestors();
+        let loader = Loader::new(load, frames.clone());
+        frames.push(frame);
+        let bell = launch::bell(&self.table.config);
+        match self.table.depart(hash, id, loader, bell.clone(), task.waker()) {
+            Ok(seat) => {
+                let seat = Seat::new(&self.table, seat);
+                let load = Contained::running(loading, frames, span);
+                launch::depart(airborne, load, cx, bell, &handle);
+                Takeoff::Seated(seat, Role::Leader)
+            }
+            Err(cell) => {
+                let landing: &Landing<V, E> = cell.read().expect("a later flight has landed");
+                Takeoff::Landed(landing.to_caller(Role::Leader))
+            }
+        }
+    }
+}
