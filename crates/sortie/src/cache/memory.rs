@@ -1,7 +1,6 @@
 //! The cache of one process.
 
 use std::fmt;
-use std::future::ready;
 use std::hash::{BuildHasher, Hash};
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -69,7 +68,7 @@ struct Leased<K: Clone + Eq + Hash, V> {
 pub struct MemoryWait(Pin<Box<dyn Future<Output = ()> + Send>>);
 
 struct Inner<K, V> {
-    values: QuickCache<K, Stored<V>, UnitWeighter, DefaultHashBuilder>,
+    values: QuickCache<K, Arc<Stored<V>>, UnitWeighter, DefaultHashBuilder>,
     stamps: Stamps,
     leases: Leases<K>,
     hasher: DefaultHashBuilder,
@@ -77,10 +76,10 @@ struct Inner<K, V> {
     ttl: Option<Ttl>,
 }
 
-/// The ages past which a value is stale, and is no more.
+/// The ages in nanoseconds past which a value is stale, and is no more.
 struct Ttl {
-    soft: Duration,
-    hard: Duration,
+    soft: u64,
+    hard: u64,
 }
 
 #[derive(Clone)]
@@ -93,12 +92,6 @@ struct Stored<V> {
 
 /// A moment, in nanoseconds since the cache was made. Half as wide as an `Instant`.
 type SinceEpoch = u64;
-
-/// A value that may be used as far as invalidations go, and its age.
-struct Read<V> {
-    cached: Cached<V>,
-    age: Age,
-}
 
 enum Age {
     Fresh,
@@ -141,10 +134,11 @@ where
 
     #[inline]
     fn look_up(&self, key: &K) -> Lookup<V, MemoryLease<K, V>, MemoryWait> {
-        match self.0.read(key) {
-            Some(Read { cached, age: Age::Fresh }) => Lookup::Hit(cached),
-            Some(Read { cached, age: Age::Soft }) => self.stale(key, cached),
-            Some(Read { age: Age::Hard, .. }) | None => self.miss(key),
+        let Some(stored) = self.0.read(key) else { return self.miss(key) };
+        match self.0.age(&stored) {
+            Age::Fresh => Lookup::Hit(stored.cached.clone()),
+            Age::Soft => self.stale(key, stored.cached.clone()),
+            Age::Hard => self.miss(key),
         }
     }
 
@@ -162,7 +156,9 @@ where
         };
         // The last holder may have stored a value since this caller looked.
         match self.0.read(key) {
-            Some(Read { cached, age: Age::Fresh }) => Lookup::Hit(cached),
+            Some(stored) if matches!(self.0.age(&stored), Age::Fresh) => {
+                Lookup::Hit(stored.cached.clone())
+            }
             _ => Lookup::Miss(lease),
         }
     }
@@ -200,7 +196,7 @@ where
         }
         let cached = Cached::new(loaded.value, loaded.as_of);
         let stored = Stored { stamp: *stamp, began: inner.since_epoch(*began), cached };
-        inner.values.insert(key.clone(), stored);
+        inner.values.insert(key.clone(), Arc::new(stored));
         // Whatever was invalidated up to here, the stamp keeps readers away from the value.
         if inner.stamps.is_current(*stamp) { Fill::Stored } else { Fill::Revoked }
     }
@@ -249,8 +245,8 @@ impl<K: Clone + Eq + Hash, V: Clone> MemoryCacheBuilder<K, V> {
     pub fn build(self) -> MemoryCache<K, V> {
         let hasher = DefaultHashBuilder::default();
         let ttl = (self.soft_ttl.is_some() || self.hard_ttl.is_some()).then(|| Ttl {
-            soft: self.soft_ttl.unwrap_or(Duration::MAX),
-            hard: self.hard_ttl.unwrap_or(Duration::MAX),
+            soft: self.soft_ttl.map_or(u64::MAX, nanos),
+            hard: self.hard_ttl.map_or(u64::MAX, nanos),
         });
         MemoryCache(Arc::new(Inner {
             values: QuickCache::with(
@@ -270,18 +266,16 @@ impl<K: Clone + Eq + Hash, V: Clone> MemoryCacheBuilder<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> Inner<K, V> {
+    /// Reads a value that may be used as far as invalidations go.
     #[inline]
-    fn read(&self, key: &K) -> Option<Read<V>> {
-        let Stored { stamp, began, cached } = self.values.get(key)?;
-        if !self.stamps.is_current(stamp) {
-            return None;
-        }
-        let age = self.ttl.as_ref().map_or(Age::Fresh, |ttl| self.age(began, ttl));
-        Some(Read { cached, age })
+    fn read(&self, key: &K) -> Option<Arc<Stored<V>>> {
+        self.values.get(key).filter(|stored| self.stamps.is_current(stored.stamp))
     }
 
-    fn age(&self, began: SinceEpoch, ttl: &Ttl) -> Age {
-        let lived = Duration::from_nanos(self.since_epoch(Instant::now()).saturating_sub(began));
+    #[inline]
+    fn age(&self, stored: &Stored<V>) -> Age {
+        let Some(ttl) = &self.ttl else { return Age::Fresh };
+        let lived = self.since_epoch(Instant::now()).saturating_sub(stored.began);
         match (lived >= ttl.soft, lived >= ttl.hard) {
             (_, true) => Age::Hard,
             (true, false) => Age::Soft,
@@ -290,9 +284,13 @@ impl<K: Clone + Eq + Hash, V: Clone> Inner<K, V> {
     }
 
     fn since_epoch(&self, moment: Instant) -> SinceEpoch {
-        let since = moment.saturating_duration_since(self.epoch);
-        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX) // It lasts for 584 years.
+        nanos(moment.saturating_duration_since(self.epoch))
     }
+}
+
+/// `u64` nanoseconds last for 584 years.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl<K, V> Cache<K, V> for MemoryCache<K, V>
@@ -304,22 +302,20 @@ where
     type Wait = MemoryWait;
 
     #[inline]
-    fn get(&self, key: &K) -> impl Future<Output = Lookup<V, Self::Lease, Self::Wait>> + Send {
-        ready(self.look_up(key))
+    async fn get(&self, key: &K) -> Lookup<V, Self::Lease, Self::Wait> {
+        self.look_up(key)
     }
 
-    fn fill(&self, lease: Self::Lease, loaded: Loaded<V>) -> impl Future<Output = Fill> + Send {
-        ready(self.store(&lease, loaded))
+    async fn fill(&self, lease: Self::Lease, loaded: Loaded<V>) -> Fill {
+        self.store(&lease, loaded)
     }
 
-    fn invalidate(&self, key: &K) -> impl Future<Output = ()> + Send {
+    async fn invalidate(&self, key: &K) {
         self.forget(key, None);
-        ready(())
     }
 
-    fn invalidate_at(&self, key: &K, position: &Position) -> impl Future<Output = ()> + Send {
+    async fn invalidate_at(&self, key: &K, position: &Position) {
         self.forget(key, Some(position));
-        ready(())
     }
 }
 

@@ -130,16 +130,17 @@ where
     /// Cancel safe: whoever else waits for the load is not affected, and the load goes on for
     /// those, or as long as the flights linger.
     pub async fn get(&self, key: &K) -> Result<V, FlightError<E>> {
-        match self.source.cache.get(key).await {
-            Lookup::Hit(cached) | Lookup::Stale(cached, None) => Ok(cached.value),
+        let seed = match self.source.cache.get(key).await {
+            Lookup::Hit(cached) | Lookup::Stale(cached, None) => return Ok(cached.value),
             Lookup::Stale(cached, Some(lease)) => {
                 // One poll begins the flight, or joins it; from there it is its own task's.
                 let refresh = self.fly(key, Seed::Lease(lease)).now_or_never();
-                Ok(refresh.and_then(Result::ok).unwrap_or(cached.value))
+                return Ok(refresh.and_then(Result::ok).unwrap_or(cached.value));
             }
-            Lookup::Miss(lease) => self.fly(key, Seed::Lease(lease)).await,
-            Lookup::Pending(wait) => self.fly(key, Seed::Wait(wait)).await,
-        }
+            Lookup::Miss(lease) => Seed::Lease(lease),
+            Lookup::Pending(wait) => Seed::Wait(wait),
+        };
+        self.fly(key, seed).await
     }
 
     /// Forgets the value of `key`. To be called after the write was committed and before it is

@@ -55,9 +55,12 @@ struct Leg<Fut> {
     ordinal: usize,
     /// Boxed, because it is rarely there.
     span: Option<Box<Span>>,
-    /// An `Option`, so that one allocation serves every leg that is ready at its first poll.
-    slot: Pin<Box<Option<Fut>>>,
+    slot: Slot<Fut>,
 }
+
+/// Where a leg's future lives. An `Option`, so that one allocation serves every leg that is ready
+/// at its first poll.
+type Slot<Fut> = Pin<Box<Option<Fut>>>;
 
 /// Answers in shard order: the unbroken run from the first shard on needs no tags.
 struct Answers<T> {
@@ -160,26 +163,26 @@ where
     /// it is the lowest shard's of this turn, because every leg before it was just polled.
     fn start(&mut self, cx: &mut Context<'_>) {
         let room = self.limit.saturating_sub(self.legs_running());
-        let mut slot = None;
+        let mut free = None;
         while self.failed.is_empty() && self.parked.len() < room {
             let Some((ordinal, target)) = self.waiting.next() else { return };
             self.account.start();
             let span = self.span.as_ref().map(|span| leg_span(span, &self.labels, ordinal));
-            let asked = {
-                let _inside = span.as_ref().map(Span::enter);
-                (self.visit)(target)
-            };
-            let mut leg = Leg::new(ordinal, span.map(Box::new), asked, slot.take());
-            match Pin::new(&mut leg).poll(cx) {
-                Poll::Ready((_, ended)) => {
+            let inside = span.as_ref().map(Span::enter);
+            let mut slot: Slot<Fut> = free.take().unwrap_or_else(|| Box::pin(None));
+            slot.set(Some((self.visit)(target)));
+            let polled = poll_slot(&mut slot, cx);
+            drop(inside);
+            match polled {
+                Poll::Ready(ended) => {
                     self.settle(ordinal, ended);
-                    slot = Some(leg.slot);
+                    free = Some(slot);
                 }
                 Poll::Pending => {
                     if self.parked.is_empty() {
                         self.parked.reserve(room.min(1 + self.waiting.len()));
                     }
-                    self.parked.push(leg);
+                    self.parked.push(Leg { ordinal, span: span.map(Box::new), slot });
                 }
             }
         }
@@ -272,38 +275,26 @@ where
     }
 }
 
-impl<Fut> Leg<Fut> {
-    fn new(
-        ordinal: usize,
-        span: Option<Box<Span>>,
-        asked: Fut,
-        slot: Option<Pin<Box<Option<Fut>>>>,
-    ) -> Self {
-        let slot = match slot {
-            Some(mut slot) => {
-                slot.set(Some(asked));
-                slot
-            }
-            None => Box::pin(Some(asked)),
-        };
-        Self { ordinal, span, slot }
-    }
-}
-
 impl<Fut: Future> Future for Leg<Fut> {
     type Output = (usize, Fut::Output);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let leg = &mut *self;
         let _inside = leg.span.as_ref().map(|span| span.enter());
-        let Some(asked) = leg.slot.as_mut().as_pin_mut() else {
-            unreachable!("a leg is never polled after it has ended");
-        };
-        asked.poll(cx).map(|ended| {
-            leg.slot.set(None);
-            (leg.ordinal, ended)
-        })
+        poll_slot(&mut leg.slot, cx).map(|ended| (leg.ordinal, ended))
     }
+}
+
+/// Polls a leg, and drops it at once when it has ended.
+fn poll_slot<Fut: Future>(slot: &mut Slot<Fut>, cx: &mut Context<'_>) -> Poll<Fut::Output> {
+    let Some(asked) = slot.as_mut().as_pin_mut() else {
+        unreachable!("a leg is never polled after it has ended");
+    };
+    let polled = asked.poll(cx);
+    if polled.is_ready() {
+        slot.set(None);
+    }
+    polled
 }
 
 impl<T> Answers<T> {
