@@ -142,7 +142,7 @@ where
         }
     }
 
-    // The paths that are not a hit are kept out of its way: inlined, they would double its time.
+    // The paths that are not a hit are kept out of its way.
     #[cold]
     fn stale(&self, key: &K, cached: Cached<V>) -> Lookup<V, MemoryLease<K, V>, MemoryWait> {
         Lookup::Stale(cached, self.lease(key).ok())
