@@ -18,7 +18,7 @@ use crate::sql::{BoundRead, Keys, SqlError, result_formats};
 ///
 /// | field | default | meaning |
 /// |---|---|---|
-/// | `hedge` | 70 ms | how long a replica may stay silent before another is asked; `None` is never |
+/// | `hedge` | 70 ms | silence of a replica after which another is asked; `None` is never |
 /// | `soft_age` | 5 s | age at which a flight takes no more company and gets a successor |
 /// | `flight_max` | 60 s | how long a flight may last |
 /// | `rows_max` | 250,000 | rows of one answer, and of one shard's part of it |

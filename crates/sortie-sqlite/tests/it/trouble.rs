@@ -74,7 +74,7 @@ proptest! {
     #[test]
     fn any_text_is_a_law_or_an_error(text in "[0-9a-z.:%=]{0,20}|\\PC{0,20}") {
         if let Ok(latency) = text.parse::<Latency>() {
-            prop_assert!(text.contains("fixed") || text.contains("normal") || text.contains("stall"));
+            prop_assert!(["fixed", "normal", "stall"].iter().any(|law| text.contains(law)));
             prop_assert!(latency.to_string().parse::<Latency>().is_ok());
         }
     }

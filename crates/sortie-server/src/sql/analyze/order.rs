@@ -63,7 +63,10 @@ impl Analyzer<'_> {
         if let Some(found) = self.called(expr)
             && let (TargetItem::Row(Item::Aggregate(wanted)), _) = found?
         {
-            let same = |target: &Target| matches!(target.item, TargetItem::Row(Item::Aggregate(found)) if found == wanted);
+            let same = |target: &Target| {
+                let TargetItem::Row(Item::Aggregate(found)) = target.item else { return false };
+                found == wanted
+            };
             if let Some(found) = targets.iter().position(same) {
                 return Ok(found);
             }
@@ -73,7 +76,10 @@ impl Analyzer<'_> {
             let error = SqlError::unsupported("ORDER BY takes columns of the result");
             return Err(place(error, position));
         };
-        let is_column = |target: &Target| matches!(target.item, TargetItem::Row(Item::Column(c)) if c == column);
+        let is_column = |target: &Target| {
+            let TargetItem::Row(Item::Column(found)) = target.item else { return false };
+            found == column
+        };
         if let Some(found) = targets.iter().position(is_column) {
             return Ok(found);
         }

@@ -37,7 +37,8 @@ fn columns_of_a_table_have_their_names_and_types() {
 #[test]
 fn aggregates_have_postgresqls_types() {
     columns(
-        "select count(*), count(1), sum(balance), min(name), max(user_id), count(name) c from users",
+        "select count(*), count(1), sum(balance), min(name), max(user_id), count(name) c \
+         from users",
         &[
             ("count", Type::Int8),
             ("count", Type::Int8),
