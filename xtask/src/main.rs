@@ -96,7 +96,7 @@ fn fuzz(seconds: &str) -> Outcome {
 /// The same library on shuttle's scheduler instead of tokio's, in a target folder of its own: the
 /// flag changes every crate's fingerprint.
 fn shuttle() -> Outcome {
-    let mut command = cargo(["test", "-p", "sortie", "--release", "--test", "shuttle"]);
+    let mut command = cargo(["test", "-p", "sortie", "--release", "--test", "it", "shuttled"]);
     command.env("RUSTFLAGS", "--cfg sortie_shuttle").env("CARGO_TARGET_DIR", "target/shuttle");
     Steps::new("shuttle").step("random schedules", &mut command)
 }

@@ -234,8 +234,8 @@ impl<K: Clone + Eq + Hash, V: Clone> MemoryCacheBuilder<K, V> {
     }
 
     /// The age at which a lease may be taken over from a holder that hangs. Default: 5 s, the
-    /// soft age of a [`SingleFlight`](crate::SingleFlight). The two should be equal: then the flight
-    /// that is started beside one that hangs gets the lease.
+    /// soft age of a [`SingleFlight`](crate::SingleFlight). The two should be equal: then the
+    /// flight that is started beside one that hangs gets the lease.
     pub fn lease_max(mut self, lease_max: Duration) -> Self {
         self.lease_max = lease_max;
         self
