@@ -108,6 +108,24 @@ async fn of_errors_in_one_turn_the_lowest_shard_is_primary() {
     check(&[NEVER, -5, 9, -5], 9, expected, 5).await;
 }
 
+#[tokio::test]
+async fn a_tie_is_settled_by_shard_whoever_is_woken_first() {
+    let gates: Vec<Notify> = (0..4).map(|_| Notify::new()).collect();
+    let ran = Scatter::over(0..4_usize).run(|leg| {
+        let gate = &gates[leg];
+        async move {
+            gate.notified().await;
+            Err::<(), _>(io::Error::other("down"))
+        }
+    });
+    let mut ran = Box::pin(ran);
+    assert!(ran.as_mut().now_or_never().is_none());
+    gates[3].notify_one();
+    gates[1].notify_one();
+    let error = ran.await.unwrap_err();
+    assert_eq!(error.to_string(), "shard 1 failed; 1 more, on shard 3; cancelled: 0, 2");
+}
+
 #[tokio::test(start_paused = true)]
 async fn under_a_limit_legs_start_in_shard_order_and_the_unstarted_are_reported() {
     check(&[10, 10, 10, 10, 10], 2, Outcome::All(vec![10; 5]), 30).await;
