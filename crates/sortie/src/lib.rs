@@ -53,6 +53,63 @@
 //! A [`Cluster`] puts a [`ShardMap`] in front: its `read` asks the replicas of the shard that owns
 //! the key.
 //!
+//! # Every shard
+//!
+//! The first error calls the rest back, and nothing outlives the call ([`Scatter`], and
+//! [`ErrGroup`] for tasks that are not known beforehand):
+//!
+//! ```
+//! use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+//!
+//! use sortie::{ErrGroup, Scatter};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let sum = |shard: u64| async move { Ok::<_, std::io::Error>(shard * 10) };
+//! assert_eq!(Scatter::over([1, 2, 3]).run(sum).await?, [10, 20, 30]);
+//!
+//! let total = &AtomicU64::new(0); // Tasks may borrow what outlives the scope.
+//! let scope = ErrGroup::new().limit(4).scope(|group| async move {
+//!     for shard in 1..=3 {
+//!         let task = async move {
+//!             total.fetch_add(sum(shard).await?, Relaxed);
+//!             Ok::<_, std::io::Error>(())
+//!         };
+//!         group.spawn(task).await?; // Waits while four are running.
+//!     }
+//!     Ok(())
+//! });
+//! scope.await?;
+//! assert_eq!(total.load(Relaxed), 60);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Composed
+//!
+//! A cache, one flight per key behind it, the shard that owns the key, its fastest replica
+//! ([`ReadThrough`]):
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use sortie::{Cluster, Hedge, MemoryCache, ReadThrough, ReplicaSet, ShardMap};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let shards = vec![ReplicaSet::new(["0.0", "0.1"]), ReplicaSet::new(["1.0", "1.1"])];
+//! let hedge = Hedge::after(Duration::from_millis(70));
+//! let cluster = Cluster::new(ShardMap::pg_hash(2), shards, hedge);
+//! let balances = ReadThrough::new(MemoryCache::new(10_000), move |user: i64| {
+//!     // Ask your database here.
+//!     cluster.read(user, move |_replica| async move { Ok::<_, std::io::Error>(user * 100) })
+//! });
+//! assert_eq!(balances.get(&42).await?, 4_200);
+//! balances.invalidate(&42).await; // After a write, before it is acknowledged.
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Terms
 //!
 //! | word | meaning |
