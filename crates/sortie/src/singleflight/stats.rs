@@ -8,7 +8,8 @@ use crate::singleflight::party::Outcome;
 /// Callers: each call is counted once as leader, follower, solo, busy, reentrant or expired.
 /// Flights: each one begun is counted once as leader's, `nexts` or `successors`, and each that
 /// ended once as landed, failed, panicked, timed out, aborted or superseded; the difference is
-/// `in_flight_flights`.
+/// `in_flight_flights`. A flight whose callers all leave before its task has run ends as aborted
+/// without its load having been called.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct FlightStats {

@@ -67,14 +67,18 @@ impl<V, E> Traffic<V, E> {
         self.running.iter_mut().chain(&mut self.next).find(|flight| flight.id == id)
     }
 
+    /// Finds a party that still waits. An answered one may stand for as long as the first poll of its
+    /// flight lasts; its seats are gone.
     pub(super) fn party_mut(&mut self, id: u64) -> Option<&mut Party<V, E>> {
         let begun = self.running.iter_mut().chain(&mut self.next).flat_map(Flight::parties_mut);
-        begun.chain(self.waiting.iter_mut().map(|waiting| &mut waiting.party)).find(|p| p.id == id)
+        let mut all = begun.chain(self.waiting.iter_mut().map(|waiting| &mut waiting.party));
+        all.find(|party| party.id == id && !party.answered())
     }
 
     pub(super) fn has_party(&self, id: u64) -> bool {
         let begun = self.flights().flat_map(Flight::parties);
-        begun.chain(self.waiting.iter().map(|waiting| &waiting.party)).any(|p| p.id == id)
+        let mut all = begun.chain(self.waiting.iter().map(|waiting| &waiting.party));
+        all.any(|party| party.id == id && !party.answered())
     }
 
     /// Decides what a caller does that arrives now. Changes nothing.

@@ -1,5 +1,7 @@
 //! Who shares which load: running, fresh, forgotten.
 
+use futures::FutureExt;
+use futures::executor::block_on;
 use sortie::{Call, Join, Role, SingleFlight};
 use tokio::time::{Instant, advance, sleep};
 
@@ -174,6 +176,40 @@ async fn forgetting_again_and_again_never_makes_a_third_flight() {
         caller.await.unwrap().unwrap();
     }
     check_quiet(&flights, &loads).await;
+}
+
+/// The load of the first caller forgets its own key and has another thread ask for it, all within
+/// its first poll.
+#[tokio::test]
+async fn a_leader_in_its_first_poll_is_answered_by_a_later_flight() {
+    for pending in [true, false] {
+        let flights = SingleFlight::<u8, u8, ()>::new();
+        let inside = flights.clone();
+        let answer = flights.run(1, move || {
+            let flights = inside.clone();
+            async move {
+                let elsewhere = std::thread::spawn(move || {
+                    let mut follower = Box::pin(flights.run(1, || async { Ok(1) }));
+                    assert!(follower.as_mut().now_or_never().is_none());
+                    flights.forget(&1);
+                    assert_eq!(block_on(flights.run(1, || async { Ok(2) })).unwrap(), 2);
+                    assert_eq!(block_on(follower).unwrap(), 2);
+                    // Closed, and answered already: nobody joins it any more.
+                    assert_eq!(block_on(flights.run(1, || async { Ok(3) })).unwrap(), 3);
+                });
+                elsewhere.join().unwrap();
+                if pending {
+                    std::future::pending().await
+                }
+                Ok(4)
+            }
+        });
+        assert_eq!(answer.await.unwrap(), if pending { 2 } else { 4 });
+        settle().await;
+        let stats = flights.stats();
+        assert_eq!((stats.in_flight_flights, stats.in_flight_waiters), (0, 0));
+        assert_eq!((stats.superseded, stats.landed), if pending { (1, 2) } else { (0, 3) });
+    }
 }
 
 #[tokio::test(start_paused = true)]

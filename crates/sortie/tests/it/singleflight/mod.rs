@@ -10,4 +10,6 @@ mod leaving;
 mod limits;
 mod reference;
 mod schedules;
+#[cfg(sortie_shuttle)]
+mod shuttled;
 mod support;

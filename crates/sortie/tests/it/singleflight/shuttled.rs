@@ -1,0 +1,115 @@
+//! Schedules of the flight table under shuttle's scheduler, which decides at every lock and every
+//! task switch who goes on. Compiled and run only by
+//!
+//! ```text
+//! RUSTFLAGS="--cfg sortie_shuttle" CARGO_TARGET_DIR=target/shuttle \
+//!     cargo test -p sortie --test it singleflight::shuttled
+//! ```
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::Poll;
+use std::time::Duration;
+
+use shuttle::future::{block_on, spawn, yield_now};
+use sortie::{Call, FlightError, Idle, Join, SingleFlight};
+
+type Flights = SingleFlight<u8, usize, usize>;
+
+const SCHEDULES: usize = 2_000;
+
+/// Loads of one key, numbered from 1 in the order of beginning.
+#[derive(Default)]
+struct Loads {
+    begun: AtomicUsize,
+    alive: AtomicUsize,
+    forgotten: AtomicUsize,
+}
+
+struct Alive(Arc<Loads>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.alive.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Loads {
+    async fn load(self: Arc<Self>, switches: usize) -> Result<usize, usize> {
+        let number = self.begun.fetch_add(1, SeqCst) + 1;
+        self.alive.fetch_add(1, SeqCst);
+        let _alive = Alive(self);
+        for _ in 0..switches {
+            yield_now().await;
+        }
+        if number % 4 == 0 { Err(number) } else { Ok(number) }
+    }
+}
+
+async fn call(flights: Flights, loads: Arc<Loads>, join: Join, switches: usize) {
+    let asked = (loads.begun.load(SeqCst), loads.forgotten.load(SeqCst));
+    let floor = asked.1.max(if join == Join::Fresh { asked.0 } else { 0 });
+    let load = move |_cx| Arc::clone(&loads).load(switches);
+    let number = match flights.run_with(1, Call::new().join(join), load).await {
+        Ok(landed) => landed.value,
+        Err(FlightError::Failed(number)) => *number,
+        Err(other) => panic!("{other:?}"),
+    };
+    assert!(number > floor, "load {number} is not newer than {floor} ({join:?})");
+}
+
+/// Polls a call once and drops it.
+async fn call_and_leave(flights: Flights, loads: Arc<Loads>, join: Join, switches: usize) {
+    let mut left = pin!(call(flights, loads, join, switches));
+    poll_fn(|task| Poll::Ready(left.as_mut().poll(task).is_ready())).await;
+}
+
+async fn forget(flights: Flights, loads: Arc<Loads>) {
+    let begun = loads.begun.load(SeqCst);
+    flights.forget(&1);
+    loads.forgotten.fetch_max(begun, SeqCst);
+}
+
+fn scenario(idle: Idle, switches: usize) {
+    let never = Duration::MAX;
+    let flights = Flights::builder().idle(idle).soft_age(never).flight_max(never).build();
+    let loads = Arc::new(Loads::default());
+    block_on(async {
+        let with = || (flights.clone(), Arc::clone(&loads));
+        let ((a, b), (c, d), (e, f), (g, h), (i, j)) = (with(), with(), with(), with(), with());
+        let tasks = [
+            spawn(call(a, b, Join::Running, switches)),
+            spawn(call(c, d, Join::Fresh, switches)),
+            spawn(call_and_leave(e, f, Join::Fresh, switches)),
+            spawn(call_and_leave(g, h, Join::Running, switches)),
+            spawn(async move {
+                forget(i.clone(), Arc::clone(&j)).await;
+                call(i, j, Join::Running, switches).await;
+            }),
+        ];
+        for task in tasks {
+            task.await.unwrap();
+        }
+        // Detached and aborted loads need a while yet.
+        while flights.stats().in_flight_flights > 0 || loads.alive.load(SeqCst) > 0 {
+            yield_now().await;
+        }
+    });
+    let stats = flights.stats();
+    assert_eq!((stats.in_flight_flights, stats.in_flight_waiters), (0, 0));
+    // A next that everybody leaves before its task has run is a flight whose load never began.
+    assert!(stats.leaders + stats.nexts >= loads.begun.load(SeqCst) as u64);
+    assert_eq!(stats.leaders + stats.followers, 5);
+}
+
+#[test]
+fn callers_leave_and_forget_at_any_moment() {
+    for switches in [0, 1, 2] {
+        for idle in [Idle::Abort, Idle::Detach] {
+            shuttle::check_random(move || scenario(idle, switches), SCHEDULES);
+            shuttle::check_pct(move || scenario(idle, switches), SCHEDULES, 3);
+        }
+    }
+}
