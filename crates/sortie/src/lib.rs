@@ -8,6 +8,93 @@
 //! The crate knows no database, no SQL and no configuration file, and it opens no socket: every
 //! pattern takes a closure, so the database client stays yours.
 //!
+//! # On one screen
+//!
+//! Per pattern one type, one constructor, one verb; options are in builders. `Replica`, `Shard` and
+//! `Db` are yours: cheap handles on your database client.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use sortie::{
+//!     Cluster, ErrGroup, Hedge, MemoryCache, Position, ReadThrough, ReplicaSet, Scatter, ShardId,
+//!     ShardMap, SingleFlight, WalPoint, first_ok,
+//! };
+//!
+//! # type Error = std::io::Error;
+//! # #[derive(Clone)]
+//! # struct Db;
+//! # impl Db {
+//! #     async fn load(&self, user: i64) -> Result<i64, Error> { Ok(user) }
+//! # }
+//! # #[derive(Clone)]
+//! # struct Replica;
+//! # impl Replica {
+//! #     async fn load(&self, user: i64) -> Result<i64, Error> { Ok(user) }
+//! #     async fn balance(&self, user: i64) -> Result<i64, Error> { Ok(user * 100) }
+//! # }
+//! # #[derive(Clone)]
+//! # struct Shard(i64);
+//! # impl Shard {
+//! #     async fn sum(&self) -> Result<i64, Error> { Ok(self.0) }
+//! # }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let (db, user) = (Db, 42);
+//! # let replicas = ReplicaSet::new([Replica, Replica]);
+//! # let shards = [Shard(1), Shard(2), Shard(3)];
+//! # let cache = MemoryCache::new(10_000);
+//! # let flights = SingleFlight::new();
+//! # let hedge = Hedge::after(Duration::from_millis(70));
+//! # let sets = vec![replicas.clone(), replicas.clone()];
+//! # let cluster = Cluster::new(ShardMap::pg_hash(2), sets, hedge.clone());
+//! // 1. Single flight: concurrent equal reads run once.
+//! let row = flights
+//!     .run(user, move || {
+//!         let db = db.clone();
+//!         async move { db.load(user).await }
+//!     })
+//!     .await?;
+//!
+//! // 2. First answer from synchronous replicas: all at once, or the next when this one is slow.
+//! let load = move |replica: Replica| async move { replica.load(user).await };
+//! let at_once = first_ok([Replica, Replica], load).await?;
+//! let in_turn = hedge.run(&replicas, load).await?;
+//! # assert_eq!((row, at_once, in_turn), (42, 42, 42));
+//!
+//! // 3. Every shard; the first error cancels the rest.
+//! let sums = Scatter::over(shards).run(|shard| async move { shard.sum().await }).await?;
+//! let total = ErrGroup::new()
+//!     .limit(4)
+//!     .scope(|group| async move {
+//!         for sum in sums {
+//!             group.spawn(async move { if sum > 0 { Ok(()) } else { Err(Empty) } }).await?;
+//!         }
+//!         Ok("every shard has rows")
+//!     })
+//!     .await?;
+//! # assert_eq!(total, "every shard has rows");
+//! # #[derive(Debug)]
+//! # struct Empty;
+//! # impl std::fmt::Display for Empty {
+//! #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("empty") }
+//! # }
+//! # impl std::error::Error for Empty {}
+//!
+//! // Composed: cache -> single flight -> shard -> fastest replica.
+//! let balances = ReadThrough::new(cache, move |user: i64| {
+//!     cluster.read(user, move |replica: Replica| async move { replica.balance(user).await })
+//! });
+//! let balance = balances.get(&user).await?;
+//! # assert_eq!(balance, 4_200);
+//! balances.invalidate(&user).await; // No load begun earlier is joined, stored or read from now on,
+//! let write = WalPoint { system: 7_301, timeline: 1, lsn: 900 };
+//! let position = Position::of([(ShardId::new(0), write)]);
+//! balances.invalidate_at(&user, &position).await; // nor stored from a replica before the write.
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Single flight
 //!
 //! Concurrent equal reads run once ([`SingleFlight`]):

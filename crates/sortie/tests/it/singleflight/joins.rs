@@ -199,7 +199,7 @@ async fn a_leader_in_its_first_poll_is_answered_by_a_later_flight() {
                 });
                 elsewhere.join().unwrap();
                 if pending {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
                 Ok(4)
             }
