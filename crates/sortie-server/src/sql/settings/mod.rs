@@ -245,6 +245,10 @@ impl Settings {
 
 fn lookup(name: &str) -> Result<&'static Parameter, SqlError> {
     find(name).ok_or_else(|| {
+        if name.contains('.') {
+            let reason = format!("custom parameters are not supported: \"{name}\"");
+            return SqlError::unsupported(reason);
+        }
         let message = format!("unrecognized configuration parameter \"{name}\"");
         SqlError::new(state::UNDEFINED_OBJECT, message)
     })

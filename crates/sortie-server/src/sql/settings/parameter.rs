@@ -167,17 +167,32 @@ impl Parameter {
                 }),
             Kind::Integer { min, max } => match lower.parse() {
                 Ok(number) if (min..=max).contains(&number) => Ok(number.to_string()),
-                _ => Err(self.invalid(value)),
+                Ok(number) => {
+                    let message = format!(
+                        "{number} is outside the valid range for parameter \"{}\" ({min} .. {max})",
+                        self.name
+                    );
+                    Err(SqlError::new(state::INVALID_PARAMETER_VALUE, message))
+                }
+                Err(_) => Err(self.invalid(value)),
             },
             Kind::Duration => match milliseconds(&lower) {
                 Some(0) => Ok("0".to_owned()),
                 Some(number) => Ok(shown(number)),
-                None => Err(self.invalid(value)),
+                None => {
+                    let hint = "Valid units for this parameter are \"us\", \"ms\", \"s\", \
+                                \"min\", \"h\", and \"d\".";
+                    Err(self.invalid(value).hint(hint))
+                }
             },
-            Kind::OneOf(values) => match values.iter().find(|known| **known == lower) {
-                Some(known) => Ok((*known).to_owned()),
-                None => Err(self.invalid(value)),
-            },
+            Kind::OneOf(values) => values
+                .iter()
+                .find(|known| **known == lower)
+                .map(|known| (*known).to_owned())
+                .ok_or_else(|| {
+                    let hint = format!("Available values: {}.", values.join(", "));
+                    self.invalid(value).hint(hint)
+                }),
             Kind::Text => Ok(value.to_owned()),
             Kind::Encoding => self.encoding(value),
             Kind::DateStyle => self.date_style(value),

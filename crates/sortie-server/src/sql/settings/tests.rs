@@ -43,6 +43,10 @@ fn what_would_change_the_reading_of_statements_is_refused() {
     assert_eq!(refused("statement_timeout", "soon"), "22023");
     assert_eq!(refused("jit", "maybe"), "22023");
     assert_eq!(refused("no_such", "1"), "42704");
+    assert_eq!(refused("no.such", "1"), "0A000");
+    let error = settings().set("extra_float_digits", Some("4"), false).unwrap_err();
+    let range = "4 is outside the valid range for parameter \"extra_float_digits\" (-15 .. 3)";
+    assert_eq!((error.code, error.message.as_str()), ("22023", range));
 }
 
 #[test]
