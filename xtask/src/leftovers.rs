@@ -107,6 +107,9 @@ fn processes_of(folder: &Path) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::process::Stdio;
+
     use super::*;
 
     #[test]
@@ -127,14 +130,16 @@ mod tests {
         let watch = Watch::start().unwrap();
         let folder = watch.folder.clone();
         fs::write(folder.join("forgotten"), "").unwrap();
-        let mut command = Command::new("sleep");
-        watch.mark(command.arg("60"));
-        let mut sleeper = command.spawn().unwrap();
+        let mut command = Command::new("sh");
+        watch.mark(command.args(["-c", "echo ready; read forever"]));
+        let mut sleeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // Until it speaks its environment may not be there yet: it is still being started.
+        sleeper.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let message = watch.finish().unwrap_err();
         sleeper.kill().unwrap();
         sleeper.wait().unwrap();
         assert!(message.contains("file forgotten"), "{message}");
-        assert!(message.contains("sleep 60"), "{message}");
+        assert!(message.contains("read forever"), "{message}");
         assert!(!folder.exists());
         assert!(Watch { folder: folder.join("never") }.finish().is_ok());
     }
