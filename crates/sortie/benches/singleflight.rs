@@ -204,9 +204,12 @@ async fn herd_of<S: Flies>() -> Duration {
         Handle::current().spawn(async move {
             herd.here.fetch_add(1, SeqCst);
             let load = move || {
-                let gate = gate.lock().unwrap().take().expect("the load runs once");
+                let gate = gate.lock().unwrap().take();
                 async move {
-                    gate.await.unwrap();
+                    // A caller that a busy machine kept from joining in time finds the gate open.
+                    if let Some(gate) = gate {
+                        gate.await.unwrap();
+                    }
                     7
                 }
             };

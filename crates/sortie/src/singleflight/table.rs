@@ -54,7 +54,8 @@ struct Desks<K, V, E> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SeatId {
     pub(super) hash: u64,
-    party: u64,
+    /// The id of the flight that the party came with, or of its wait for one.
+    pub(super) party: u64,
     seat: usize,
 }
 

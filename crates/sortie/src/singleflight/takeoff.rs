@@ -55,7 +55,7 @@ where
                 self.lead(hash, id, now, load, task)
             }
             Arrival::Follow(seat) => {
-                tracing::debug!("joined a flight");
+                tracing::debug!(party = seat.0.party, "joined");
                 Takeoff::Seated(Seat::new(&self.table, seat), Role::Follower)
             }
             Arrival::Solo(key) => Takeoff::Solo(key),

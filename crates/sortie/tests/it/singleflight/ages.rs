@@ -212,6 +212,7 @@ async fn nobody_waits_for_more_than_two_loads() {
     check_quiet(&flights, &loads).await;
 }
 
+/// vitess#18272: waiters could not time out.
 #[tokio::test(start_paused = true)]
 async fn a_callers_deadline_is_its_own() {
     let (flights, loads) = (Flights::new(), Loads::script([Goes::After(200)]));

@@ -21,6 +21,7 @@ async fn herd(flights: &Flights, loads: &Loads, count: usize) -> Vec<Answer> {
     answers
 }
 
+/// `quick_cache` and a `OnceCell` per key run a failing load once for every waiter.
 #[tokio::test(start_paused = true)]
 async fn one_error_goes_to_twenty_callers_by_one_load() {
     let (flights, loads) = (Flights::new(), Loads::script([Goes::FailsAfter(50)]));
@@ -36,6 +37,7 @@ async fn one_error_goes_to_twenty_callers_by_one_load() {
     assert_eq!(check_quiet(&flights, &loads).await.failed, 1);
 }
 
+/// golang/go#33519, moka#43: a panic left the key wedged; futures' `Shared` stays poisoned.
 #[tokio::test(start_paused = true)]
 async fn one_panic_is_ten_errors_by_one_load_and_poisons_nothing() {
     let script = [Goes::PanicsAfter(50), Goes::Ready];

@@ -31,6 +31,7 @@ async fn a_ready_load_costs_no_task() {
     check_quiet(&flights, &loads).await;
 }
 
+/// uniflight and janos/singleflight hand out a finished result for as long as anybody holds it.
 #[tokio::test(start_paused = true)]
 async fn nobody_joins_a_flight_that_has_ended() {
     let (flights, loads) = (Flights::new(), Loads::script([Goes::After(10)]));

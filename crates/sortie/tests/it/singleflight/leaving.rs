@@ -9,6 +9,7 @@ use tokio::time::{Instant, advance, sleep, timeout};
 
 use super::support::{Flights, Goes, KEY, Loads, check_quiet, ms_of, settle, since};
 
+/// moka#59, pingora#931: a cancelled leader left the key locked.
 #[tokio::test(start_paused = true)]
 async fn a_leader_aborted_half_way_costs_no_second_load() {
     let (flights, loads) = (Flights::new(), Loads::script([Goes::After(200)]));
@@ -23,6 +24,7 @@ async fn a_leader_aborted_half_way_costs_no_second_load() {
     check_quiet(&flights, &loads).await;
 }
 
+/// Futurelock (Oxide RFD 609): whoever drives for others and is not polled stops them all.
 #[tokio::test(start_paused = true)]
 async fn a_leader_polled_once_and_parked_harms_nobody() {
     let (flights, loads) = (Flights::new(), Loads::script([Goes::After(200)]));
@@ -34,6 +36,7 @@ async fn a_leader_polled_once_and_parked_harms_nobody() {
     check_quiet(&flights, &loads).await;
 }
 
+/// tokio#6450: the turn was handed to a waiter that is not polled.
 #[tokio::test(start_paused = true)]
 async fn a_parked_waiter_harms_nobody() {
     for (oldest, newest) in [(true, false), (false, true)] {
@@ -173,6 +176,7 @@ async fn a_hundred_thousand_cancelled_keys_leave_no_entry() {
     }
 }
 
+/// `quick_cache` #104, futures-rs#2706: the waker of a waiter that had moved was lost.
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_moves_between_tasks_is_woken_where_it_is() {
     let (flights, loads) = (Flights::new(), Loads::script([Goes::After(200)]));

@@ -12,4 +12,5 @@ mod reference;
 mod schedules;
 #[cfg(sortie_shuttle)]
 mod shuttled;
+mod spans;
 mod support;
