@@ -164,7 +164,8 @@ fn negative(expr: &Expr) -> Option<String> {
             _ => None,
         },
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => {
-            negative(expr).map(|text| text[1..].to_owned()).filter(|text| !text.starts_with('-'))
+            let text = negative(expr)?;
+            Some(text.strip_prefix('-').map_or_else(|| format!("-{text}"), str::to_owned))
         }
         _ => None,
     }

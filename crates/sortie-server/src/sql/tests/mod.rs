@@ -2,6 +2,7 @@
 
 mod bound;
 mod classifier;
+mod edges;
 mod refused;
 mod typed;
 
