@@ -62,7 +62,10 @@ impl<'a> Analyzer<'a> {
         };
         table.ok_or_else(|| {
             let system = ["pg_", "information_schema."];
-            let error = if system.iter().any(|prefix| shown.starts_with(prefix)) {
+            let error = if parts.as_ref().is_some_and(|parts| parts.len() > 2) {
+                let reason = "a table with its database's name is not supported";
+                SqlError::unsupported(format!("{reason}: {shown}"))
+            } else if system.iter().any(|prefix| shown.starts_with(prefix)) {
                 SqlError::unsupported(format!("system catalogs are not served: {shown}"))
             } else {
                 let message = format!("relation \"{shown}\" does not exist");

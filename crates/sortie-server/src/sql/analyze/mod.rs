@@ -37,7 +37,7 @@ pub(super) fn analyze(
         return Err(SqlError::unsupported("this statement is not supported"));
     };
     let params = Params::new(oids)?;
-    Analyzer { source, catalog, params, scope: None }.query(query)
+    Analyzer { source, catalog, params, scope: None, plain_clause: None }.query(query)
 }
 
 /// The parameters that a statement has only because they were declared.
@@ -56,7 +56,12 @@ struct Analyzer<'a> {
     params: Params,
     /// The one table of FROM.
     scope: Option<Scope<'a>>,
+    /// The clause that is being read, where it is one that can't have aggregates.
+    plain_clause: Option<&'static str>,
 }
+
+/// What PostgreSQL's tables have besides their columns.
+const SYSTEM_COLUMNS: [&str; 6] = ["cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"];
 
 /// A table and the name it goes by.
 #[derive(Clone)]
@@ -87,6 +92,29 @@ impl Scope<'_> {
     fn name(&self) -> &str {
         self.alias.as_deref().unwrap_or(self.table.name)
     }
+
+    /// Checks that a qualifier, if there is one, names this table.
+    fn check(&self, qualifier: Option<&str>, position: usize) -> Result<(), SqlError> {
+        let Some(qualifier) = qualifier.filter(|qualifier| *qualifier != self.name()) else {
+            return Ok(());
+        };
+        if qualifier != self.table.name {
+            return Err(missing_from(qualifier, position));
+        }
+        let message = format!("invalid reference to FROM-clause entry for table \"{qualifier}\"");
+        let hint = format!("Perhaps you meant to reference the table alias \"{}\".", self.name());
+        Err(place(SqlError::new(state::UNDEFINED_TABLE, message).hint(hint), position))
+    }
+
+    /// Why a name that is no column's can't be read although PostgreSQL knows it.
+    fn hidden(&self, qualifier: Option<&str>, name: &str) -> Option<SqlError> {
+        if SYSTEM_COLUMNS.contains(&name) {
+            let reason = format!("system columns are not served: {name}");
+            return Some(SqlError::unsupported(reason));
+        }
+        (qualifier.is_none() && name == self.name())
+            .then(|| SqlError::unsupported("a whole row as a value is not supported"))
+    }
 }
 
 impl Node {
@@ -99,6 +127,14 @@ impl Node {
 }
 
 impl Analyzer<'_> {
+    /// Reads something that belongs to a clause without aggregates.
+    fn within<T>(&mut self, clause: &'static str, read: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = self.plain_clause.replace(clause);
+        let found = read(self);
+        self.plain_clause = outer;
+        found
+    }
+
     /// Gives a value that has no type yet this one; others keep theirs.
     fn coerce(&mut self, node: Node, ty: Type) -> Result<Side, SqlError> {
         Ok(match node.operand {
@@ -141,18 +177,11 @@ impl Analyzer<'_> {
                 None => missing(format!("\"{}\"", name.value)),
             });
         };
-        if let Some(qualifier) = qualifier.filter(|qualifier| *qualifier != scope.name()) {
-            return Err(if qualifier == scope.table.name {
-                let message =
-                    format!("invalid reference to FROM-clause entry for table \"{qualifier}\"");
-                let hint =
-                    format!("Perhaps you meant to reference the table alias \"{}\".", scope.name());
-                place(SqlError::new(state::UNDEFINED_TABLE, message).hint(hint), position)
-            } else {
-                missing_from(qualifier, position)
-            });
-        }
+        scope.check(qualifier, position)?;
         let Some(index) = scope.table.column(&name.value) else {
+            if let Some(error) = scope.hidden(qualifier, &name.value) {
+                return Err(place(error, position));
+            }
             return Err(missing(match qualifier {
                 Some(qualifier) => format!("{qualifier}.{}", name.value),
                 None => format!("\"{}\"", name.value),

@@ -108,8 +108,8 @@ impl Analyzer<'_> {
     }
 
     /// A number of rows, as `bigint`.
-    fn count(&mut self, expr: &Parsed, clause: &str) -> Result<Scalar, SqlError> {
-        let node = self.scalar(expr)?;
+    fn count(&mut self, expr: &Parsed, clause: &'static str) -> Result<Scalar, SqlError> {
+        let node = self.within(clause, |this| this.scalar(expr))?;
         let position = node.position;
         match (&node.operand, node.ty()) {
             (Operand::Column(..), _) => {

@@ -63,9 +63,12 @@ impl Analyzer<'_> {
         let error = match name.trim_start_matches("pg_catalog.") {
             "nextval" | "setval" => SqlError::read_only(&format!("{name}()")),
             "count" | "sum" | "min" | "max" | "avg" if function.over.is_none() => {
-                let clause = if self.scope.is_some() { "WHERE" } else { "this place" };
-                let message = format!("aggregate functions are not allowed in {clause}");
-                SqlError::new(state::GROUPING_ERROR, message)
+                if let Some(clause) = self.plain_clause {
+                    let message = format!("aggregate functions are not allowed in {clause}");
+                    SqlError::new(state::GROUPING_ERROR, message)
+                } else {
+                    SqlError::unsupported("an aggregate inside an expression is not supported")
+                }
             }
             _ => SqlError::unsupported(format!("function {name}() is not supported here")),
         };

@@ -1,12 +1,12 @@
 //! Queries: which clauses there may be, and what the result looks like.
 
 use sqlparser::ast::{
-    self, Expr as Parsed, GroupByExpr, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind,
-    SetExpr,
+    self, Distinct, Expr as Parsed, GroupByExpr, SelectFlavor, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr,
 };
 
 use super::scalar::cast_name;
-use super::{Analyzer, Operand, Scope, column_of, missing_from, place, position};
+use super::{Analyzer, Operand, Scope, column_of, place, position};
 use crate::sql::catalog::TableColumn;
 use crate::sql::error::{SqlError, state};
 use crate::sql::ir::{Analyzed, Body, ConstSelect, ConstSource, Expr, Item, Select};
@@ -35,7 +35,7 @@ impl Analyzer<'_> {
         self.scope = self.from(select)?;
         let targets = self.targets(&select.projection)?;
         let filter = match &select.selection {
-            Some(expr) => self.condition(expr, "WHERE")?,
+            Some(expr) => self.within("WHERE", |this| this.condition(expr, "WHERE"))?,
             None => Expr::Const(Some(true)),
         };
         let order = self.order_by(query.order_by.as_ref(), &targets)?;
@@ -98,9 +98,10 @@ impl Analyzer<'_> {
             GroupByExpr::Expressions(keys, modifiers) => !keys.is_empty() || !modifiers.is_empty(),
             GroupByExpr::All(_) => true,
         };
+        let distinct = !matches!(select.distinct, None | Some(Distinct::All));
         let refused = [
             (query.fetch.is_some(), "fetch", "FETCH FIRST"),
-            (select.distinct.is_some(), "distinct", "DISTINCT"),
+            (distinct, "distinct", "DISTINCT"),
             (grouped, "group", "GROUP BY"),
             (select.having.is_some(), "having", "HAVING"),
             (!select.named_window.is_empty(), "window", "WINDOW"),
@@ -177,9 +178,7 @@ impl Analyzer<'_> {
             let message = "SELECT * with no tables specified is not valid";
             return Err(place(SqlError::new(state::SYNTAX_ERROR, message), position));
         };
-        if let Some(qualifier) = qualifier.filter(|qualifier| *qualifier != scope.name()) {
-            return Err(missing_from(qualifier, position));
-        }
+        scope.check(qualifier, position)?;
         let target = |(index, column): (usize, &TableColumn)| Target {
             item: TargetItem::Row(Item::Column(index)),
             column: Column { name: column.name.to_owned(), ty: column.ty },
