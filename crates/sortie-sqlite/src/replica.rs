@@ -342,9 +342,10 @@ fn work(reader: &Reader, jobs: &Mutex<Receiver<Job>>) {
         // Idle workers wait for their turn at the lock, the first of them for a job.
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { sql, params, cancelled, reply, slot, in_flight }) = job else { return };
-        if !cancelled.load(Relaxed) {
-            let outcome = reader.run(&sql, &params, &cancelled);
-            drop((slot, in_flight));
+        let outcome = (!cancelled.load(Relaxed)).then(|| reader.run(&sql, &params, &cancelled));
+        // Before the answer, and in this order: the slot is free before nobody is in flight.
+        drop((slot, in_flight));
+        if let Some(outcome) = outcome {
             // The caller may have left: then its answer is nobody's.
             drop(reply.send(outcome));
         }
