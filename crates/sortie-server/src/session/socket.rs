@@ -25,6 +25,9 @@ const COPY_MAX: usize = 16 << 10;
 /// An idle connection gives back a buffer that grew above this, in bytes.
 const KEEP_MAX: usize = 64 << 10;
 
+/// How long a client that is told that it must go may go on sending.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+
 /// A connection with its buffers.
 #[derive(Debug)]
 pub(crate) struct Socket<S> {
@@ -129,10 +132,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// Writes what was said and closes this direction; a client that is gone does not matter.
+    ///
+    /// What a client is still sending is taken for a while and thrown away: closing over it resets
+    /// the connection, and the client may never read what was said.
     pub(crate) async fn close(mut self) {
-        if self.flush().await.is_ok() {
-            let _closed = timeout(self.egress_stall_max, self.stream.shutdown()).await;
+        if self.flush().await.is_err() {
+            return;
         }
+        let _closed = timeout(self.egress_stall_max, self.stream.shutdown()).await;
+        let rest = async {
+            while !self.input.is_empty() {
+                self.input.clear();
+                if self.fill().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _taken = timeout(LINGER_MAX, rest).await;
     }
 
     async fn write(&mut self, mut bytes: impl Buf) -> io::Result<()> {
@@ -200,6 +216,25 @@ mod tests {
         let (written, seen) = tokio::join!(socket.say(Bytes::from(vec![b'a'; 200])), reads);
         written.unwrap();
         assert_eq!(seen, [b'a'; 200]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_still_sending_gets_to_read_why_it_must_go() {
+        let (server, mut client) = duplex(10);
+        let mut socket = Socket::new(server, &limits());
+        socket.output.extend_from_slice(b"too long");
+        client.write_all(b"a").await.unwrap();
+        socket.fill().await.unwrap();
+        let talks = async {
+            client.write_all(&vec![b'a'; 100_000]).await.unwrap();
+            let mut seen = Vec::new();
+            client.read_to_end(&mut seen).await.unwrap();
+            seen
+        };
+        let start = Instant::now();
+        let ((), seen) = tokio::join!(socket.close(), talks);
+        assert_eq!(seen, b"too long");
+        assert!(start.elapsed() <= LINGER_MAX);
     }
 
     #[tokio::test]
