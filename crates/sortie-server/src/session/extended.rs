@@ -8,10 +8,10 @@ use bytes::Bytes;
 use sortie_postgres::{Bind, Target, backend};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::Reads;
 use super::failure::Failure;
 use super::portal::{Outcome, Portal, Progress, Statement};
 use super::talk::{Origin, Session};
-use super::{Reads, utf8};
 use crate::sql::{self, SqlError, state};
 
 /// SQLSTATE of a portal that has done what it could do once.
@@ -31,7 +31,7 @@ where
         if name.is_empty() {
             self.state.close_statement(name);
         }
-        let text = utf8(text)?;
+        let text = sql::utf8(text)?;
         let statement = sql::prepare(text, Some(oids), &self.shared.catalog)
             .map(|prepared| Statement::new(prepared, text.len()));
         if !statement.as_ref().is_err_and(|error| error.code == state::SYNTAX_ERROR) {

@@ -36,7 +36,7 @@ use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
 use crate::read::{ReadPath, Reply, Who};
-use crate::sql::{BoundRead, Catalog, SqlError, state as sqlstate};
+use crate::sql::{BoundRead, Catalog, SqlError};
 
 use self::failure::Failure;
 use self::keys::Keys;
@@ -176,21 +176,6 @@ impl Reads for ReadPath {
 async fn drained(drain: &mut watch::Receiver<bool>) {
     // A sender that is gone has nobody left to serve for.
     let _ended = drain.wait_for(|&drain| drain).await;
-}
-
-/// Returns a client's text.
-fn utf8(text: &[u8]) -> Result<&str, SqlError> {
-    std::str::from_utf8(text).map_err(|error| {
-        let bad = &text[error.valid_up_to()..];
-        // As long as its first byte says, as far as it goes: what PostgreSQL shows.
-        let length = match bad[0].leading_ones() {
-            length @ 2..=4 => length as usize,
-            _ => 1,
-        };
-        let bytes: Vec<_> = bad.iter().take(length).map(|byte| format!("0x{byte:02x}")).collect();
-        let message = format!("invalid byte sequence for encoding \"UTF8\": {}", bytes.join(" "));
-        SqlError::new(sqlstate::CHARACTER_NOT_IN_REPERTOIRE, message)
-    })
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use sortie_postgres::backend;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::Reads;
 use super::failure::Failure;
 use super::portal::{Outcome, Statement};
 use super::talk::{Origin, Session, shutting_down};
-use super::{Reads, utf8};
 use crate::sql::{self, Piece, SqlError, state};
 
 impl<S, R> Session<'_, S, R>
@@ -18,7 +18,7 @@ where
     /// Runs a text of statements; the first that fails ends it.
     pub(super) async fn query(&mut self, text: &Bytes) -> Result<(), Failure> {
         self.state.forget_unnamed();
-        let text = utf8(text)?;
+        let text = sql::utf8(text)?;
         let pieces = sql::split(text)?;
         let batch_max = self.shared.limits.batch_max;
         if pieces.len() > batch_max {

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use super::failure::Failure;
 use super::keys::Keys;
 use super::socket::Socket;
-use super::{code, drained, utf8};
-use crate::sql::{Settings, SqlError, state};
+use super::{code, drained};
+use crate::sql::{Settings, SqlError, state, utf8};
 
 /// What a client came for.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use crate::sql::array;
 use crate::sql::decimal::Decimal;
 use crate::sql::error::{SqlError, state};
 use crate::sql::types::Type;
+use crate::sql::utf8::utf8;
 use crate::sql::value::Datum;
 
 /// Reads the values of a statement's parameters.
@@ -89,22 +90,6 @@ pub(super) fn binary(bytes: &[u8], ty: Type) -> Result<Datum, SqlError> {
         },
     }
     .ok_or_else(wrong)
-}
-
-fn utf8(bytes: &[u8]) -> Result<&str, SqlError> {
-    let invalid = |bytes: &[u8]| {
-        let shown: Vec<_> = bytes.iter().take(4).map(|byte| format!("0x{byte:02x}")).collect();
-        let message = format!("invalid byte sequence for encoding \"UTF8\": {}", shown.join(" "));
-        SqlError::new(state::CHARACTER_NOT_IN_REPERTOIRE, message)
-    };
-    if bytes.contains(&0) {
-        return Err(invalid(&[0]));
-    }
-    std::str::from_utf8(bytes).map_err(|error| {
-        let at = error.valid_up_to();
-        let length = error.error_len().unwrap_or(bytes.len() - at);
-        invalid(&bytes[at..at + length])
-    })
 }
 
 fn incorrect(at: usize) -> SqlError {

@@ -36,6 +36,7 @@ mod prepared;
 mod settings;
 mod split;
 mod types;
+mod utf8;
 mod value;
 
 #[cfg(test)]
@@ -53,4 +54,5 @@ pub(crate) use self::prepared::{Bound, BoundRead, Identity, Prepared, prepare};
 pub(crate) use self::settings::Settings;
 pub(crate) use self::split::{Piece, split};
 pub(crate) use self::types::{Column, Type};
+pub(crate) use self::utf8::utf8;
 pub(crate) use self::value::Datum;

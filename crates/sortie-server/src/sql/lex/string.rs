@@ -2,6 +2,7 @@
 
 use super::{Lexer, Token, begins_name, continues_name, is_space};
 use crate::sql::error::{SqlError, state};
+use crate::sql::utf8::utf8;
 
 impl Lexer<'_> {
     /// A string in single quotes, continued by further ones after a line break.
@@ -25,13 +26,7 @@ impl Lexer<'_> {
                 None => break,
             }
         }
-        let content = String::from_utf8(content)
-            .ok()
-            .filter(|content| !content.contains('\0'))
-            .ok_or_else(|| {
-                let message = "invalid byte sequence for encoding \"UTF8\" in an escape string";
-                SqlError::new(state::CHARACTER_NOT_IN_REPERTOIRE, message).at(self.character + 1)
-            })?;
+        let content = utf8(&content)?.to_owned();
         self.advance(length);
         Ok(Token::String(content))
     }
@@ -164,17 +159,9 @@ fn escape<'a>(text: &'a str, content: &mut Vec<u8>) -> Result<&'a str, SqlError>
             return Ok(&text[1 + length..]);
         }
         'u' | 'U' => {
-            let wanted = if first == 'u' { 4 } else { 8 };
-            let (length, value) = digits(1, 16, wanted);
-            if length < wanted {
-                let error = SqlError::new(state::INVALID_ESCAPE_SEQUENCE, "invalid Unicode escape");
-                return Err(error.hint("Unicode escapes must be \\uXXXX or \\UXXXXXXXX."));
-            }
-            let Some(value) = char::from_u32(value) else {
-                return Err(SqlError::new(state::SYNTAX_ERROR, "invalid Unicode escape value"));
-            };
+            let (value, rest) = unicode(text)?;
             content.extend(value.encode_utf8(&mut [0; 4]).bytes());
-            return Ok(&text[1 + wanted..]);
+            return Ok(rest);
         }
         other => {
             content.extend(other.encode_utf8(&mut [0; 4]).bytes());
@@ -183,4 +170,38 @@ fn escape<'a>(text: &'a str, content: &mut Vec<u8>) -> Result<&'a str, SqlError>
     };
     content.push(byte);
     Ok(&text[1..])
+}
+
+/// The character that `uXXXX` or `UXXXXXXXX` stands for, or a pair of them that UTF-16 needs for
+/// one, and what follows.
+fn unicode(text: &str) -> Result<(char, &str), SqlError> {
+    let (first, rest) = code_unit(text)?;
+    let (value, rest) = match first {
+        0xd800..=0xdbff => {
+            let second = rest.strip_prefix('\\').filter(|rest| rest.starts_with(['u', 'U']));
+            match second.map(code_unit).transpose()? {
+                Some((second @ 0xdc00..=0xdfff, rest)) => {
+                    (0x1_0000 + ((first & 0x3ff) << 10) + (second & 0x3ff), rest)
+                }
+                _ => return Err(SqlError::new(state::SYNTAX_ERROR, UNPAIRED)),
+            }
+        }
+        0xdc00..=0xdfff => return Err(SqlError::new(state::SYNTAX_ERROR, UNPAIRED)),
+        value => (value, rest),
+    };
+    let invalid = || SqlError::new(state::SYNTAX_ERROR, "invalid Unicode escape value");
+    Ok((char::from_u32(value).ok_or_else(invalid)?, rest))
+}
+
+const UNPAIRED: &str = "invalid Unicode surrogate pair";
+
+fn code_unit(text: &str) -> Result<(u32, &str), SqlError> {
+    let wanted = if text.starts_with('u') { 4 } else { 8 };
+    let digits = text.get(1..=wanted).filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()));
+    let value = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    let invalid = || {
+        let error = SqlError::new(state::INVALID_ESCAPE_SEQUENCE, "invalid Unicode escape");
+        error.hint("Unicode escapes must be \\uXXXX or \\UXXXXXXXX.")
+    };
+    Ok((value.ok_or_else(invalid)?, &text[1 + wanted..]))
 }

@@ -35,10 +35,16 @@ fn strings_mean_what_they_mean_to_postgresql() {
     check("$a$ $$ $b$ $a$", &[string(" $$ $b$ ")]);
     check("x'1f' U&'a'", &[OtherString, OtherString]);
     refuse(r"E'\u12'", "22025", "invalid Unicode escape", 1);
-    refuse(r"E'\ud800'", "42601", "invalid Unicode escape value", 1);
-    let message = "invalid byte sequence for encoding \"UTF8\" in an escape string";
-    refuse(r"E'\xff'", "22021", message, 1);
-    refuse(r"E'\000'", "22021", message, 1);
+    refuse(r"E'\U00110000'", "42601", "invalid Unicode escape value", 1);
+    check(r"E'\ud83d\ude00 \uD83D\U0000DE00'", &[string("😀 😀")]);
+    for unpaired in [r"E'\ud83d'", r"E'\ud83dx'", r"E'\ud83d\ud83d'", r"E'\ude00'"] {
+        refuse(unpaired, "42601", "invalid Unicode surrogate pair", 1);
+    }
+    for (text, shown) in [(r"E'\xff'", "0xff"), (r"E'\000'", "0x00"), (r"E'\xc3('", "0xc3 0x28")] {
+        let error = lex(text).unwrap_err();
+        let message = format!("invalid byte sequence for encoding \"UTF8\": {shown}");
+        assert_eq!((error.code, error.message, error.position), ("22021", message, None));
+    }
 }
 
 #[test]
