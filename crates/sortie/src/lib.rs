@@ -77,7 +77,9 @@
 //! # #[derive(Debug)]
 //! # struct Empty;
 //! # impl std::fmt::Display for Empty {
-//! #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("empty") }
+//! #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+//! #         f.write_str("empty")
+//! #     }
 //! # }
 //! # impl std::error::Error for Empty {}
 //!
@@ -87,7 +89,7 @@
 //! });
 //! let balance = balances.get(&user).await?;
 //! # assert_eq!(balance, 4_200);
-//! balances.invalidate(&user).await; // No load begun earlier is joined, stored or read from now on,
+//! balances.invalidate(&user).await; // No load begun earlier is joined, stored or read from now,
 //! let write = WalPoint { system: 7_301, timeline: 1, lsn: 900 };
 //! let position = Position::of([(ShardId::new(0), write)]);
 //! balances.invalidate_at(&user, &position).await; // nor stored from a replica before the write.

@@ -67,8 +67,8 @@ impl<V, E> Traffic<V, E> {
         self.running.iter_mut().chain(&mut self.next).find(|flight| flight.id == id)
     }
 
-    /// Finds a party that still waits. An answered one may stand for as long as the first poll of its
-    /// flight lasts; its seats are gone.
+    /// Finds a party that still waits. An answered one may stand for as long as the first poll of
+    /// its flight lasts; its seats are gone.
     pub(super) fn party_mut(&mut self, id: u64) -> Option<&mut Party<V, E>> {
         let begun = self.running.iter_mut().chain(&mut self.next).flat_map(Flight::parties_mut);
         let mut all = begun.chain(self.waiting.iter_mut().map(|waiting| &mut waiting.party));
