@@ -1,5 +1,7 @@
 //! What a caller says to a flight, what a load is told, and what a caller gets back.
 
+use std::time::Duration;
+
 use crate::rt::time::Instant;
 use crate::singleflight::config::Join;
 
@@ -36,7 +38,7 @@ impl Call {
 #[derive(Clone, Copy, Debug)]
 pub struct FlightCx {
     pub(super) began: Instant,
-    pub(super) deadline: Option<Instant>,
+    pub(super) flight_max: Duration,
 }
 
 impl FlightCx {
@@ -47,7 +49,7 @@ impl FlightCx {
 
     /// When the flight is ended whatever it does (`flight_max`), if ever.
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        self.began.checked_add(self.flight_max)
     }
 }
 

@@ -160,7 +160,7 @@ impl<V, E> Future for Contained<V, E> {
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { stage, frames, span } = &mut *self;
         let work = AssertUnwindSafe(|| span.in_scope(|| Self::poll_stage(stage, task)));
-        match lineage::inside(frames.iter().cloned(), || catch_unwind(work)) {
+        match lineage::inside(|stack| stack.extend_from_slice(frames), || catch_unwind(work)) {
             Ok(polled) => polled.map(|ended| ended.map_err(FlightError::failed)),
             Err(payload) => Poll::Ready(Err(FlightError::panicked(&*payload))),
         }
@@ -201,7 +201,7 @@ pub(super) fn depart<K, V, E>(
     // The task's owner is the flight's entry in the table: it keeps the abort handle, and whoever
     // removes the entry aborts the task. The task itself ends at `flight_max` at the latest.
     let late = cx.began.checked_add(table.config.soft_age);
-    let alarm = [late, cx.deadline].into_iter().flatten().min();
+    let alarm = [late, cx.deadline()].into_iter().flatten().min();
     let task = handle.spawn(fly(airborne, load, bell, alarm)).abort_handle();
     if let Err(orphan) = table.own(hash, id, task) {
         orphan.abort();
@@ -247,7 +247,7 @@ async fn fly<K, V, E>(
 }
 
 pub(super) fn cx(began: Instant, config: &Config) -> FlightCx {
-    FlightCx { began, deadline: began.checked_add(config.flight_max) }
+    FlightCx { began, flight_max: config.flight_max }
 }
 
 pub(super) fn bell(config: &Config) -> Option<Bell> {

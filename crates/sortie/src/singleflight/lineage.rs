@@ -71,8 +71,8 @@ pub(super) fn ancestors() -> Vec<Frame> {
     STACK.with_borrow(Vec::clone)
 }
 
-/// Runs `work` inside `frames`.
-pub(super) fn inside<R>(frames: impl IntoIterator<Item = Frame>, work: impl FnOnce() -> R) -> R {
+/// Runs `work` inside the frames that `push` adds.
+pub(super) fn inside<R>(push: impl FnOnce(&mut Vec<Frame>), work: impl FnOnce() -> R) -> R {
     struct Restore(usize);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -80,7 +80,11 @@ pub(super) fn inside<R>(frames: impl IntoIterator<Item = Frame>, work: impl FnOn
         }
     }
 
-    let _restore = Restore(STACK.with_borrow(Vec::len));
-    STACK.with_borrow_mut(|stack| stack.extend(frames));
+    let depth = STACK.with_borrow_mut(|stack| {
+        let depth = stack.len();
+        push(stack);
+        depth
+    });
+    let _restore = Restore(depth);
     work()
 }

@@ -28,7 +28,7 @@ where
     let frames = vec![Frame::solo(registry, key)];
     // In an async block, so that a panic of the closure itself is contained too.
     let load = Contained::running(Box::pin(async move { load(cx).await }), frames, span(0, "solo"));
-    let outcome = match [cx.deadline, deadline].into_iter().flatten().min() {
+    let outcome = match [cx.deadline(), deadline].into_iter().flatten().min() {
         None => load.await,
         Some(end) => match select(load, Box::pin(time::sleep_until(end))).await {
             Either::Left((outcome, _)) => outcome,

@@ -36,7 +36,10 @@ pub(super) struct Table<K, V, E> {
     pub(super) config: Config,
     shards: Box<[Shard<K, V, E>]>,
     hasher: DefaultHashBuilder,
+    /// Keys in flight, and the spare places that shards have put by.
     keys: AtomicUsize,
+    /// How many places a shard may put by: at most 1 in 128 of `flights_max` over all shards.
+    spare_max: usize,
     waiters: AtomicUsize,
 }
 
@@ -46,6 +49,9 @@ struct Shard<K, V, E>(Mutex<Desks<K, V, E>>);
 
 struct Desks<K, V, E> {
     entries: HashTable<Entry<K, V, E>>,
+    /// Places under `flights_max` for the next keys of this shard: most calls need no counter that
+    /// all cores share.
+    spare: usize,
     ids: Ids,
     stats: FlightStats,
 }
@@ -86,10 +92,11 @@ impl<K, V, E> Table<K, V, E> {
         let shard = |index| {
             let ids = Ids { last: index, stride: count as u64 };
             let entries = HashTable::new();
-            Shard(Mutex::new(Desks { entries, ids, stats: FlightStats::default() }))
+            Shard(Mutex::new(Desks { entries, spare: 0, ids, stats: FlightStats::default() }))
         };
         Self {
             config,
+            spare_max: config.flights_max / (128 * count),
             shards: (0..count as u64).map(shard).collect(),
             hasher: DefaultHashBuilder::default(),
             keys: AtomicUsize::new(0),
@@ -143,6 +150,22 @@ impl<K, V, E> Table<K, V, E> {
         }
     }
 
+    fn take_key(&self, spare: &mut usize) -> bool {
+        if *spare == 0 {
+            return Self::take(&self.keys, self.config.flights_max);
+        }
+        *spare -= 1;
+        true
+    }
+
+    fn give_key(&self, spare: &mut usize) {
+        if *spare < self.spare_max {
+            *spare += 1;
+        } else {
+            self.keys.fetch_sub(1, Relaxed);
+        }
+    }
+
     fn take(taken: &AtomicUsize, most: usize) -> bool {
         let free = taken.fetch_add(1, Relaxed) < most;
         if !free {
@@ -173,7 +196,7 @@ where
         let in_solo = nested && lineage::inside_solo(self.address(), &key);
         let mut husk = None;
         let mut shard = self.shard(hash).lock();
-        let Desks { entries, ids, stats } = &mut *shard;
+        let Desks { entries, spare, ids, stats } = &mut *shard;
         let arrival = match entries.entry(hash, |entry| entry.key == key, |entry| entry.hash) {
             _ if in_solo => {
                 stats.reentrant += 1;
@@ -183,9 +206,7 @@ where
                 stats.reentrant += 1;
                 Arrival::Refused(FlightError::Reentrant)
             }
-            Place::Vacant(_) if !Self::take(&self.keys, self.config.flights_max) => {
-                self.at_limit(stats, key)
-            }
+            Place::Vacant(_) if !self.take_key(spare) => self.at_limit(stats, key),
             Place::Vacant(place) => {
                 let id = ids.next();
                 stats.leaders += 1;
@@ -264,14 +285,14 @@ where
         outcome: Outcome<V, E>,
     ) -> Result<Arc<Cell<V, E>>, Outcome<V, E>> {
         let mut shard = self.shard(hash).lock();
-        let Desks { entries, stats, .. } = &mut *shard;
+        let Desks { entries, spare, stats, .. } = &mut *shard;
         let light =
             |entry: &Entry<K, V, E>| matches!(entry.state, State::Light { id: it, .. } if it == id);
         if let Ok(found) = entries.find_entry(hash, light) {
             let (entry, _) = found.remove();
             stats.tally(&outcome);
+            self.give_key(spare);
             drop(shard);
-            self.keys.fetch_sub(1, Relaxed);
             drop(entry);
             return Err(outcome);
         }
@@ -339,15 +360,15 @@ where
     ) -> Option<R> {
         let mut fx = Effects::default();
         let mut shard = self.shard(hash).lock();
-        let Desks { entries, ids, stats } = &mut *shard;
+        let Desks { entries, spare, ids, stats } = &mut *shard;
         let mut found = entries.find_entry(hash, found).ok()?;
         let traffic = found.get_mut().traffic();
         let changed = change(traffic, &mut Desk { config: &self.config, stats, ids }, &mut fx);
         let over = traffic.is_over().then(|| found.remove().0);
-        drop(shard);
         if over.is_some() {
-            self.keys.fetch_sub(1, Relaxed);
+            self.give_key(spare);
         }
+        drop(shard);
         self.carry_out(hash, fx);
         drop(over);
         Some(changed)

@@ -78,7 +78,6 @@ where
     {
         let cx = launch::cx(began, &self.table.config);
         let span = launch::span(id, "leader");
-        let frame = Frame::flight(self.table.address(), id);
         let mut loading = None;
         let first_poll = AssertUnwindSafe(|| {
             let mut future = Box::pin(load(cx));
@@ -88,20 +87,26 @@ where
             }
             polled
         });
-        let polled =
-            lineage::inside([frame.clone()], || span.in_scope(|| catch_unwind(first_poll)));
+        let polled = lineage::inside(
+            |stack| stack.push(self.frame(id)),
+            || span.in_scope(|| catch_unwind(first_poll)),
+        );
         let outcome = match polled {
             Ok(Poll::Ready(ended)) => ended.map_err(FlightError::failed),
             Err(payload) => Err(FlightError::panicked(&*payload)),
             Ok(Poll::Pending) => {
                 let loading = loading.expect("a pending load is kept");
-                return self.depart(hash, id, cx, load, (loading, frame, span), task);
+                return self.depart(hash, id, cx, load, (loading, span), task);
             }
         };
         Takeoff::Landed(match self.table.land(hash, id, outcome) {
             Err(mine) => mine.map(|value| Landed { value, role: Role::Leader, began }),
             Ok(cell) => cell.read().expect("it has landed").to_caller(Role::Leader),
         })
+    }
+
+    fn frame(&self, id: u64) -> Frame {
+        Frame::flight(self.table.address(), id)
     }
 
     /// Moves a load that was not ready to a task of its own; its leader waits like everybody else.
@@ -111,7 +116,7 @@ where
         id: u64,
         cx: FlightCx,
         load: L,
-        (loading, frame, span): (Loading<V, E>, Frame, tracing::Span),
+        (loading, span): (Loading<V, E>, tracing::Span),
         task: &mut Context<'_>,
     ) -> Takeoff<'_, K, V, E>
     where
@@ -124,7 +129,7 @@ where
         let handle = handle.expect("a load that is not ready at once needs a tokio runtime");
         let mut frames = lineage::ancestors();
         let loader = Loader::new(load, frames.clone());
-        frames.push(frame);
+        frames.push(self.frame(id));
         let bell = launch::bell(&self.table.config);
         match self.table.depart(hash, id, loader, bell.clone(), task.waker()) {
             Ok(seat) => {

@@ -2,7 +2,8 @@
 
 use std::num::NonZeroUsize;
 
-use sortie::{AtLimit, Call, FlightError, Role, SingleFlightBuilder};
+use futures::poll;
+use sortie::{AtLimit, Call, FlightError, Role, SingleFlight, SingleFlightBuilder};
 
 use super::support::{Flights, Goes, KEY, Loads, check_quiet, start};
 
@@ -79,4 +80,25 @@ async fn a_solo_load_keeps_to_deadlines_and_contains_its_panic() {
     let panicked = flights.run(KEY.into(), panics.load()).await;
     assert!(matches!(panicked, Err(FlightError::Panicked { .. })));
     assert_eq!((hang.alive(), panics.alive()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_limit_is_met_at_most_one_in_128_early_and_never_exceeded() {
+    let most = 20_000;
+    let limit = NonZeroUsize::new(most).unwrap();
+    let busy = SingleFlight::<usize, (), ()>::builder().flights_max(limit);
+    let flights = busy.at_limit(AtLimit::Busy).build();
+    for key in 0..most {
+        flights.run(key, || async { Ok(()) }).await.unwrap();
+    }
+    let mut calls = Vec::new();
+    for key in 0..2 * most {
+        let mut call = Box::pin(flights.run(key, std::future::pending));
+        if poll!(call.as_mut()).is_pending() {
+            calls.push(call);
+        }
+    }
+    assert!((most - most / 128..=most).contains(&calls.len()), "{} flights", calls.len());
+    drop(calls);
+    assert_eq!(flights.stats().in_flight_flights, 0);
 }
