@@ -132,7 +132,8 @@ impl<K, V, E> SingleFlightBuilder<K, V, E> {
 
     /// How many keys may be in flight at once, each with at most two loads. Default: 65,536.
     ///
-    /// Never exceeded. Large limits are kept by shard, so a caller may meet one up to 1 in 128 early.
+    /// Never exceeded. Large limits are kept by shard, so a caller may meet one up to 1 in 128
+    /// early.
     #[must_use]
     pub fn flights_max(mut self, flights_max: NonZeroUsize) -> Self {
         self.config.flights_max = flights_max.get();
