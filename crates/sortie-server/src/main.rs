@@ -3,6 +3,7 @@
 mod admin;
 mod announce;
 mod cli;
+mod config;
 mod listener;
 mod metrics;
 mod read;

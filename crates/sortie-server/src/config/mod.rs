@@ -1,0 +1,253 @@
+//! What a configuration file, or the flags `-d`, say: clusters, shards, servers, users, limits.
+//!
+//! These are every key and its default; `docs/sortie.toml` shows them in place. `CLUSTER` is the
+//! database name that clients ask for, and `CLUSTER.SHARD` (`bank.0`) binds a session to one
+//! shard. Durations and sizes are strings with their unit: `"70ms"`, `"1MiB"`.
+//!
+//! | key | default | meaning |
+//! |---|---|---|
+//! | `listen` | `"127.0.0.1:6440"` | where Postgres clients connect; loopback only |
+//! | `admin` | `"127.0.0.1:6441"` | where `/metrics`, `/healthz`, `/readyz` are; loopback only |
+//! | `connections_max` | `900` | clients served at a time |
+//! | `mode` | `"share"` | `share`, `observe` (relay all, report what could be shared) or `pipe` |
+//! | `pipe_target` | `"replica"` | where the pipe lane goes: `replica` or `primary` |
+//! | `hedge` | `"70ms"` | silence of a replica after which another is asked, or `"off"` |
+//! | `soft_age` | `"5s"` | age at which a flight takes no more company |
+//! | `share_max` | `"1MiB"` | the largest answer that is shared |
+//! | `pool.connections_max` | `20` | connections to one server, for all roles together |
+//! | `pool.warm_min` | `1` | connections to each server that are kept open |
+//! | `pool.waiters_max` | `1000` | statements that may wait for a connection to one server |
+//! | `pool.idle` | `"10m"` | how long an idle connection above `warm_min` is kept |
+//! | `pool.lifetime` | `"1h"` | age at which a connection is replaced |
+//! | `timeouts.connect` | `"5s"` | for a connection to a server, login included |
+//! | `timeouts.wait` | `"5s"` | for a free connection |
+//! | `timeouts.flight` | `"60s"` | for a shared read, however many wait for it |
+//! | `timeouts.login` | `"10s"` | for a client's startup |
+//! | `timeouts.stall` | `"30s"` | how long a client may take nothing of its answer |
+
+#![expect(dead_code, reason = "read as soon as clusters are served")]
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::cli::Loopback;
+
+/// All that is said about one endpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Config {
+    /// Where Postgres clients connect.
+    pub(crate) listen: Loopback,
+    /// Where metrics and health are.
+    pub(crate) admin: Loopback,
+    /// Clients served at a time.
+    pub(crate) connections_max: u32,
+    /// At least one; names differ.
+    pub(crate) clusters: Vec<ClusterConfig>,
+}
+
+/// One cluster: shards that together hold all rows.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ClusterConfig {
+    /// The database name that clients ask for; `NAME.SHARD` binds a session to one shard.
+    pub(crate) name: String,
+    /// What is done with statements that could be shared; users may differ.
+    pub(crate) mode: Mode,
+    /// Where the pipe lane goes; users may differ.
+    pub(crate) pipe_target: PipeTarget,
+    /// Silence of a replica after which another is asked; `None` is never.
+    pub(crate) hedge: Option<Duration>,
+    /// Age at which a flight takes no more company.
+    pub(crate) soft_age: Duration,
+    /// The largest answer that is shared, in bytes.
+    pub(crate) share_max: usize,
+    pub(crate) pool: PoolSettings,
+    pub(crate) timeouts: Timeouts,
+    /// At least one, in the order of the hash's remainders.
+    pub(crate) shards: Vec<ShardConfig>,
+    /// The tables that statements may name when there is more than one shard.
+    pub(crate) tables: Vec<TableConfig>,
+    /// The roles that clients may start a session as. The first is the servers' own.
+    pub(crate) users: Vec<UserConfig>,
+}
+
+/// One shard: servers that hold the same rows. At least one of them is there.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ShardConfig {
+    pub(crate) primary: Option<ServerConfig>,
+    pub(crate) replicas: Vec<ServerConfig>,
+}
+
+/// One PostgreSQL server.
+#[derive(Clone, PartialEq)]
+pub(crate) struct ServerConfig {
+    /// How people call it: `host:port`, unique in its cluster.
+    pub(crate) name: String,
+    /// A connection URL as libpq reads it. It may hold a password, so it is never shown.
+    pub(crate) url: String,
+}
+
+/// One table of a cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TableConfig {
+    /// Its schema, `public` unless the name says otherwise.
+    pub(crate) schema: String,
+    pub(crate) name: String,
+    pub(crate) spread: Spread,
+}
+
+/// Where a table's rows are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Spread {
+    /// Each row on the shard that PostgreSQL's hash of this column says.
+    Hash {
+        /// The key column.
+        key: String,
+    },
+    /// All rows on every shard.
+    Reference,
+}
+
+/// A role that clients may start a session as.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct UserConfig {
+    pub(crate) name: String,
+    pub(crate) mode: Mode,
+    pub(crate) pipe_target: PipeTarget,
+}
+
+/// What is done with statements that could be shared.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Mode {
+    /// Share them.
+    #[default]
+    Share,
+    /// Relay everything, and report what would have been shared.
+    Observe,
+    /// Relay everything.
+    Pipe,
+}
+
+/// Where the pipe lane goes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum PipeTarget {
+    /// To a replica: writes are refused by the server, with 25006.
+    #[default]
+    Replica,
+    /// To the primary.
+    Primary,
+}
+
+/// Section `pool`: connections to one server, of all roles together.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct PoolSettings {
+    pub(crate) connections_max: u32,
+    /// Connections that are kept open.
+    pub(crate) warm_min: u32,
+    /// Statements that may wait for a connection.
+    pub(crate) waiters_max: u32,
+    /// How long an idle connection above `warm_min` is kept.
+    pub(crate) idle: Duration,
+    /// Age at which a connection is replaced.
+    pub(crate) lifetime: Duration,
+}
+
+/// Section `timeouts`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Timeouts {
+    /// For a connection to a server, login included.
+    pub(crate) connect: Duration,
+    /// For a free connection of a pool.
+    pub(crate) wait: Duration,
+    /// For a shared read, however many wait for it.
+    pub(crate) flight: Duration,
+    /// For a client's startup.
+    pub(crate) login: Duration,
+    /// How long a client may take nothing of its answer.
+    pub(crate) stall: Duration,
+}
+
+impl Config {
+    /// What nobody has said otherwise, without a cluster.
+    pub(crate) fn empty() -> Self {
+        let port =
+            |port| Loopback(std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port)));
+        Self { listen: port(6440), admin: port(6441), connections_max: 900, clusters: Vec::new() }
+    }
+
+    /// The cluster that a client asks for, and the shard that its session is bound to:
+    /// `NAME` or `NAME.SHARD`.
+    pub(crate) fn cluster(&self, database: &str) -> Option<(&ClusterConfig, Option<usize>)> {
+        let named = |name: &str| self.clusters.iter().find(|cluster| cluster.name == name);
+        if let Some(cluster) = named(database) {
+            return Some((cluster, None));
+        }
+        let (name, shard) = database.rsplit_once('.')?;
+        let cluster = named(name)?;
+        let shard = shard.parse().ok().filter(|shard| *shard < cluster.shards.len())?;
+        Some((cluster, Some(shard)))
+    }
+}
+
+impl ClusterConfig {
+    /// What nobody has said otherwise, without a server.
+    pub(crate) fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            mode: Mode::default(),
+            pipe_target: PipeTarget::default(),
+            hedge: Some(Duration::from_millis(70)),
+            soft_age: Duration::from_secs(5),
+            share_max: 1 << 20,
+            pool: PoolSettings::default(),
+            timeouts: Timeouts::default(),
+            shards: Vec::new(),
+            tables: Vec::new(),
+            users: Vec::new(),
+        }
+    }
+
+    /// What holds for this role, when it may start a session.
+    pub(crate) fn user(&self, name: &str) -> Option<&UserConfig> {
+        self.users.iter().find(|user| user.name == name)
+    }
+}
+
+impl ShardConfig {
+    /// The primary, where it is known, and the replicas.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = &ServerConfig> {
+        self.primary.iter().chain(&self.replicas)
+    }
+}
+
+impl Default for PoolSettings {
+    fn default() -> Self {
+        Self {
+            connections_max: 20,
+            warm_min: 1,
+            waiters_max: 1_000,
+            idle: Duration::from_secs(600),
+            lifetime: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            wait: Duration::from_secs(5),
+            flight: Duration::from_secs(60),
+            login: Duration::from_secs(10),
+            stall: Duration::from_secs(30),
+        }
+    }
+}
+
+impl fmt::Debug for ServerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerConfig").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
