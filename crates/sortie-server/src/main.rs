@@ -7,6 +7,7 @@ mod config;
 mod listener;
 mod metrics;
 mod read;
+mod relay;
 mod serve;
 mod session;
 mod sql;

@@ -49,6 +49,7 @@ pub(crate) use self::deparse::SUM_LOW_BITS;
 pub(crate) use self::error::{SqlError, state};
 pub(crate) use self::filter::Keys;
 pub(crate) use self::ir::{Aggregate, Item, OrderKey, Scalar};
+pub(crate) use self::lex::{Lexeme, Token, lex};
 pub(crate) use self::local::{ConstItem, ConstRow, Local};
 pub(crate) use self::prepared::{Bound, BoundRead, Identity, Prepared, prepare};
 pub(crate) use self::settings::Settings;

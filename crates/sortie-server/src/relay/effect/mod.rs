@@ -1,0 +1,229 @@
+//! What a statement leaves on its session, read from its text alone.
+//!
+//! A session keeps a server connection between two transactions only if something was left on it
+//! that can't be had again on another one. So each statement has an [`Effect`]: nothing; a
+//! parameter, which can be set again; or something that makes the session *dirty*, with a
+//! [`Reason`] that is counted. What is not known to be harmless is dirty.
+//!
+//! # Limits
+//!
+//! Names are read, not looked up: a user's function that overloads a built-in name of the list in
+//! `harmless.txt`, and what views, rules, policies, operators, casts and types call by themselves,
+//! is not seen. PostgreSQL's own never leave anything on a session.
+//!
+//! # Invariants
+//!
+//! 1. Texts are read by PostgreSQL's lexical rules, with `standard_conforming_strings` on. A
+//!    session that turns them off, or whose encoding has ASCII bytes inside of characters, is
+//!    dirty, and its texts are not read any more.
+//! 2. A text that can't be read is dirty.
+
+mod call;
+mod query;
+mod set;
+
+use std::fmt;
+
+use crate::sql::{Lexeme, Token, lex};
+
+/// What one statement leaves on its session once it has succeeded.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Effect {
+    /// Nothing that outlives its transaction.
+    Nothing,
+    /// Nothing, but it begins or ends a transaction, and with it what others left.
+    Control,
+    /// A parameter has another value, this one if it can be read; running the text again sets it
+    /// again.
+    Set(Box<str>, Option<Box<str>>),
+    /// A parameter has the value again that it had when the session began.
+    Reset(Box<str>),
+    /// All parameters have, but for the role.
+    ResetAll,
+    /// Everything is as when the session began.
+    DiscardAll,
+    /// A prepared statement is gone; all of them without a name.
+    Deallocate(Option<Box<str>>),
+    /// A switch of sortie's own is set, or reset without a value.
+    Switch(Box<str>, Option<Box<str>>),
+    /// A switch of sortie's own is shown.
+    Show(Box<str>),
+    /// Something that can't be had again on another connection.
+    Dirty(Reason),
+}
+
+/// Why a session is dirty.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Reason {
+    /// `PREPARE`, and `EXECUTE`, which may run anything.
+    Prepare,
+    /// A cursor that outlives its transaction.
+    Cursor,
+    /// `LISTEN`.
+    Listen,
+    /// `LOAD`.
+    Load,
+    /// An advisory lock of the session.
+    Lock,
+    /// A sequence, whose last value the session remembers.
+    Sequence,
+    /// A parameter that is set by a function, to what nobody can read from the text.
+    SetConfig,
+    /// A parameter that is set inside a transaction, which may still be undone.
+    SetInTransaction,
+    /// An encoding, or a kind of strings, by which texts can't be read safely.
+    Encoding,
+    /// A block or a procedure.
+    Block,
+    /// A write: triggers may do anything.
+    Write,
+    /// A definition: it may be temporary, and event triggers may do anything.
+    Define,
+    /// A function that is not known to be harmless.
+    Function,
+    /// The obsolete call of a function by its number.
+    FunctionCall,
+    /// More parameters or statements than are remembered.
+    Bound,
+    /// A statement that is not known.
+    Unknown,
+    /// A text that can't be read.
+    Unreadable,
+}
+
+/// What a text of one or more statements leaves, in order; those that leave nothing are left out.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Effects {
+    /// How many statements there are.
+    pub(crate) statements: usize,
+    /// What they leave, without [`Effect::Nothing`].
+    pub(crate) left: Vec<Effect>,
+}
+
+impl Reason {
+    /// All of them, for whoever counts them.
+    pub(crate) const ALL: [Self; 17] = [
+        Self::Prepare,
+        Self::Cursor,
+        Self::Listen,
+        Self::Load,
+        Self::Lock,
+        Self::Sequence,
+        Self::SetConfig,
+        Self::SetInTransaction,
+        Self::Encoding,
+        Self::Block,
+        Self::Write,
+        Self::Define,
+        Self::Function,
+        Self::FunctionCall,
+        Self::Bound,
+        Self::Unknown,
+        Self::Unreadable,
+    ];
+
+    /// Its name in metrics.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Cursor => "cursor",
+            Self::Listen => "listen",
+            Self::Load => "load",
+            Self::Lock => "advisory_lock",
+            Self::Sequence => "sequence",
+            Self::SetConfig => "set_config",
+            Self::SetInTransaction => "set_in_transaction",
+            Self::Encoding => "encoding",
+            Self::Block => "block",
+            Self::Write => "write",
+            Self::Define => "definition",
+            Self::Function => "function",
+            Self::FunctionCall => "function_call",
+            Self::Bound => "bound",
+            Self::Unknown => "unknown",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+impl Effects {
+    /// Reads what the statements of `text` leave.
+    pub(crate) fn of(text: &[u8]) -> Self {
+        let lexemes = std::str::from_utf8(text).ok().and_then(|text| lex(text).ok());
+        let Some(lexemes) = lexemes else { return Self::dirty(Reason::Unreadable) };
+        let mut effects = Self::default();
+        let ends = |lexeme: &Lexeme| lexeme.token == Token::Punctuation(";");
+        for statement in lexemes.split(ends).filter(|statement| !statement.is_empty()) {
+            effects.statements += 1;
+            match effect(statement) {
+                Effect::Nothing => {}
+                left => effects.left.push(left),
+            }
+        }
+        effects
+    }
+
+    /// One statement that leaves this behind.
+    pub(crate) fn dirty(reason: Reason) -> Self {
+        Self { statements: 1, left: vec![Effect::Dirty(reason)] }
+    }
+
+    /// Why the session is dirty after it, if it is.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        self.left.iter().find_map(|effect| match effect {
+            Effect::Dirty(reason) => Some(*reason),
+            _ => None,
+        })
+    }
+}
+
+/// What one statement leaves; it is not empty, and without its semicolon.
+fn effect(statement: &[Lexeme]) -> Effect {
+    let first = match &statement[0].token {
+        Token::Word(word) => word.as_str(),
+        Token::Punctuation("(") => "select",
+        _ => return Effect::Dirty(Reason::Unknown),
+    };
+    let rest = &statement[1..];
+    match first {
+        "select" | "values" | "table" | "with" => query::query(statement),
+        "show" => set::show(rest),
+        "set" => set::set(rest),
+        "reset" => set::reset(rest),
+        "begin" | "start" | "commit" | "end" | "rollback" | "abort" | "savepoint" | "release" => {
+            Effect::Control
+        }
+        "explain" => query::explain(rest),
+        "copy" => query::copy(rest),
+        "declare" => query::declare(rest),
+        "discard" if rest.first().is_some_and(|word| word.is("all")) => Effect::DiscardAll,
+        "deallocate" => set::deallocate(rest),
+        // Of no consequence outside of a transaction, or not admitted there.
+        "discard" | "fetch" | "move" | "close" | "unlisten" | "notify" | "lock" => Effect::Nothing,
+        _ => Effect::Dirty(reason(first)),
+    }
+}
+
+/// Why a statement that begins like this makes a session dirty.
+fn reason(first: &str) -> Reason {
+    match first {
+        "prepare" | "execute" => Reason::Prepare,
+        "listen" => Reason::Listen,
+        "load" => Reason::Load,
+        "do" | "call" => Reason::Block,
+        "insert" | "update" | "delete" | "merge" | "truncate" => Reason::Write,
+        "alter" | "analyze" | "checkpoint" | "cluster" | "comment" | "create" | "drop"
+        | "grant" | "import" | "reassign" | "refresh" | "reindex" | "revoke" | "security"
+        | "vacuum" => Reason::Define,
+        _ => Reason::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests;

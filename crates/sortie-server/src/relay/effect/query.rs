@@ -1,0 +1,131 @@
+//! Statements that read.
+
+use super::{Effect, Reason, call, set};
+use crate::sql::{Lexeme, Token};
+
+/// What a query begins with.
+const READS: [&str; 4] = ["select", "with", "values", "table"];
+
+/// `SELECT` and its relatives, and `WITH`, which may also write.
+pub(super) fn query(statement: &[Lexeme]) -> Effect {
+    if let Some(effect) = set_config(statement) {
+        return effect;
+    }
+    match writes(statement).or_else(|| call::unproven(statement)) {
+        Some(reason) => Effect::Dirty(reason),
+        None => Effect::Nothing,
+    }
+}
+
+/// `EXPLAIN`, without that word. It plans, which may call functions; with `ANALYZE` it also runs.
+pub(super) fn explain(rest: &[Lexeme]) -> Effect {
+    let begins = |lexeme: &Lexeme| {
+        let mut words =
+            READS.iter().chain(&["insert", "update", "delete", "merge", "declare", "execute"]);
+        words.any(|word| lexeme.is(word))
+    };
+    let Some(start) = rest.iter().position(begins) else {
+        return Effect::Dirty(Reason::Unknown);
+    };
+    let (options, statement) = rest.split_at(start);
+    if options.iter().any(|option| option.is("analyze")) {
+        return super::effect(statement);
+    }
+    if statement[0].is("execute") {
+        return Effect::Dirty(Reason::Prepare);
+    }
+    call::unproven(statement).map_or(Effect::Nothing, Effect::Dirty)
+}
+
+/// `COPY`, without that word.
+pub(super) fn copy(rest: &[Lexeme]) -> Effect {
+    // A query in parentheses, or a table with its columns.
+    let mut depth = 0_usize;
+    let way = rest.iter().position(|lexeme| {
+        match lexeme.token {
+            Token::Punctuation("(") => depth += 1,
+            Token::Punctuation(")") => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && (lexeme.is("to") || lexeme.is("from"))
+    });
+    let Some(way) = way else { return Effect::Dirty(Reason::Unknown) };
+    let to_client =
+        rest[way].is("to") && rest.get(way + 1).is_some_and(|lexeme| lexeme.is("stdout"));
+    if !to_client {
+        return Effect::Dirty(Reason::Write);
+    }
+    match rest.first().map(|lexeme| &lexeme.token) {
+        Some(Token::Punctuation("(")) => query(&rest[..way]),
+        _ => Effect::Nothing,
+    }
+}
+
+/// `DECLARE`, without that word: a cursor is gone with its transaction unless it is held.
+pub(super) fn declare(rest: &[Lexeme]) -> Effect {
+    let Some(query_at) = rest.iter().position(|lexeme| lexeme.is("for")) else {
+        return Effect::Dirty(Reason::Unknown);
+    };
+    let (head, statement) = rest.split_at(query_at);
+    if head.windows(2).any(|pair| pair[0].is("with") && pair[1].is("hold")) {
+        return Effect::Dirty(Reason::Cursor);
+    }
+    query(&statement[1..])
+}
+
+/// `SELECT set_config('name', 'value', false)`, alone: a `SET` in other words.
+fn set_config(statement: &[Lexeme]) -> Option<Effect> {
+    let call = match statement {
+        [select, schema, dot, call @ ..]
+            if select.is("select")
+                && schema.is("pg_catalog")
+                && dot.token == Token::Punctuation(".") =>
+        {
+            call
+        }
+        [select, call @ ..] if select.is("select") => call,
+        _ => return None,
+    };
+    let [function, open, name, first, value, second, local, close, alias @ ..] = call else {
+        return None;
+    };
+    let shape = [(open, "("), (first, ","), (second, ","), (close, ")")];
+    let named = match alias {
+        [] => true,
+        [name] => is_name(name),
+        [word, name] => word.is("as") && is_name(name),
+        _ => false,
+    };
+    let shaped = shape.iter().all(|(lexeme, text)| lexeme.token == Token::Punctuation(text));
+    if !function.is("set_config") || !named || !shaped {
+        return None;
+    }
+    let (Token::String(name), Token::String(_)) = (&name.token, &value.token) else { return None };
+    if local.is("true") {
+        return Some(Effect::Nothing);
+    }
+    let name = name.to_ascii_lowercase();
+    // Sortie's own switches are set by SET only.
+    let plain = local.is("false") && !name.starts_with("sortie.");
+    plain.then(|| set::assign(&name, std::slice::from_ref(value)))
+}
+
+fn is_name(lexeme: &Lexeme) -> bool {
+    matches!(lexeme.token, Token::Word(_) | Token::Quoted(_))
+}
+
+/// Why a query writes, if it does: `WITH … AS (INSERT …)`, `SELECT … INTO`.
+fn writes(statement: &[Lexeme]) -> Option<Reason> {
+    let writes = |(at, lexeme): (usize, &Lexeme)| {
+        let Token::Word(word) = &lexeme.token else { return false };
+        match word.as_str() {
+            "into" | "insert" | "delete" | "merge" => true,
+            // `FOR UPDATE`, `FOR NO KEY UPDATE`: locks, which end with the transaction.
+            "update" => !at
+                .checked_sub(1)
+                .is_some_and(|at| statement[at].is("for") || statement[at].is("key")),
+            _ => false,
+        }
+    };
+    statement.iter().enumerate().any(writes).then_some(Reason::Write)
+}

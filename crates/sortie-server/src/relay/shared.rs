@@ -1,0 +1,180 @@
+//! The seam between the two lanes: who judges a statement, and who answers it when it is shared.
+//!
+//! The relay asks for a judgement once per text and session state, and keeps it beside the
+//! prepared statement; it asks for a reply only for a single statement in no transaction, of a
+//! session that is not dirty, and only if no switch forbids it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sortie_postgres::Bind;
+use tokio::time::Instant;
+
+use crate::sql::SqlError;
+
+/// Judges statements, and reads those that can be shared. The read path, or a script in tests.
+pub(crate) trait Shared: Send + Sync + 'static {
+    /// A statement that may be shared, ready to be run.
+    type Plan: Send + Sync + 'static;
+
+    /// Judges one statement. Waits for nothing: what is not known yet is doubt.
+    fn judge(&self, who: &Who, asked: &Asked<'_>) -> Verdict<Self::Plan>;
+
+    /// Reads what a plan asks for.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the flight.
+    fn read(
+        &self,
+        who: &Arc<Who>,
+        plan: &Arc<Self::Plan>,
+        values: &Values,
+        deadline: Option<Instant>,
+    ) -> impl Future<Output = Result<Outcome, SqlError>> + Send;
+}
+
+/// Whose statement it is, and all that an answer may depend on beside the statement.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Who {
+    /// The cluster's place in the configuration.
+    pub(crate) cluster: usize,
+    /// The shard that the session is bound to; `None` means all of them.
+    pub(crate) shard: Option<usize>,
+    /// The role.
+    pub(crate) user: Box<str>,
+    /// Names, in lower case, and values of all parameters that were given at the session's start
+    /// or set since then; sorted by name. A session with a parameter whose value can't be read
+    /// from its text shares nothing.
+    pub(crate) parameters: Vec<(Box<str>, Box<str>)>,
+}
+
+/// A statement as it was sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    /// One statement, with its comments, and perhaps a semicolon.
+    pub(crate) text: &'a str,
+    /// The types of the first parameters, from a Parse; 0 leaves a type to the server.
+    pub(crate) oids: &'a [u32],
+}
+
+/// What becomes of a statement.
+#[derive(Debug)]
+pub(crate) enum Verdict<P> {
+    /// It is proven to be shareable.
+    Share(Arc<P>),
+    /// It goes to one server, for this reason.
+    Pipe(PipeReason),
+    /// It can be answered by no single server, and not by all of them together.
+    Refuse(Box<SqlError>),
+}
+
+/// How a statement's parameters and formats came.
+#[derive(Clone, Debug)]
+pub(crate) enum Values {
+    /// A simple query: there are none, and the result is text.
+    Simple,
+    /// An extended one, with the parameters and the formats of its Bind.
+    Bound(Bind),
+}
+
+/// What a shared read comes to.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// The answer.
+    Reply(Reply),
+    /// Not in this lane, for this reason: for example it is too big to be shared.
+    Pipe(PipeReason),
+}
+
+/// An answer as frames, ready to be written. Clones share the bytes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Reply {
+    /// The `RowDescription` frame, with the formats that were asked for.
+    pub(crate) head: Bytes,
+    /// The `DataRow` frames.
+    pub(crate) rows: Bytes,
+    /// The `CommandComplete` frame.
+    pub(crate) tag: Bytes,
+}
+
+/// Why a statement is not shared: for metrics, so the set is small and fixed.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum PipeReason {
+    /// `sortie.lane = pipe`, `mode = pipe`.
+    Lane,
+    /// `sortie.share = off`.
+    Share,
+    /// `mode = observe`: it would have been shared.
+    Observe,
+    /// The session is bound to one shard.
+    Bound,
+    /// In a transaction.
+    Transaction,
+    /// The session is dirty.
+    Dirty,
+    /// A parameter has a value that can't be read, or that may change the answer.
+    Parameters,
+    /// More than one statement, or other messages than those that run one.
+    Shape,
+    /// Rows in portions.
+    Portions,
+    /// It is not a query.
+    Command,
+    /// It can't be parsed, or is not of the grammar that is proven.
+    Grammar,
+    /// It calls a function that is not on the list.
+    Function,
+    /// It reads something that is not a plain table.
+    Relation,
+    /// Not enough is known about what it reads.
+    Catalog,
+    /// Its parameters or results are not of the types that are proven.
+    Types,
+    /// Its answer is too big.
+    Size,
+}
+
+impl PipeReason {
+    /// All of them, for whoever counts them.
+    pub(crate) const ALL: [Self; 16] = [
+        Self::Lane,
+        Self::Share,
+        Self::Observe,
+        Self::Bound,
+        Self::Transaction,
+        Self::Dirty,
+        Self::Parameters,
+        Self::Shape,
+        Self::Portions,
+        Self::Command,
+        Self::Grammar,
+        Self::Function,
+        Self::Relation,
+        Self::Catalog,
+        Self::Types,
+        Self::Size,
+    ];
+
+    /// Its name in metrics.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Lane => "lane",
+            Self::Share => "share",
+            Self::Observe => "observe",
+            Self::Bound => "bound",
+            Self::Transaction => "transaction",
+            Self::Dirty => "dirty",
+            Self::Parameters => "parameters",
+            Self::Shape => "shape",
+            Self::Portions => "portions",
+            Self::Command => "command",
+            Self::Grammar => "grammar",
+            Self::Function => "function",
+            Self::Relation => "relation",
+            Self::Catalog => "catalog",
+            Self::Types => "types",
+            Self::Size => "size",
+        }
+    }
+}
