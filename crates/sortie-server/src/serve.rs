@@ -124,8 +124,8 @@ fn embedded(options: &Serve) -> EmbeddedConfig {
 
 /// Returns what reads all counters for a page of metrics.
 fn scrape(
-    sessions: Sessions<ReadPath>,
-    reads: ReadPath,
+    sessions: Sessions<ReadPath<Replica>>,
+    reads: ReadPath<Replica>,
     shards: &[Vec<Replica>],
 ) -> Box<dyn Fn() -> Snapshot + Send + Sync> {
     let replicas: Vec<Replica> = shards.iter().flatten().cloned().collect();

@@ -25,5 +25,13 @@ pub(super) struct ReadKey {
     pub(super) identity: Identity,
     /// True for each column that is sent in the binary format.
     pub(super) binary: Arc<[bool]>,
+    pub(super) shape: Shape,
     pub(super) shards: Arc<[ShardId]>,
+}
+
+/// In which words a statement is asked and answered.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Shape {
+    /// In the endpoint's own: the answer is the same whatever way it was asked for.
+    Merged,
 }

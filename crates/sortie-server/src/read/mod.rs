@@ -12,10 +12,13 @@ mod error;
 mod key;
 mod merge;
 mod path;
+mod source;
+mod sqlite;
 
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,12 +30,13 @@ pub(crate) use self::path::{ReadConfig, ReadPath};
 pub(crate) struct Who {
     pub(crate) database: Arc<str>,
     pub(crate) user: Arc<str>,
-    /// Parameters set to other than their default, without those known not to change an answer.
-    pub(crate) settings: Arc<[(&'static str, Box<str>)]>,
+    /// Parameters set to other than their default, without those known not to change an answer;
+    /// in order.
+    pub(crate) settings: Arc<[(Cow<'static, str>, Box<str>)]>,
 }
 
 /// The rows of one statement, encoded once and shared by everybody who asked.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Reply {
     /// `DataRow` frames, one after the other.
     pub(crate) rows: Bytes,

@@ -1,16 +1,16 @@
 //! The way of a read: key, flight, scatter, hedged reads, merge.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sortie::{
-    Call, Cluster, FlightStats, Hedge, HedgeLedger, Join, ReplicaSet, Scatter, ScatterLedger,
-    ScatterStats, ShardId, ShardMap, SingleFlight,
+    Call, Cluster, FlightCx, FlightStats, Hedge, HedgeLedger, Join, ReplicaSet, Scatter,
+    ScatterLedger, ScatterStats, ShardId, ShardMap, SingleFlight,
 };
-use sortie_sqlite::{Replica, Value};
 use tokio::time::Instant;
 
-use super::key::ReadKey;
+use super::key::{ReadKey, Shape};
+use super::source::{Part, Source, Wanted};
 use super::{Reply, Who, error, merge};
 use crate::sql::{BoundRead, Keys, SqlError, result_formats};
 
@@ -36,37 +36,41 @@ pub(crate) struct ReadConfig {
 ///
 /// Joins are `Fresh`: a read shares only a load that begins after it arrived, so sharing never
 /// makes an answer older than asking alone would.
-#[derive(Clone)]
-pub(crate) struct ReadPath(Arc<Inner>);
+pub(crate) struct ReadPath<S: Source>(pub(super) Arc<Inner<S>>);
 
-struct Inner {
-    flights: SingleFlight<ReadKey, Arc<Reply>, SqlError>,
-    cluster: Cluster<Replica>,
+pub(super) struct Inner<S: Source> {
+    pub(super) flights: SingleFlight<ReadKey, Landing<S::Stream>, S::Failure>,
+    pub(super) cluster: Cluster<S, S::Class>,
     legs: ScatterLedger,
-    flight_max: Duration,
+    pub(super) flight_max: Duration,
     rows_max: u64,
     bytes_max: usize,
 }
 
-/// One shard's part of a read.
-struct Leg {
-    shard: ShardId,
-    sql: Arc<str>,
-    params: Arc<[Value]>,
+/// What a flight lands with.
+pub(super) enum Landing<T> {
+    Whole(Arc<Reply>),
+    /// Too large to be shared: whoever comes first takes it, the others read for themselves.
+    TooBig(Arc<Mutex<Option<T>>>),
 }
 
-impl ReadPath {
+/// One shard's part of a read.
+struct Leg<Q> {
+    shard: ShardId,
+    query: Q,
+}
+
+impl<S: Source> ReadPath<S> {
     /// A path to these shards, each with its replicas, rows spread by PostgreSQL's hash.
     ///
     /// # Panics
     ///
     /// Panics without a shard.
-    pub(crate) fn new(shards: &[Vec<Replica>], config: &ReadConfig) -> Self {
+    pub(crate) fn new(shards: &[Vec<S>], config: &ReadConfig) -> Self {
         let map = ShardMap::pg_hash(u32::try_from(shards.len()).expect("shards are few"));
-        let replicas = shards.iter().map(|replicas| {
-            ReplicaSet::new(replicas.iter().cloned()).label(|replica| replica.label().to_owned())
-        });
-        let hedge = config.hedge.map_or_else(Hedge::off, Hedge::after);
+        let replicas =
+            shards.iter().map(|replicas| ReplicaSet::new(replicas.iter().cloned()).label(S::label));
+        let hedge = config.hedge.map_or_else(Hedge::off, Hedge::after).classify(S::class());
         let flights = SingleFlight::builder()
             .join(Join::Fresh)
             .soft_age(config.soft_age)
@@ -89,7 +93,7 @@ impl ReadPath {
     /// # Errors
     ///
     /// 08P01 and 22023 for wrong formats, 57014 past the deadline; what the shards or the flight
-    /// failed with, naming the shard: [`error`] has the codes.
+    /// failed with, naming the shard: [`error`] and the source have the codes.
     ///
     /// # Cancel safety
     ///
@@ -101,29 +105,30 @@ impl ReadPath {
         bound: &BoundRead,
         formats: &[i16],
         deadline: Option<Instant>,
-    ) -> Result<Arc<Reply>, SqlError> {
+    ) -> Result<Arc<Reply>, S::Failure> {
         let binary: Arc<[bool]> = result_formats(formats, bound.columns().len())?.into();
         let shards = self.0.route(bound);
         if shards.is_empty() || bound.limit() == Some(0) {
-            return self.0.merged(bound, Vec::new(), &binary).map(Arc::new);
+            let wanted = self.0.wanted(who, bound, &binary);
+            return Ok(Arc::new(self.0.merged(&wanted, Vec::new())?));
         }
         let key = ReadKey {
             who: who.clone(),
             identity: bound.identity().clone(),
             binary: Arc::clone(&binary),
+            shape: Shape::Merged,
             shards: Arc::clone(&shards),
         };
         let load = {
-            let (path, bound) = (Arc::clone(&self.0), bound.clone());
+            let (path, who, bound) = (Arc::clone(&self.0), who.clone(), bound.clone());
             move |_flight| {
-                let (path, bound) = (Arc::clone(&path), bound.clone());
-                path.fetch(bound, Arc::clone(&shards), Arc::clone(&binary))
+                let (path, who, bound) = (Arc::clone(&path), who.clone(), bound.clone());
+                path.fetch(who, bound, Arc::clone(&shards), Arc::clone(&binary))
             }
         };
-        let call = deadline.map_or_else(Call::new, |deadline| Call::new().deadline(deadline));
-        match self.0.flights.run_with(key, call, load).await {
-            Ok(landed) => Ok(landed.value),
-            Err(failed) => Err(error::flight(&failed, deadline, self.0.flight_max)),
+        match self.0.fly(key, deadline, load).await? {
+            Landing::Whole(reply) => Ok(reply),
+            Landing::TooBig(_) => unreachable!("a merged read lands whole"),
         }
     }
 
@@ -143,7 +148,24 @@ impl ReadPath {
     }
 }
 
-impl Inner {
+impl<S: Source> Inner<S> {
+    /// Joins or begins the flight of `key`.
+    pub(super) async fn fly<F>(
+        &self,
+        key: ReadKey,
+        deadline: Option<Instant>,
+        load: impl Fn(FlightCx) -> F + Send + Sync + 'static,
+    ) -> Result<Landing<S::Stream>, S::Failure>
+    where
+        F: Future<Output = Result<Landing<S::Stream>, S::Failure>> + Send + 'static,
+    {
+        let call = deadline.map_or_else(Call::new, |deadline| Call::new().deadline(deadline));
+        match self.flights.run_with(key, call, load).await {
+            Ok(landed) => Ok(landed.value),
+            Err(failed) => Err(error::flight(&failed, deadline, self.flight_max)),
+        }
+    }
+
     /// The shards that may have rows of the result, in order.
     fn route(&self, bound: &BoundRead) -> Arc<[ShardId]> {
         match bound.keys() {
@@ -162,41 +184,53 @@ impl Inner {
     /// outlives whoever began it.
     async fn fetch(
         self: Arc<Self>,
+        who: Who,
         bound: BoundRead,
         shards: Arc<[ShardId]>,
         binary: Arc<[bool]>,
-    ) -> Result<Arc<Reply>, SqlError> {
-        let legs = shards.iter().map(|shard| self.leg(&bound, *shard));
+    ) -> Result<Landing<S::Stream>, S::Failure> {
+        let wanted = self.wanted(&who, &bound, &binary);
+        let leg = |shard: &ShardId| {
+            let shard = *shard;
+            Leg { shard, query: S::query(&wanted, &|key| self.cluster.shard_of(key) == shard) }
+        };
+        let legs: Vec<_> = shards.iter().map(leg).collect();
         let asked = Scatter::over(legs).label(|leg| leg.shard).ledger(&self.legs).run(|leg| {
-            let Leg { shard, sql, params } = leg;
-            self.cluster.read_shard(shard, move |replica: Replica| {
-                replica.query(Arc::clone(&sql), Arc::clone(&params))
-            })
+            let Leg { shard, query } = leg;
+            self.cluster.read_shard(shard, move |replica: S| replica.ask(query.clone()))
         });
-        let answers = asked.await.map_err(error::scatter)?;
-        let answers = answers.into_iter().map(|answer| answer.rows).collect();
-        self.merged(&bound, answers, &binary).map(Arc::new)
+        let answers = asked.await.map_err(error::scatter::<S, _>)?;
+        let parts = answers.into_iter().map(|answer| S::part(answer, &wanted));
+        let parts = parts.collect::<Result<Vec<_>, _>>()?;
+        Ok(Landing::Whole(Arc::new(self.merged(&wanted, parts)?)))
     }
 
-    fn leg(&self, bound: &BoundRead, shard: ShardId) -> Leg {
-        // One row more than may be, to tell a full answer from one that is too large.
-        let rows = self.rows_max.saturating_add(1);
-        let query = bound.query(&|key| self.cluster.shard_of(key) == shard, rows);
-        Leg { shard, sql: query.sql.into(), params: query.params.into() }
+    fn wanted<'a>(&self, who: &'a Who, bound: &'a BoundRead, binary: &'a [bool]) -> Wanted<'a> {
+        Wanted { who, bound, binary, rows_max: self.rows_max, bytes_max: self.bytes_max }
     }
 
-    fn merged(
-        &self,
-        bound: &BoundRead,
-        answers: Vec<Vec<Vec<Value>>>,
-        binary: &[bool],
-    ) -> Result<Reply, SqlError> {
+    fn merged(&self, wanted: &Wanted<'_>, parts: Vec<Part>) -> Result<Reply, SqlError> {
         let limits = merge::Limits { rows_max: self.rows_max, bytes_max: self.bytes_max };
-        merge::merge(bound, answers, binary, &limits)
+        merge::merge(wanted, parts, limits)
     }
 }
 
-impl std::fmt::Debug for ReadPath {
+impl<S: Source> Clone for ReadPath<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Clone for Landing<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Whole(reply) => Self::Whole(Arc::clone(reply)),
+            Self::TooBig(stream) => Self::TooBig(Arc::clone(stream)),
+        }
+    }
+}
+
+impl<S: Source> std::fmt::Debug for ReadPath<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ReadPath").finish_non_exhaustive()
     }

@@ -30,6 +30,7 @@ mod talk;
 use std::sync::Arc;
 
 use sortie_postgres::backend::Severity;
+use sortie_sqlite::Replica;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -160,7 +161,7 @@ impl<R: Reads> Shared<R> {
     }
 }
 
-impl Reads for ReadPath {
+impl Reads for ReadPath<Replica> {
     fn read(
         &self,
         who: &Who,

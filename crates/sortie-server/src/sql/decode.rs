@@ -88,6 +88,7 @@ pub(super) fn binary(bytes: &[u8], ty: Type) -> Result<Datum, SqlError> {
             [value @ (0 | 1)] => Some(Datum::Bool(*value == 1)),
             _ => None,
         },
+        Type::Other { .. } => None,
     }
     .ok_or_else(wrong)
 }

@@ -63,8 +63,10 @@ pub(crate) enum Item {
 /// An aggregate; the number is the column's place in the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Aggregate {
-    /// `count(*)`, and the count of a column, none of which is ever NULL.
+    /// `count(*)`, and the count of a column that is never NULL.
     Count,
+    /// The count of a column that may be NULL.
+    CountOf(usize),
     /// `count(NULL)`.
     CountNothing,
     Sum(usize),
@@ -89,7 +91,9 @@ pub(super) struct Window {
 /// A read from a table.
 #[derive(Clone, Debug)]
 pub(super) struct Select {
-    pub(super) table: Table,
+    pub(super) table: Arc<Table>,
+    /// The client named the table with its schema.
+    pub(super) qualified: bool,
     pub(super) items: Vec<Item>,
     pub(super) filter: Expr,
     pub(super) order: Vec<OrderKey>,

@@ -11,12 +11,13 @@
 //! | lexemes to a syntax tree, bounded | `parse` |
 //! | tree to the typed form, by a whitelist | `analyze`, `ir`, `types`, `catalog` |
 //! | values of parameters, folding | `prepared`, `decode`, `value`, `filter` |
-//! | the typed form to SQLite | `deparse` |
+//! | the typed form to SQLite or PostgreSQL | `deparse` |
 //!
 //! # Invariants
 //!
 //! 1. Only what is on the list is understood: everything else is refused, never approximated.
-//! 2. No text of a client reaches a shard: a read is written anew, its constants as parameters.
+//! 2. No text of a client reaches one of several shards: a read is written anew, its constants as
+//!    parameters.
 //! 3. Types, names and errors are PostgreSQL's; text is ordered by its bytes (collation `C`).
 
 mod analyze;
@@ -45,10 +46,10 @@ mod tests;
 pub(crate) use self::catalog::Catalog;
 pub(crate) use self::decimal::Decimal;
 pub(crate) use self::decode::result_formats;
-pub(crate) use self::deparse::SUM_LOW_BITS;
+pub(crate) use self::deparse::{Dialect, SUM_LOW_BITS};
 pub(crate) use self::error::{SqlError, state};
 pub(crate) use self::filter::Keys;
-pub(crate) use self::ir::{Aggregate, Item, OrderKey, Scalar};
+pub(crate) use self::ir::{Aggregate, Item, Scalar};
 pub(crate) use self::lex::{Lexeme, Token, lex};
 pub(crate) use self::local::{ConstItem, ConstRow, Local};
 pub(crate) use self::prepared::{Bound, BoundRead, Identity, Prepared, prepare};

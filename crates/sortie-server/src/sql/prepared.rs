@@ -8,7 +8,7 @@ use crate::sql::analyze::{analyze, declared_params};
 use crate::sql::catalog::Catalog;
 use crate::sql::command::{Command, classify};
 use crate::sql::decode;
-use crate::sql::deparse::{self, Query};
+use crate::sql::deparse::{self, Asked, Dialect, Query};
 use crate::sql::error::{SqlError, state};
 use crate::sql::filter::{Filter, Keys, row_count};
 use crate::sql::ir::{Body, ConstSelect, ConstSource, Item, OrderKey, Scalar, Select, Window};
@@ -205,16 +205,31 @@ impl BoundRead {
 
     /// The shard keys whose rows may be in the result.
     pub(crate) fn keys(&self) -> Keys {
-        self.0.filter.keys(self.0.select.table.key)
+        self.0.select.table.key().map_or(Keys::All, |key| self.0.filter.keys(key))
     }
 
     /// The statement for a shard that has no rows but those with keys it owns. It returns at
     /// most `rows_max` rows.
-    pub(crate) fn query(&self, owns: &dyn Fn(i64) -> bool, rows_max: u64) -> Query {
+    pub(crate) fn query(
+        &self,
+        dialect: Dialect,
+        owns: &dyn Fn(i64) -> bool,
+        rows_max: u64,
+    ) -> Query {
         let select = &self.0.select;
-        let filter = self.0.filter.owned(select.table.key, owns);
+        let filter = match select.table.key() {
+            Some(key) => self.0.filter.owned(key, owns),
+            None => self.0.filter.clone(),
+        };
         let wanted = self.limit().map_or(u64::MAX, |limit| limit.saturating_add(self.offset()));
-        deparse::query(&select.table, self.items(), &filter, &select.order, wanted.min(rows_max))
+        let asked = Asked {
+            select,
+            items: self.items(),
+            columns: self.columns(),
+            filter: &filter,
+            limit: wanted.min(rows_max),
+        };
+        deparse::query(dialect, &asked)
     }
 }
 

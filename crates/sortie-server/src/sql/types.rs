@@ -12,6 +12,11 @@ pub(crate) enum Type {
     Varchar,
     Name,
     Array(Element),
+    /// Another type: its values are only carried, never looked at.
+    Other {
+        oid: u32,
+        size: i16,
+    },
 }
 
 /// What an array parameter may hold.
@@ -36,7 +41,7 @@ pub(crate) struct Column {
 const UNKNOWN: u32 = 705;
 
 impl Type {
-    /// Every type, once: what [`Type::from_oid`] searches.
+    /// Every type that is understood, once: what [`Type::from_oid`] searches.
     const ALL: [Self; 14] = [
         Self::Bool,
         Self::Int2,
@@ -79,6 +84,7 @@ impl Type {
             Self::Varchar => 1043,
             Self::Array(Element::Numeric) => 1231,
             Self::Numeric => 1700,
+            Self::Other { oid, .. } => oid,
         }
     }
 
@@ -90,6 +96,7 @@ impl Type {
             Self::Int4 => 4,
             Self::Int8 => 8,
             Self::Name => 64,
+            Self::Other { size, .. } => size,
             Self::Numeric | Self::Text | Self::Varchar | Self::Array(_) => -1,
         }
     }
@@ -111,6 +118,7 @@ impl Type {
             Self::Array(Element::Numeric) => "numeric[]",
             Self::Array(Element::Text) => "text[]",
             Self::Array(Element::Varchar) => "character varying[]",
+            Self::Other { .. } => "another type",
         }
     }
 
@@ -123,6 +131,12 @@ impl Type {
             Self::Numeric => Some(3),
             _ => None,
         }
+    }
+
+    /// The type of a table's column: one that is not understood is carried.
+    pub(crate) fn of_column(oid: u32, size: i16) -> Self {
+        let known = Self::ALL.into_iter().find(|ty| ty.oid() == oid);
+        known.filter(|ty| !matches!(ty, Self::Array(_))).unwrap_or(Self::Other { oid, size })
     }
 
     /// True for the types that compare as text.

@@ -1,15 +1,24 @@
 //! Merging, fed by hand.
 
+use sortie_sqlite::Rows;
+
 use super::merge::{Limits, merge};
+use super::source::{Source, Wanted};
 use super::*;
 
 fn merged(text: &str, answers: &[&[&[Value]]]) -> Result<Vec<Vec<Option<String>>>, SqlError> {
     let bound = bound(text, None, &[], &[])?;
-    let answers =
-        answers.iter().map(|rows| rows.iter().map(|row| row.to_vec()).collect()).collect();
     let binary = vec![false; bound.columns().len()];
-    let limits = Limits { rows_max: 100, bytes_max: 10_000 };
-    let reply = merge(&bound, answers, &binary, &limits)?;
+    let who = Settings::new("ann", "app", []).unwrap().who().clone();
+    let (rows_max, bytes_max) = (100, 10_000);
+    let wanted = Wanted { who: &who, bound: &bound, binary: &binary, rows_max, bytes_max };
+    let part = |rows: &&[&[Value]]| {
+        let mut answer = Rows::default();
+        answer.rows = rows.iter().map(|row| row.to_vec()).collect();
+        Replica::part(answer, &wanted)
+    };
+    let parts = answers.iter().map(part).collect::<Result<_, _>>()?;
+    let reply = merge(&wanted, parts, Limits { rows_max, bytes_max })?;
     Ok(rows(&reply, bound.columns(), &[]))
 }
 

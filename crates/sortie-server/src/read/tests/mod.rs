@@ -7,7 +7,7 @@ mod shared;
 
 use bytes::Bytes;
 use sortie_postgres::backend;
-use sortie_sqlite::{Embedded, EmbeddedConfig, Value};
+use sortie_sqlite::{Embedded, EmbeddedConfig, Replica, Value};
 
 use super::*;
 use crate::sql::{Bound, BoundRead, Catalog, Column, Settings, SqlError, Type, prepare};
@@ -15,7 +15,7 @@ use crate::sql::{Bound, BoundRead, Catalog, Column, Settings, SqlError, Type, pr
 /// A cluster and the path to it.
 struct Rig {
     cluster: Embedded,
-    path: ReadPath,
+    path: ReadPath<Replica>,
     who: Who,
 }
 

@@ -182,5 +182,5 @@ async fn what_the_session_is_tells_its_reads_apart() {
     let [(first, formats), (second, _)] = &asked[..] else { panic!("{asked:?}") };
     assert_eq!((&*first.user, &*first.database), ("alice", "bank"));
     assert!(first.settings.is_empty() && formats.is_empty());
-    assert_eq!(*second.settings, [("TimeZone", "CET".into())]);
+    assert_eq!(*second.settings, [("TimeZone".into(), "CET".into())]);
 }

@@ -102,6 +102,7 @@ impl Analyzer<'_> {
         right: Node,
         place: Option<usize>,
     ) -> Result<(Side, Side), SqlError> {
+        refuse_carried([&left, &right])?;
         let ty = match (left.ty(), right.ty()) {
             (Some(a), Some(b)) if !comparable(a, b) => {
                 let message = format!("operator does not exist: {} {sign} {}", a.name(), b.name());
@@ -125,6 +126,7 @@ impl Analyzer<'_> {
             (if negated { "<>" } else { "=" }, self.keyword(left.position, "in", negated));
         let nodes: Vec<Node> =
             list.iter().map(|item| self.scalar(item)).collect::<Result<_, _>>()?;
+        refuse_carried(nodes.iter().chain([&left]))?;
         let known = || nodes.iter().chain([&left]).filter_map(Node::ty);
         // One common type for all, if there is one; else each item meets the left side alone.
         let common = if known().all(|ty| ty.width().is_some()) {
@@ -167,6 +169,7 @@ impl Analyzer<'_> {
             Parsed::Array(array) => self.array(array)?,
             other => self.scalar(other)?,
         };
+        refuse_carried([&left, &array])?;
         let mismatch = |a: Type, b: Type| {
             no_operator(format!("operator does not exist: {} = {}", a.name(), b.name()), sign)
         };
@@ -204,6 +207,7 @@ impl Analyzer<'_> {
         check_length(array.elem.len())?;
         let nodes: Vec<Node> =
             array.elem.iter().map(|item| self.scalar(item)).collect::<Result<_, _>>()?;
+        refuse_carried(&nodes)?;
         let mut known = nodes.iter().filter_map(|node| Some((node, node.ty()?)));
         let first = known.next().map_or(Type::Text, |(_, ty)| ty);
         let mut ty = if first.is_text() { Type::Text } else { first };
@@ -318,6 +322,18 @@ impl Analyzer<'_> {
 
 fn negate(expr: Expr, negated: bool) -> Expr {
     if negated { Expr::Not(Box::new(expr)) } else { expr }
+}
+
+/// Refuses columns of types that are only carried: nobody here knows how they compare.
+fn refuse_carried<'n>(nodes: impl IntoIterator<Item = &'n Node>) -> Result<(), SqlError> {
+    let carried = |node: &&Node| matches!(node.ty(), Some(Type::Other { .. }));
+    match nodes.into_iter().find(carried) {
+        None => Ok(()),
+        Some(node) => {
+            let reason = "comparing a column of this type is not supported";
+            Err(place(SqlError::unsupported(reason), node.position))
+        }
+    }
 }
 
 /// Numbers compare with numbers and texts with texts.

@@ -1,8 +1,11 @@
 //! FROM: one table of the catalog, under its own name or another.
 
+use std::sync::Arc;
+
 use sqlparser::ast::{self, TableFactor};
 
 use super::{Analyzer, Scope, place, position};
+use crate::sql::catalog::{Found, Table};
 use crate::sql::error::{SqlError, state};
 
 impl<'a> Analyzer<'a> {
@@ -48,30 +51,41 @@ impl<'a> Analyzer<'a> {
                 return Err(place(error, super::column_of(alias.name.span)));
             }
         };
-        Ok(Some(Scope { table, alias }))
+        Ok(Some(Scope { table, alias, qualified: name.0.len() > 1 }))
     }
 
-    fn table(&self, name: &ast::ObjectName) -> Result<&'a crate::sql::catalog::Table, SqlError> {
+    fn table(&self, name: &ast::ObjectName) -> Result<&'a Arc<Table>, SqlError> {
         let position = position(name);
         let parts: Option<Vec<&str>> =
             name.0.iter().map(|part| part.as_ident().map(|ident| ident.value.as_str())).collect();
         let shown = parts.as_ref().map(|parts| parts.join(".")).unwrap_or_default();
-        let table = match parts.as_deref() {
-            Some([table] | ["public", table]) => self.catalog.table(table),
-            _ => None,
+        let found = match parts.as_deref() {
+            Some([table]) => self.catalog.find(None, table),
+            Some([schema, table]) => self.catalog.find(Some(schema), table),
+            _ => Found::Unknown,
         };
-        table.ok_or_else(|| {
-            let system = ["pg_", "information_schema."];
-            let error = if parts.as_ref().is_some_and(|parts| parts.len() > 2) {
+        let is_system = ["pg_", "information_schema."].iter().any(|name| shown.starts_with(name));
+        let error = match found {
+            Found::Table(table) => return Ok(table),
+            Found::Unknown if parts.as_ref().is_some_and(|parts| parts.len() > 2) => {
                 let reason = "a table with its database's name is not supported";
                 SqlError::unsupported(format!("{reason}: {shown}"))
-            } else if system.iter().any(|prefix| shown.starts_with(prefix)) {
-                SqlError::unsupported(format!("system catalogs are not served: {shown}"))
-            } else {
+            }
+            Found::Unknown if !is_system => {
                 let message = format!("relation \"{shown}\" does not exist");
                 SqlError::new(state::UNDEFINED_TABLE, message)
-            };
-            place(error, position)
-        })
+            }
+            Found::System | Found::Unknown => {
+                SqlError::unsupported(format!("system catalogs are not served: {shown}"))
+            }
+            Found::Opaque(what) => {
+                SqlError::unsupported(format!("\"{shown}\" is {what}, which is not supported"))
+            }
+            Found::Ambiguous => {
+                let reason = format!("several schemas have a relation \"{shown}\"");
+                SqlError::unsupported(reason).hint("Write the schema's name in front of it.")
+            }
+        };
+        Err(place(error, position))
     }
 }

@@ -92,6 +92,9 @@ impl Analyzer<'_> {
         };
         let Node { operand, .. } = argument;
         Ok(match (name, operand) {
+            ("count", Operand::Column(index, _)) if self.is_nullable(index) => {
+                column(Aggregate::CountOf(index), Type::Int8)
+            }
             ("count", Operand::Column(..)) => column(Aggregate::Count, Type::Int8),
             ("count", Operand::Literal(None) | Operand::Known(Scalar::Const(Datum::Null), _)) => {
                 column(Aggregate::CountNothing, Type::Int8)
@@ -100,17 +103,25 @@ impl Analyzer<'_> {
                 column(Aggregate::Count, Type::Int8)
             }
             ("sum", Operand::Column(_, ty)) if ty.is_text() => return Err(unknown(ty.name())),
-            ("sum", Operand::Column(index, Type::Int8)) => {
+            ("sum", Operand::Column(index, Type::Int8 | Type::Numeric)) => {
                 column(Aggregate::Sum(index), Type::Numeric)
             }
-            ("min", Operand::Column(index, ty)) => column(Aggregate::Min(index), ty),
-            ("max", Operand::Column(index, ty)) => column(Aggregate::Max(index), ty),
+            ("sum", Operand::Column(index, Type::Int2 | Type::Int4)) => {
+                column(Aggregate::Sum(index), Type::Int8)
+            }
+            ("min", Operand::Column(index, ty)) => column(Aggregate::Min(index), extreme(ty)),
+            ("max", Operand::Column(index, ty)) => column(Aggregate::Max(index), extreme(ty)),
             _ => {
                 let reason = format!("{name}() of anything but a column is not supported");
                 return Err(place(SqlError::unsupported(reason), position));
             }
         })
     }
+}
+
+/// The type of the least or greatest of a column's values.
+fn extreme(ty: Type) -> Type {
+    if ty.is_text() { Type::Text } else { ty }
 }
 
 /// The session's values: those called with parentheses and those without.

@@ -12,6 +12,8 @@ mod refuse;
 mod scalar;
 mod select;
 
+use std::sync::Arc;
+
 use sqlparser::ast::{self, Spanned};
 
 use self::params::Params;
@@ -66,8 +68,10 @@ const SYSTEM_COLUMNS: [&str; 6] = ["cmax", "cmin", "ctid", "tableoid", "xmax", "
 /// A table and the name it goes by.
 #[derive(Clone)]
 struct Scope<'a> {
-    table: &'a Table,
+    table: &'a Arc<Table>,
     alias: Option<String>,
+    /// It was named with its schema.
+    qualified: bool,
 }
 
 /// A value whose type may still depend on what it meets.
@@ -90,7 +94,7 @@ enum Operand {
 
 impl Scope<'_> {
     fn name(&self) -> &str {
-        self.alias.as_deref().unwrap_or(self.table.name)
+        self.alias.as_deref().unwrap_or(&self.table.name)
     }
 
     /// Checks that a qualifier, if there is one, names this table.
@@ -98,7 +102,7 @@ impl Scope<'_> {
         let Some(qualifier) = qualifier.filter(|qualifier| *qualifier != self.name()) else {
             return Ok(());
         };
-        if qualifier != self.table.name {
+        if *qualifier != *self.table.name {
             return Err(missing_from(qualifier, position));
         }
         let message = format!("invalid reference to FROM-clause entry for table \"{qualifier}\"");
@@ -162,6 +166,10 @@ impl Analyzer<'_> {
                 Err(place(SqlError::unsupported(reason), position))
             }
         }
+    }
+
+    fn is_nullable(&self, column: usize) -> bool {
+        self.scope.as_ref().is_some_and(|scope| scope.table.columns[column].nullable)
     }
 
     /// A column by its name, which is folded already.

@@ -210,5 +210,7 @@ pub(super) fn cast_name(ty: Type) -> &'static str {
         Type::Name => "name",
         Type::Text => "text",
         Type::Array(element) => cast_name(element.ty()),
+        // There is no cast to a type that is not understood.
+        Type::Other { .. } => "?column?",
     }
 }

@@ -1,5 +1,7 @@
 //! Queries: which clauses there may be, and what the result looks like.
 
+use std::sync::Arc;
+
 use sqlparser::ast::{
     self, Distinct, Expr as Parsed, GroupByExpr, SelectFlavor, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr,
@@ -52,8 +54,9 @@ impl Analyzer<'_> {
                 }
             };
             let items = items.map(item).collect::<Result<_, _>>()?;
-            let table = scope.table.clone();
-            Body::Read(Select { table, items, filter, order, window }.into())
+            let table = Arc::clone(scope.table);
+            let qualified = scope.qualified;
+            Body::Read(Select { table, qualified, items, filter, order, window }.into())
         } else {
             let item = |item| match item {
                 TargetItem::Row(Item::Scalar(scalar)) => Ok(ConstSource::Scalar(scalar)),
@@ -181,7 +184,7 @@ impl Analyzer<'_> {
         scope.check(qualifier, position)?;
         let target = |(index, column): (usize, &TableColumn)| Target {
             item: TargetItem::Row(Item::Column(index)),
-            column: Column { name: column.name.to_owned(), ty: column.ty },
+            column: Column { name: column.name.as_ref().to_owned(), ty: column.ty },
             position,
         };
         Ok(scope.table.columns.iter().enumerate().map(target).collect())
@@ -199,7 +202,7 @@ impl Analyzer<'_> {
         }
         let node = self.scalar(expr)?;
         let name = match (expr, &node.operand, &self.scope) {
-            (_, Operand::Column(column, _), Some(scope)) => scope.table.columns[*column].name,
+            (_, Operand::Column(column, _), Some(scope)) => &*scope.table.columns[*column].name,
             (Parsed::Cast { .. }, Operand::Known(_, ty), _) => cast_name(*ty),
             _ => "?column?",
         };
@@ -270,7 +273,7 @@ fn foreign_select(select: &ast::Select) -> bool {
 }
 
 pub(super) fn ungrouped(scope: &Scope<'_>, column: usize, position: usize) -> SqlError {
-    let name = scope.table.columns[column].name;
+    let name = &scope.table.columns[column].name;
     let message = format!(
         "column \"{}.{name}\" must appear in the GROUP BY clause or be used in an aggregate \
          function",

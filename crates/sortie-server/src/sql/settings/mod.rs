@@ -9,6 +9,7 @@
 
 mod parameter;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -228,14 +229,14 @@ impl Settings {
 
     /// Renews what reads are keyed with.
     fn refresh(&mut self) {
-        let settings: Vec<(&'static str, Box<str>)> = PARAMETERS
+        let settings: Vec<(Cow<'static, str>, Box<str>)> = PARAMETERS
             .iter()
             .filter(|parameter| !parameter.harmless)
             .map(|parameter| (parameter, self.value(parameter)))
             .filter(|(parameter, value)| {
                 parameter.name != "session_authorization" && value != parameter.default
             })
-            .map(|(parameter, value)| (parameter.name, value.into_boxed_str()))
+            .map(|(parameter, value)| (Cow::Borrowed(parameter.name), value.into_boxed_str()))
             .collect();
         if *self.who.settings != *settings {
             self.who.settings = settings.into();

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use sortie_sqlite::Value;
-
 use super::*;
+
+fn int(value: i64) -> (Type, Datum) {
+    (Type::Int8, Datum::Int(value))
+}
 
 #[track_caller]
 fn routed(condition: &str, values: &[Option<&'static str>], expected: Option<&[i64]>) {
@@ -18,12 +20,12 @@ fn routed(condition: &str, values: &[Option<&'static str>], expected: Option<&[i
 #[track_caller]
 fn asked(condition: &str, expected: &str, params: &[i64]) {
     let read = read(&format!("select user_id from users where {condition}"), &[]);
-    let query = read.query(&|key| key % 2 == 0, 9);
+    let query = read.query(Dialect::Sqlite, &|key| key % 2 == 0, 9);
     let limit = format!(" LIMIT ?{}", query.params.len());
     let rest = query.sql.strip_prefix("SELECT \"user_id\" FROM \"users\"").unwrap();
     let clause = rest.strip_suffix(&limit).unwrap();
     assert_eq!(clause, if expected.is_empty() { "" } else { expected }, "{condition}");
-    let params: Vec<_> = params.iter().copied().chain([9]).map(Value::Int).collect();
+    let params: Vec<_> = params.iter().copied().chain([9]).map(int).collect();
     assert_eq!(query.params, params, "{condition}");
 }
 
@@ -115,7 +117,7 @@ fn numbers_that_are_no_integers_become_bounds_that_are() {
 #[test]
 fn the_order_and_a_limit_for_both_clauses_go_to_the_shards() {
     let query = |text: &str| {
-        let query = read(text, &[]).query(&|_| true, 1_000);
+        let query = read(text, &[]).query(Dialect::Sqlite, &|_| true, 1_000);
         (query.sql, query.params)
     };
     assert_eq!(
@@ -124,7 +126,7 @@ fn the_order_and_a_limit_for_both_clauses_go_to_the_shards() {
             "SELECT \"name\", \"user_id\" FROM \"users\" ORDER BY \"user_id\" DESC, \"name\" \
              LIMIT ?1"
                 .to_owned(),
-            vec![Value::Int(8)]
+            vec![int(8)]
         )
     );
     let columns = "count(*), sum(\"balance\" >> 32), sum(\"balance\" & 4294967295), max(\"name\")";
@@ -134,9 +136,9 @@ fn the_order_and_a_limit_for_both_clauses_go_to_the_shards() {
     );
     assert_eq!(
         query("select 1 from users"),
-        ("SELECT 1 FROM \"users\" LIMIT ?1".to_owned(), vec![Value::Int(1_000)])
+        ("SELECT 1 FROM \"users\" LIMIT ?1".to_owned(), vec![int(1_000)])
     );
-    assert_eq!(query("select name from users limit 9999 offset 1").1, [Value::Int(1_000)]);
+    assert_eq!(query("select name from users limit 9999 offset 1").1, [int(1_000)]);
 }
 
 #[test]

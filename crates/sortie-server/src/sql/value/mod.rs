@@ -30,7 +30,7 @@ impl Datum {
             Type::Numeric => Decimal::parse(text).map(Self::Numeric),
             Type::Text | Type::Varchar | Type::Name => Ok(Self::Text(text.into())),
             Type::Array(element) => super::array::parse(text, element),
-            Type::Bool => {
+            Type::Bool | Type::Other { .. } => {
                 let reason = format!("a string can't stand for {} here", ty.name());
                 Err(SqlError::unsupported(reason))
             }
