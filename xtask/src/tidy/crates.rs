@@ -19,14 +19,16 @@ const ROOMS: &[Room] = &[
     // Bytes in, frames out: no runtime.
     Room { name: "sortie-postgres", ours: &["sortie"], others: Some(&["bytes"]) },
     Room { name: "sortie-sqlite", ours: &["sortie"], others: None },
+    // Processes and files.
+    Room { name: "sortie-lab", ours: &[], others: Some(&[]) },
     Room {
         name: "sortie-server",
-        ours: &["sortie", "sortie-postgres", "sortie-sqlite"],
+        ours: &["sortie", "sortie-lab", "sortie-postgres", "sortie-sqlite"],
         others: None,
     },
     Room {
         name: "sortie-testkit",
-        ours: &["sortie", "sortie-postgres", "sortie-sqlite"],
+        ours: &["sortie", "sortie-lab", "sortie-postgres", "sortie-sqlite"],
         others: None,
     },
     Room { name: "xtask", ours: &[], others: Some(&[]) },

@@ -1,0 +1,5 @@
+//! A lab on real servers: what is in it, how its servers are moved, and what it leaves behind.
+
+#![expect(clippy::print_stdout, reason = "measured figures are shown with --nocapture")]
+
+mod rows;
