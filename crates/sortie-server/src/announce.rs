@@ -4,6 +4,7 @@
 //! standard error.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,9 +26,11 @@ pub(crate) struct Announcement {
 }
 
 impl Announcement {
-    #[expect(clippy::print_stdout, reason = "the first lines are for whoever typed the command")]
+    /// Writes it, if anybody takes it: a server that can't say where it is still serves.
     pub(crate) fn print(&self) {
-        println!("{self}");
+        if let Err(error) = writeln!(io::stdout(), "{self}") {
+            tracing::warn!(%error, "can't write the first lines to standard output");
+        }
     }
 }
 

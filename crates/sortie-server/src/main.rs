@@ -42,5 +42,7 @@ fn start_logs() {
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
+        // It would be said on standard error, with a panic if that is what takes nothing.
+        .log_internal_errors(false)
         .init();
 }

@@ -48,9 +48,20 @@ impl Server {
     /// Starts `binary serve ARGUMENTS` on free ports and waits until it listens.
     pub async fn start(binary: &str, arguments: &[&str]) -> Self {
         let home = TempDir::with_prefix("server-").expect("a temporary folder");
+        let log = File::create(home.path().join("log")).expect("a log file");
+        Self::start_in(home, log, binary, arguments).await
+    }
+
+    /// As [`start`](Self::start), with an output that takes nothing: every write to it fails.
+    pub async fn start_unheard(binary: &str, arguments: &[&str]) -> Self {
+        let home = TempDir::with_prefix("server-").expect("a temporary folder");
+        let log = File::options().write(true).open("/dev/full").expect("this is Linux");
+        Self::start_in(home, log, binary, arguments).await
+    }
+
+    async fn start_in(home: TempDir, log: File, binary: &str, arguments: &[&str]) -> Self {
         let temporary = home.path().join("tmp");
         fs::create_dir(&temporary).expect("a folder inside it");
-        let log = File::create(home.path().join("log")).expect("a log file");
         let [listen, admin] = [free_port(), free_port()];
         let [listen, admin] =
             [listen, admin].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));

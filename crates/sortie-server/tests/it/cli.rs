@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use sortie_testkit::{Ran, Wire, run};
+use sortie_testkit::{Ran, Server, Wire, run};
 use tokio::time::Instant;
 
 use crate::support::{BINARY, alone, among_others, psql, serve};
@@ -82,6 +82,15 @@ async fn the_first_lines_can_be_pasted() {
         let ran = run(shell).await;
         assert!(ran.success, "{line}\n{}{}", ran.out, ran.err);
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_whose_output_nobody_takes_serves_all_the_same() {
+    let _others = among_others().await;
+    let server = Server::start_unheard(BINARY, &["--embedded"]).await;
+    assert!(psql(server.listen(), &["-c", "SELECT 1"]).await.success);
+    // Draining writes a log line; a panic there would show in the exit code.
     server.stop().await;
 }
 
