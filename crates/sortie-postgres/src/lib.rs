@@ -48,9 +48,12 @@ mod cursor;
 mod error;
 mod frame;
 mod frontend;
+mod replay;
+pub mod sqlstate;
 mod startup;
 
 pub use error::ProtocolError;
 pub use frame::{FRAME_SMALL_MAX, Frame};
 pub use frontend::{Bind, Frontend, Target};
+pub use replay::{Lsn, LsnError};
 pub use startup::{SECRET_MAX, STARTUP_MAX, Startup};
