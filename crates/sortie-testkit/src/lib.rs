@@ -9,6 +9,7 @@
 #![expect(clippy::missing_panics_doc, reason = "everything in a test kit panics when it fails")]
 
 mod batch;
+pub mod differ;
 mod metrics;
 mod ports;
 mod postgres;

@@ -50,13 +50,18 @@ pub struct Report {
 impl Wire {
     /// Connects as user `tester` and waits for the first `ReadyForQuery`.
     pub async fn connect(address: SocketAddr) -> Self {
+        Self::connect_as(address, "tester").await
+    }
+
+    /// Connects as a user and waits for the first `ReadyForQuery`.
+    pub async fn connect_as(address: SocketAddr, user: &str) -> Self {
         let stream = TcpStream::connect(address).await.expect("the server listens");
         stream.set_nodelay(true).expect("a TCP socket");
         let (buffer, parameters) = (BytesMut::new(), Vec::new());
         let mut wire = Self { address, stream, buffer, key: None, parameters };
         let mut startup = BytesMut::new();
         startup.put_u32(196_608);
-        startup.put_slice(b"user\0tester\0database\0postgres\0\0");
+        startup.put_slice(format!("user\0{user}\0database\0postgres\0\0").as_bytes());
         let mut bytes = BytesMut::new();
         bytes.put_u32(u32::try_from(startup.len() + 4).expect("a short frame"));
         bytes.put_slice(&startup);
