@@ -1,9 +1,13 @@
-//! The PostgreSQL wire protocol, version 3, for sortie: bytes in, frames out.
+//! PostgreSQL for sortie: the wire protocol, version 3, and connections to servers that speak it.
 //!
-//! The crate opens no socket and reads no clock (*sans-IO*): a session appends what it has read to
-//! a [`BytesMut`](bytes::BytesMut) and asks for the next packet; what it wants to say it appends to
-//! another one through [`backend`]. Field layouts and limits follow the chapter "Frontend/Backend
-//! Protocol" of the PostgreSQL manual.
+//! * The *codec* opens no socket and reads no clock (*sans-IO*). A session appends what it has read
+//!   to a [`BytesMut`](bytes::BytesMut) and asks for the next packet; what it wants to say it
+//!   appends to another one through [`backend`]. A [`Scanner`] walks over what a server says
+//!   without keeping it. Field layouts and limits follow the chapter "Frontend/Backend Protocol"
+//!   of the PostgreSQL manual.
+//! * The *server side*: a [`ConnInfo`] says where a server is, [`Connection::open`] logs in there,
+//!   and the connection relays frames as they are, or makes whole [exchanges](Connection::exchange)
+//!   whose rows are never looked into.
 //!
 //! Terms: a *packet* opens a connection and has no type byte ([`Startup`]); a *frame* is what
 //! follows, a type byte and a length ([`Frame`]); a *message* is a frame's body taken apart
@@ -44,16 +48,32 @@
 //! ```
 
 pub mod backend;
+mod connect;
+mod connection;
+mod conninfo;
 mod cursor;
+mod dues;
 mod error;
+mod exchange;
 mod frame;
 mod frontend;
 mod replay;
+mod scan;
+mod server_error;
 pub mod sqlstate;
 mod startup;
+mod walk;
 
+pub use connect::{ConnectCause, ConnectError, Login};
+pub use connection::{CancelKey, Connection, Parameters};
+pub use conninfo::{
+    Address, Binding, ConnInfo, ConnInfoError, Credential, Roots, ScramKeys, Tls, TlsMode,
+};
 pub use error::ProtocolError;
+pub use exchange::{Body, BodyStream, ExchangeError, Reply, Request};
 pub use frame::{FRAME_SMALL_MAX, Frame};
 pub use frontend::{Bind, Frontend, Target};
 pub use replay::{Lsn, LsnError};
+pub use scan::{CARRIED_MAX, Event, Scanner, StreamError};
+pub use server_error::ServerError;
 pub use startup::{SECRET_MAX, STARTUP_MAX, Startup};

@@ -14,10 +14,13 @@ struct Room {
 const CORE: &[&str] =
     &["futures-util", "hashbrown", "parking_lot", "quick_cache", "tokio", "tracing"];
 
+/// A runtime for its sockets, and what a login takes: TLS and the hashes of passwords.
+const POSTGRES: &[&str] =
+    &["bytes", "postgres-protocol", "rustls", "tokio", "tokio-rustls", "tracing"];
+
 const ROOMS: &[Room] = &[
     Room { name: "sortie", ours: &[], others: Some(CORE) },
-    // Bytes in, frames out: no runtime.
-    Room { name: "sortie-postgres", ours: &["sortie"], others: Some(&["bytes"]) },
+    Room { name: "sortie-postgres", ours: &["sortie"], others: Some(POSTGRES) },
     Room { name: "sortie-sqlite", ours: &["sortie"], others: None },
     // Processes and files.
     Room { name: "sortie-lab", ours: &[], others: Some(&[]) },

@@ -9,6 +9,20 @@ const COLUMNS_MAX: usize = 100;
 const FIX_ME: &str = concat!("FIX", "ME");
 const TO_DO: &str = concat!("TO", "DO");
 
+/// Files that take bytes and give bytes: no socket, no clock, no runtime.
+const SANS_IO: &[&str] = &[
+    "backend",
+    "cursor",
+    "dues",
+    "error",
+    "frame",
+    "frontend",
+    "scan",
+    "server_error",
+    "startup",
+    "walk",
+];
+
 /// Appends what is wrong with `text`, the file at `path`.
 pub(super) fn check(path: &str, text: &str, complaints: &mut Vec<String>) {
     let rust = is_kind(path, "rs");
@@ -28,7 +42,15 @@ pub(super) fn check(path: &str, text: &str, complaints: &mut Vec<String>) {
         if is_library_source(path) {
             check_calls(line, &mut complain);
         }
+        if is_sans_io(path) && has_word(line, "tokio") {
+            complain("tokio in a file that is sans-IO");
+        }
     }
+}
+
+fn is_sans_io(path: &str) -> bool {
+    let name = path.strip_prefix("crates/sortie-postgres/src/");
+    name.and_then(|name| name.strip_suffix(".rs")).is_some_and(|name| SANS_IO.contains(&name))
 }
 
 fn check_markers(line: &str, complain: &mut impl FnMut(&str)) {
@@ -154,5 +176,11 @@ mod tests {
         check_one("crates/a/src/b.rs", "    /// Unlike tokio::spawn(x), …", &[]);
         check_one("crates/a/src/b/tests.rs", "    tokio::spawn(x);", &[]);
         check_one("crates/a/examples/b.rs", "    tokio::spawn(x);", &[]);
+    }
+
+    #[test]
+    fn the_codec_knows_no_runtime() {
+        check_one("crates/sortie-postgres/src/scan.rs", "use tokio::net;", &["sans-IO"]);
+        check_one("crates/sortie-postgres/src/connection/mod.rs", "use tokio::net;", &[]);
     }
 }

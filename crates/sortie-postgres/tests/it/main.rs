@@ -1,4 +1,5 @@
-//! Behaviour of the codec, as a client's bytes and a server's answers show it.
+//! Behaviour of the codec, as a client's bytes and a server's answers show it; and of connections,
+//! as real servers show it.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
@@ -6,3 +7,4 @@ mod any_bytes;
 mod decoding;
 mod encoding;
 mod properties;
+mod server;

@@ -1,0 +1,60 @@
+//! What proves to a server who we are. Nothing here is ever printed.
+
+use std::fmt;
+
+/// What to log in to a server with.
+#[derive(Clone, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Credential {
+    /// A password, for SCRAM-SHA-256, md5, and, inside of TLS only, in clear text.
+    Password(String),
+    /// The two keys that a SCRAM login needs in place of the password.
+    ScramKeys(Box<ScramKeys>),
+    /// The client certificate of [`Tls`](crate::Tls); the server asks for nothing else.
+    Certificate,
+    /// Nothing: the server trusts where we come from.
+    Trust,
+}
+
+/// The keys of a role's SCRAM-SHA-256 secret.
+///
+/// They log in wherever the role has the same secret (salt and iterations included), and can't be
+/// turned back into its password. The verifier in `pg_authid` is not enough: it has the server's
+/// key and only a digest of the client's.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "RFC 5802 names these two")]
+pub struct ScramKeys {
+    /// RFC 5802's `ClientKey`, which proves us to the server.
+    pub client: [u8; 32],
+    /// RFC 5802's `ServerKey`, which proves the server to us.
+    pub server: [u8; 32],
+}
+
+impl Credential {
+    /// What kind it is, for messages.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Password(_) => "a password",
+            Self::ScramKeys(_) => "SCRAM keys",
+            Self::Certificate => "a certificate",
+            Self::Trust => "no credential",
+        }
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Password(_) => "Password(..)",
+            Self::ScramKeys(_) => "ScramKeys(..)",
+            Self::Certificate => "Certificate",
+            Self::Trust => "Trust",
+        })
+    }
+}
+
+impl fmt::Debug for ScramKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ScramKeys(..)")
+    }
+}

@@ -1,0 +1,133 @@
+//! Batches and their replies.
+
+use bytes::BytesMut;
+use sortie_postgres::backend::Status;
+use sortie_postgres::{Body, Connection, ExchangeError, Reply, Request};
+use sortie_testkit::Postgres;
+
+use super::{extended, info, open, simple};
+
+fn rows(reply: &Reply) -> &[u8] {
+    match &reply.body {
+        Body::Whole(rows) => rows,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn ask(connection: &mut Connection, text: &'static str) -> Result<Reply, ExchangeError> {
+    connection.exchange(Request::new(extended(text))).await
+}
+
+#[tokio::test]
+async fn a_reply_comes_in_its_parts() {
+    let postgres = Postgres::start().await;
+    let mut connection = open(&info(&postgres)).await;
+    assert!(connection.is_idle());
+    assert!(connection.parameters().value("server_version").is_some());
+    assert_eq!(connection.cancel_key().secret().len(), 4);
+
+    let reply = ask(&mut connection, "SELECT 42 AS x").await.unwrap();
+    assert_eq!(rows(&reply), b"D\0\0\0\x0c\0\x01\0\0\0\x0242");
+    assert!(reply.head.as_ref().unwrap().windows(2).any(|text| text == b"x\0"));
+    assert_eq!(reply.tag(), Some(&b"SELECT 1"[..]));
+    assert_eq!(reply.as_of, None);
+
+    let reply = connection.exchange(Request::new(simple("SET application_name = 'x'"))).await;
+    assert_eq!(reply.unwrap().tag(), Some(&b"SET"[..]));
+    assert_eq!(&connection.parameters().value("application_name").unwrap()[..], b"x");
+}
+
+#[tokio::test]
+async fn a_fence_costs_no_row_and_knows_nothing_on_a_primary() {
+    let postgres = Postgres::start().await;
+    let mut connection = open(&info(&postgres)).await;
+    let request = Request::new(extended("SELECT 42")).fenced();
+    let reply = connection.exchange(request).await.unwrap();
+    assert_eq!(rows(&reply), b"D\0\0\0\x0c\0\x01\0\0\0\x0242");
+    assert_eq!(reply.as_of, None);
+    let request = Request::new(extended("SELECT oops")).fenced();
+    let error = connection.exchange(request).await.unwrap_err();
+    assert_eq!(error.server().unwrap().field(b'P'), Some(&b"8"[..]));
+    assert!(connection.is_idle());
+}
+
+#[tokio::test]
+async fn an_error_leaves_the_connection_idle() {
+    let postgres = Postgres::start().await;
+    let mut connection = open(&info(&postgres)).await;
+    let error = ask(&mut connection, "SELECT 1/0").await.unwrap_err();
+    assert_eq!(error.server().unwrap().sqlstate(), "22012");
+    assert!(connection.is_idle());
+    let error = connection.exchange(Request::new(simple("ROLLBAK"))).await.unwrap_err();
+    assert_eq!(error.server().unwrap().sqlstate(), "42601");
+    assert!(connection.is_idle());
+    connection.exchange(Request::new(simple("BEGIN"))).await.unwrap();
+    assert_eq!((connection.status(), connection.is_idle()), (Status::Transaction, false));
+}
+
+const LONG: &str = "SELECT i, repeat('x', 500) FROM generate_series(1, 40000) AS i";
+
+#[tokio::test]
+async fn a_long_body_is_read_as_it_is_asked_for() {
+    let postgres = Postgres::start().await;
+    let mut connection = open(&info(&postgres)).await;
+    let whole = connection.exchange(Request::new(extended(LONG)).whole_max(1 << 30)).await.unwrap();
+    let request = Request::new(extended(LONG)).whole_max(10_000);
+    let reply = connection.exchange(request).await.unwrap();
+    let Body::Stream(mut stream) = reply.body else { panic!("it is long") };
+    assert!(!connection.is_idle());
+    let mut pieces = BytesMut::new();
+    while let Some(piece) = stream.next(&mut connection).await.unwrap() {
+        assert!(piece.len() < 1 << 20, "{}", piece.len());
+        pieces.extend_from_slice(&piece);
+    }
+    assert!(pieces == rows(&whole), "{} of {} bytes", pieces.len(), rows(&whole).len());
+    assert_eq!(&stream.complete().unwrap()[5..], b"SELECT 40000\0");
+    assert!(connection.is_idle());
+}
+
+#[tokio::test]
+async fn a_dropped_exchange_leaves_the_answer_owed() {
+    let postgres = Postgres::start().await;
+    let mut connection = open(&info(&postgres)).await;
+    let slow = ask(&mut connection, "SELECT pg_sleep(0.3)");
+    let limit = std::time::Duration::from_millis(50);
+    assert!(tokio::time::timeout(limit, slow).await.is_err());
+    assert_eq!((connection.owed(), connection.is_idle()), (1, false));
+    assert!(matches!(ask(&mut connection, "SELECT 1").await, Err(ExchangeError::Busy)));
+    connection.drain().await.unwrap();
+    assert!(connection.is_idle());
+    assert_eq!(ask(&mut connection, "SELECT 1").await.unwrap().tag(), Some(&b"SELECT 1"[..]));
+}
+
+#[tokio::test]
+async fn a_cancel_request_ends_the_statement() {
+    let postgres = Postgres::start().await;
+    let mut connection = open(&info(&postgres)).await;
+    let key = connection.cancel_key().clone();
+    let cancel = async {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        key.cancel().await.unwrap();
+    };
+    let (error, ()) = tokio::join!(ask(&mut connection, "SELECT pg_sleep(30)"), cancel);
+    assert_eq!(error.unwrap_err().server().unwrap().sqlstate(), "57014");
+    assert!(connection.is_idle());
+}
+
+#[tokio::test]
+async fn a_relay_sees_every_byte() {
+    let postgres = Postgres::start().await;
+    let mut connection = open(&info(&postgres)).await;
+    let mut batch = BytesMut::from(&simple("SELECT 1")[..]);
+    batch.extend_from_slice(&extended("SELECT 2"));
+    connection.send(&mut batch).await.unwrap();
+    assert_eq!(connection.owed(), 2);
+    let (mut into, mut events) = (BytesMut::new(), Vec::new());
+    while connection.owed() > 0 {
+        connection.receive(&mut into, &mut events).await.unwrap();
+    }
+    let tags: Vec<u8> = events.iter().map(|event| event.tag).collect();
+    assert_eq!(String::from_utf8(tags).unwrap(), "TDCZ12TDCZ");
+    assert_eq!(events.last().unwrap().end, into.len());
+    assert!(connection.is_idle());
+}
