@@ -17,6 +17,7 @@ const ROWS_MAX: u32 = 10_000_000;
 /// | `shards` | 2 | slices of the rows, 1 to 16 |
 /// | `replicas` | 2 | synchronous standbys per shard, 0 to 8 |
 /// | `rows` | 100,000 | users, with ids from 1, at most 10,000,000 |
+/// | `sample` | yes | whether there are a role `reader`, a database `sortie` and the users |
 /// | `pg_bin` | found | the folder with PostgreSQL's programs |
 /// | `settings` | none | server settings, for all servers, e.g. `("log_statement", "all")` |
 /// | `cancel` | none | what ends the making early |
@@ -29,6 +30,8 @@ pub struct LabConfig {
     pub replicas: u32,
     /// How many users there are; their ids start at 1.
     pub rows: u32,
+    /// Whether the role `reader`, the database `sortie` and the table `users` are made.
+    pub sample: bool,
     /// The folder with PostgreSQL's programs, instead of the one that is found.
     pub pg_bin: Option<PathBuf>,
     /// Settings of every server, on its command line.
@@ -74,6 +77,7 @@ impl Default for LabConfig {
             shards: 2,
             replicas: 2,
             rows: 100_000,
+            sample: true,
             pg_bin: None,
             settings: Vec::new(),
             cancel: Cancel::default(),

@@ -68,11 +68,8 @@ impl Shard {
         primary.create()?;
         done(format!("shard {number}: files made"));
         primary.start_somewhere()?;
-        primary.script("postgres", sample::DATABASE)?;
-        primary.script("sortie", &sample::table(config.rows, config.shards, number))?;
-        let rows = primary.script("sortie", "SELECT count(*) FROM users")?;
-        let address = primary.address();
-        done(format!("shard {number}: primary on {address} has {} rows", rows.trim()));
+        let rows = if config.sample { fill(&primary, config, number)? } else { 0 };
+        done(format!("shard {number}: primary on {} has {rows} rows", primary.address()));
         let standbys: Vec<Server> =
             (1..=config.replicas).map(|standby| server(&format!("standby {standby}"))).collect();
         thread::scope(|scope| {
@@ -91,11 +88,19 @@ impl Shard {
             starts.into_iter().try_for_each(|start| joined(start))
         })?;
         if !standbys.is_empty() {
-            primary.require(&standbys)?;
+            primary.require(&standbys.iter().collect::<Vec<_>>())?;
             done(format!("shard {number}: every commit waits for every standby"));
         }
         Ok(Self { primary, standbys })
     }
+}
+
+/// Makes the sample table and returns how many rows it got.
+fn fill(primary: &Server, config: &LabConfig, number: u32) -> Result<u64, Error> {
+    primary.script("postgres", sample::DATABASE)?;
+    primary.script("sortie", &sample::table(config.rows, config.shards, number))?;
+    let rows = primary.script("sortie", "SELECT count(*) FROM users")?;
+    Ok(rows.trim().parse().unwrap_or(0))
 }
 
 fn settings(site: &Site, config: &LabConfig) -> Vec<(String, String)> {

@@ -9,8 +9,10 @@
 #![expect(clippy::missing_panics_doc, reason = "everything in a test kit panics when it fails")]
 
 mod batch;
+mod cluster;
 pub mod differ;
 mod metrics;
+mod node;
 mod ports;
 mod postgres;
 mod process;
@@ -19,9 +21,12 @@ mod tools;
 mod wire;
 
 pub use batch::Batch;
+pub use cluster::{Cluster, cluster, newest_cluster, newest_postgres};
 pub use metrics::Metrics;
+pub use node::Node;
 pub use ports::free_port;
 pub use postgres::Postgres;
 pub use server::{Server, Stopped};
+pub use sortie_lab::LabConfig;
 pub use tools::{Ran, program, python, run, workspace};
 pub use wire::{Frame, Report, Wire};

@@ -71,7 +71,7 @@ impl Server {
     /// # Errors
     ///
     /// As [`set`](Self::set); [`Error::Late`] when they don't all stream.
-    pub fn require(&self, standbys: &[Self]) -> Result<(), Error> {
+    pub fn require(&self, standbys: &[&Self]) -> Result<(), Error> {
         let names: Vec<String> =
             standbys.iter().map(|server| format!("\"{}\"", server.application_name())).collect();
         let count = names.len();
