@@ -11,14 +11,22 @@ pub(crate) fn run() -> Outcome {
     steps.check("public API", "cargo xtask api", api::compare)?;
     steps.step(
         "clippy",
-        &mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+        &mut cargo([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--",
+            "-D",
+            "warnings",
+        ]),
     )?;
     // The binary and the library have one name, and so one page: the library's is written last.
     for (title, packages) in [
         ("documentation of the binary", ["-p", "sortie-server"].as_slice()),
         ("documentation", &["--workspace", "--exclude", "sortie-server"]),
     ] {
-        let mut doc = cargo(["doc", "--no-deps", "--document-private-items"]);
+        let mut doc = cargo(["doc", "--no-deps", "--all-features", "--document-private-items"]);
         steps.step(title, doc.args(packages).env("RUSTDOCFLAGS", "-D warnings"))?;
     }
     steps.done();

@@ -12,19 +12,20 @@ pub(crate) fn run(install: Install) -> Outcome {
         watch.mark(&mut command);
         command
     };
-    steps.step("build", &mut cargo(["test", "--workspace", "--no-run"]))?;
+    steps.step("build", &mut cargo(["test", "--workspace", "--all-features", "--no-run"]))?;
     steps.step(
         "unit, property, documentation and end-to-end tests",
-        &mut in_watch(cargo(["test", "--workspace"])),
+        &mut in_watch(cargo(["test", "--workspace", "--all-features"])),
     )?;
     for (package, _) in folders_with("benches")? {
         let title = format!("benches of {package}, each once");
-        let bench = cargo(["test", "--quiet", "-p", &package, "--bench", "*"]);
+        let bench = cargo(["test", "--quiet", "-p", &package, "--all-features", "--bench", "*"]);
         steps.step(&title, &mut in_watch(bench))?;
     }
     for (package, examples) in folders_with("examples")? {
         for example in examples {
-            let run = cargo(["run", "--quiet", "-p", &package, "--example", &example]);
+            let run =
+                cargo(["run", "--quiet", "-p", &package, "--all-features", "--example", &example]);
             steps.step(&format!("example {example}"), &mut in_watch(run))?;
         }
     }

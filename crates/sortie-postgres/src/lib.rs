@@ -48,6 +48,8 @@
 //! ```
 
 pub mod backend;
+#[cfg(feature = "tokio-postgres")]
+pub mod clients;
 mod connect;
 mod connection;
 mod conninfo;

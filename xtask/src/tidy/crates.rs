@@ -15,8 +15,16 @@ const CORE: &[&str] =
     &["futures-util", "hashbrown", "parking_lot", "quick_cache", "tokio", "tracing"];
 
 /// A runtime for its sockets, and what a login takes: TLS and the hashes of passwords.
-const POSTGRES: &[&str] =
-    &["bytes", "postgres-protocol", "rustls", "tokio", "tokio-rustls", "tracing"];
+const POSTGRES: &[&str] = &[
+    "bytes",
+    "deadpool-postgres", // Behind features, for those who keep their own clients.
+    "postgres-protocol",
+    "rustls",
+    "tokio",
+    "tokio-postgres",
+    "tokio-rustls",
+    "tracing",
+];
 
 const ROOMS: &[Room] = &[
     Room { name: "sortie", ours: &[], others: Some(CORE) },

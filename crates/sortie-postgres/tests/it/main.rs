@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod any_bytes;
+#[cfg(feature = "deadpool-postgres")]
+mod clients;
 mod decoding;
 mod encoding;
 mod properties;
