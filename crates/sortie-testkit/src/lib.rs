@@ -1,5 +1,6 @@
-//! What sortie's end-to-end tests share: a server under test, a real PostgreSQL to compare it
-//! with, a client that speaks raw frames, and the programs that real users come with.
+//! What sortie's end-to-end tests share: a server under test, real PostgreSQL servers and clusters,
+//! a proxy with every fault of a network, a client that speaks raw frames, and the programs that
+//! real users come with.
 //!
 //! Everything listens on loopback, on ports nobody else asked for, keeps its files in a temporary
 //! folder, and is stopped and removed when its handle is dropped, also by a test that fails.
@@ -16,6 +17,7 @@ mod node;
 mod ports;
 mod postgres;
 mod process;
+mod proxy;
 mod server;
 mod tools;
 mod wire;
@@ -26,6 +28,7 @@ pub use metrics::Metrics;
 pub use node::Node;
 pub use ports::free_port;
 pub use postgres::Postgres;
+pub use proxy::{Counts, FaultProxy, Flow, Injection, Way};
 pub use server::{Server, Stopped};
 pub use sortie_lab::LabConfig;
 pub use tools::{Ran, program, python, run, workspace};
