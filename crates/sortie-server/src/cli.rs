@@ -10,6 +10,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use sortie_sqlite::{Address, Latency};
 
+use crate::config::{self, Config, ConfigError, Loaded};
+
 /// What `sortie` understands.
 #[derive(Debug, Parser)]
 #[command(
@@ -28,45 +30,54 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Answer Postgres clients
     #[command(after_long_help = EXAMPLES, after_help = "`--help` shows examples.")]
-    Serve(Serve),
+    Serve(Box<Serve>),
+}
+
+/// Which PostgreSQL servers: a file, or URLs.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Servers {
+    /// The clusters of a configuration file
+    #[arg(short, long, value_name = "FILE", conflicts_with = "database")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// A replica of one database, without a file: repeat it for each replica
+    #[arg(short, long, value_name = "URL")]
+    pub(crate) database: Vec<String>,
 }
 
 /// `sortie serve`.
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
     /// Serve sample data: SQLite files as shards and replicas, no database needed
-    #[arg(long, help_heading = START)]
+    #[arg(long, help_heading = START, conflicts_with_all = ["config", "database"])]
     pub(crate) embedded: bool,
 
-    /// Serve the clusters of a configuration file (not yet: comes with the next part)
-    #[arg(short, long, value_name = "FILE", help_heading = START)]
-    config: Option<PathBuf>,
+    #[command(flatten, next_help_heading = START)]
+    pub(crate) servers: Servers,
 
-    /// Serve one database without a file (not yet: comes with the next part)
-    #[arg(short, long, value_name = "URL", help_heading = START)]
-    database: Option<String>,
+    /// Where Postgres clients connect; loopback only, port 0 takes a free one [default: the
+    /// file's, or 127.0.0.1:6440]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<Loopback>,
 
-    /// Where Postgres clients connect; loopback only, port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6440")]
-    pub(crate) listen: Loopback,
+    /// Where `/metrics`, `/healthz` and `/readyz` are; loopback only [default: the file's, or
+    /// 127.0.0.1:6441]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin: Option<Loopback>,
 
-    /// Where `/metrics`, `/healthz` and `/readyz` are; loopback only
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6441")]
-    pub(crate) admin: Loopback,
-
-    /// Connections served at a time; one more is told to come back later
-    #[arg(long, value_name = "COUNT", default_value_t = 900)]
+    /// Connections served at a time; one more is told to come back later [default: 900]
+    #[arg(long, value_name = "COUNT", conflicts_with = "config")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) connections_max: u32,
+    pub(crate) connections_max: Option<u32>,
 
-    /// How long a replica may stay silent before the next one is asked, or `off`
-    #[arg(long, value_name = "off|DURATION", default_value = "70ms")]
-    pub(crate) hedge: HedgeDelay,
+    /// How long a replica may stay silent before the next one is asked, or `off` [default: 70ms]
+    #[arg(long, value_name = "off|DURATION", conflicts_with = "config")]
+    pub(crate) hedge: Option<HedgeDelay>,
 
     /// Age at which a query that others wait for takes no more company and is asked anew
-    #[arg(long, value_name = "DURATION", default_value = "5s")]
-    #[arg(value_parser = duration)]
-    pub(crate) soft_age: Duration,
+    /// [default: 5s]
+    #[arg(long, value_name = "DURATION", conflicts_with = "config", value_parser = duration)]
+    pub(crate) soft_age: Option<Duration>,
 
     /// Keep the files here, and use them again next time; without it they are temporary
     #[arg(long, value_name = "DIR", requires = "embedded", help_heading = EMBEDDED)]
@@ -74,6 +85,7 @@ pub(crate) struct Serve {
 
     /// How many users there are
     #[arg(long, value_name = "COUNT", default_value_t = 100_000, help_heading = EMBEDDED)]
+    #[arg(conflicts_with_all = ["config", "database"])]
     pub(crate) rows: u32,
 
     /// Make replicas slow: `[SHARD[.REPLICA]=]LAW`, repeatable; delays add up
@@ -101,6 +113,10 @@ const EMBEDDED: &str = "Embedded cluster";
 
 const EXAMPLES: &str = "\
 Examples:
+  sortie serve -c sortie.toml
+      the clusters of a file; docs/sortie.toml shows all keys, `sortie check` tests it
+  sortie serve -d postgres://reader@10.0.0.2/bank -d postgres://reader@10.0.0.3/bank
+      two replicas of one database, as database `bank`; PGPASSWORD is their password
   sortie serve --embedded
       sample data on 127.0.0.1:6440; the first lines say what to type next
   sortie serve --embedded --data ./cluster
@@ -116,32 +132,50 @@ Examples:
 
 const WAYS: &str = "`sortie serve` does not guess what to serve. There are three ways to start:
   sortie serve --embedded          sample data in SQLite files: no database, no configuration
-  sortie serve -c sortie.toml      the clusters of a configuration file (comes with the next part)
-  sortie serve -d postgres://...   one database, no file (comes with the next part)";
+  sortie serve -c sortie.toml      the clusters of a configuration file (docs/sortie.toml)
+  sortie serve -d postgres://...   replicas of one database, a -d for each: no file";
 
 impl Serve {
-    /// Checks that it is said what to serve, and that it can be served.
+    /// Checks that it is said what to serve.
     ///
     /// # Errors
     ///
     /// A usage error that lists the ways to start.
     pub(crate) fn check(&self) -> Result<(), clap::Error> {
-        let later = match (&self.config, &self.database) {
-            (Some(_), _) => Some("-c"),
-            (None, Some(_)) => Some("-d"),
-            (None, None) => None,
-        };
-        if let Some(option) = later {
-            let text = format!(
-                "{option} can't be used yet: serving PostgreSQL comes with the next part; until \
-                 then there is `sortie serve --embedded`",
-            );
-            return Err(Cli::command().error(ErrorKind::InvalidValue, text));
-        }
-        if !self.embedded {
+        if !self.embedded && self.servers.is_empty() {
             return Err(Cli::command().error(ErrorKind::MissingRequiredArgument, WAYS));
         }
         Ok(())
+    }
+
+    /// Lets the flags that were given go before a configuration.
+    pub(crate) fn override_in(&self, config: &mut Config) {
+        config.listen = self.listen.unwrap_or(config.listen);
+        config.admin = self.admin.unwrap_or(config.admin);
+        config.connections_max = self.connections_max.unwrap_or(config.connections_max);
+        for cluster in &mut config.clusters {
+            cluster.hedge = self.hedge.map_or(cluster.hedge, |HedgeDelay(delay)| delay);
+            cluster.soft_age = self.soft_age.unwrap_or(cluster.soft_age);
+        }
+    }
+}
+
+impl Servers {
+    /// Reads what is said about them, and the password that it lacks from `PGPASSWORD`.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub(crate) fn load(&self) -> Result<Loaded, ConfigError> {
+        let password = std::env::var("PGPASSWORD").ok();
+        match &self.config {
+            Some(file) => config::load(file, password),
+            None => config::from_urls(&self.database, password),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.config.is_none() && self.database.is_empty()
     }
 }
 
@@ -187,7 +221,7 @@ impl fmt::Display for Loopback {
 }
 
 /// Reads a duration above zero: a delay or an age of nothing is a slip, never a wish.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
         _ => Err("write a duration above zero with its unit, for example `70ms` or `1s`".into()),

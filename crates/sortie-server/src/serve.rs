@@ -21,7 +21,8 @@ use tokio::time::Instant;
 
 use crate::admin::{self, Admin};
 use crate::announce::Announcement;
-use crate::cli::Serve;
+use crate::cli::{HedgeDelay, Serve};
+use crate::config::{Config, ConfigError, Loaded};
 use crate::listener;
 use crate::metrics::{self, Snapshot};
 use crate::read::{ReadConfig, ReadPath};
@@ -41,6 +42,12 @@ pub(crate) enum Error {
     /// A port is taken, or may not be.
     #[error("can't listen on {address}: {source}{fix}", fix = fix(.source, .option))]
     Bind { address: SocketAddr, option: &'static str, source: io::Error },
+    /// What was configured can't be used.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// There are clusters, and nothing that serves them.
+    #[error("serving PostgreSQL servers is not built in yet; `sortie serve --embedded` is")]
+    Clusters,
     /// The embedded cluster could not be made.
     #[error("the embedded cluster: {0}")]
     Embedded(#[from] sortie_sqlite::Error),
@@ -55,6 +62,14 @@ pub(crate) enum Error {
 ///
 /// [`Error`] when it can't start.
 pub(crate) fn run(options: &Serve) -> Result<(), Error> {
+    if !options.embedded {
+        let Loaded { mut config, warnings } = options.servers.load()?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        options.override_in(&mut config);
+        return clusters(&config);
+    }
     let runtime = Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -64,10 +79,17 @@ pub(crate) fn run(options: &Serve) -> Result<(), Error> {
     served
 }
 
+/// Serves PostgreSQL servers.
+fn clusters(_config: &Config) -> Result<(), Error> {
+    Err(Error::Clusters)
+}
+
 async fn serve(options: &Serve) -> Result<(), Error> {
+    let mut general = Config::empty();
+    options.override_in(&mut general);
     let mut signals = Signals::new()?;
-    let listener = bind(options.listen.0, "--listen").await?;
-    let admin_listener = bind(options.admin.0, "--admin").await?;
+    let listener = bind(general.listen.0, "--listen").await?;
+    let admin_listener = bind(general.admin.0, "--admin").await?;
     let began = Instant::now();
     // On the runtime's main thread, while it has nothing else to do.
     let config = embedded(options);
@@ -85,10 +107,11 @@ async fn serve(options: &Serve) -> Result<(), Error> {
     };
 
     let (drain, draining) = watch::channel(false);
-    let sessions_max = options.connections_max as usize;
+    let sessions_max = general.connections_max as usize;
     let limits = Limits { sessions_max, ..Limits::default() };
-    let way =
-        ReadConfig { hedge: options.hedge.0, soft_age: options.soft_age, ..ReadConfig::default() };
+    let mut way = ReadConfig::default();
+    way.hedge = options.hedge.map_or(way.hedge, |HedgeDelay(delay)| delay);
+    way.soft_age = options.soft_age.unwrap_or(way.soft_age);
     let reads = ReadPath::new(cluster.shards(), &way);
     let sessions = Sessions::new(reads.clone(), Catalog::embedded(), limits, draining.clone());
     let shards = cluster.shards().to_vec();

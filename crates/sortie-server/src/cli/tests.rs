@@ -3,7 +3,7 @@ use super::*;
 fn serve(arguments: &[&str]) -> Result<Serve, clap::Error> {
     let arguments = ["sortie", "serve"].iter().chain(arguments);
     let Command::Serve(serve) = Cli::try_parse_from(arguments)?.command;
-    serve.check().map(|()| serve)
+    serve.check().map(|()| *serve)
 }
 
 fn refused(arguments: &[&str], because: &[&str]) {
@@ -21,9 +21,7 @@ fn the_definition_is_sound() {
 #[test]
 fn embedded_needs_nothing_else() {
     let serve = serve(&["--embedded"]).unwrap();
-    assert_eq!(serve.listen.to_string(), "127.0.0.1:6440");
-    assert_eq!(serve.admin.to_string(), "127.0.0.1:6441");
-    assert_eq!(serve.hedge, HedgeDelay(Some(Duration::from_millis(70))));
+    assert_eq!((serve.listen, serve.admin, serve.hedge), (None, None, None));
     assert_eq!((serve.rows, serve.data), (100_000, None));
 }
 
@@ -39,7 +37,7 @@ fn trouble_can_be_asked_for_again_and_again() {
     ])
     .unwrap();
     assert_eq!((serve.latency.len(), serve.fail.len()), (2, 1));
-    assert_eq!(serve.hedge, HedgeDelay(None));
+    assert_eq!(serve.hedge, Some(HedgeDelay(None)));
 }
 
 #[test]
@@ -48,9 +46,26 @@ fn a_start_that_serves_nothing_lists_the_three_ways() {
 }
 
 #[test]
-fn what_comes_with_the_next_part_is_refused_in_so_many_words() {
-    refused(&["-c", "sortie.toml"], &["-c can't be used yet", "next part"]);
-    refused(&["-d", "postgres://x"], &["-d can't be used yet", "next part"]);
+fn there_is_one_thing_to_serve() {
+    for two in [
+        ["--embedded", "-c", "sortie.toml"],
+        ["--embedded", "-d", "postgres://r@a/b"],
+        ["-csortie.toml", "-d", "postgres://r@a/b"],
+        ["-csortie.toml", "--hedge", "off"],
+        ["-csortie.toml", "--rows", "1"],
+    ] {
+        refused(&two, &["cannot be used with"]);
+    }
+}
+
+#[test]
+fn flags_go_before_a_configuration() {
+    let serve = serve(&["-d=postgres://r@a/b", "--listen=[::1]:0", "--hedge=off"]).unwrap();
+    let mut config = serve.servers.load().unwrap().config;
+    serve.override_in(&mut config);
+    assert_eq!((config.listen.to_string(), config.connections_max), ("[::1]:0".into(), 900));
+    assert_eq!(config.clusters[0].hedge, None);
+    assert_eq!(config.clusters[0].soft_age, Duration::from_secs(5));
 }
 
 #[test]
@@ -60,8 +75,9 @@ fn addresses_that_others_can_reach_are_refused_with_the_reason() {
     refused(&["--embedded", "--listen", "192.168.1.1:6440"], &["no authentication"]);
     refused(&["--embedded", "--listen", "example.com:6440"], &["write ADDRESS:PORT"]);
     let serve = serve(&["--embedded", "--listen", "[::1]:0", "--admin", "localhost:1"]).unwrap();
-    assert_eq!(serve.listen.to_string(), "[::1]:0");
-    assert_eq!(serve.admin.to_string(), "127.0.0.1:1");
+    let shown = |address: Option<Loopback>| address.map(|address| address.to_string());
+    assert_eq!(shown(serve.listen).as_deref(), Some("[::1]:0"));
+    assert_eq!(shown(serve.admin).as_deref(), Some("127.0.0.1:1"));
 }
 
 #[test]

@@ -19,17 +19,50 @@
 //! | `pool.waiters_max` | `1000` | statements that may wait for a connection to one server |
 //! | `pool.idle` | `"10m"` | how long an idle connection above `warm_min` is kept |
 //! | `pool.lifetime` | `"1h"` | age at which a connection is replaced |
-//! | `timeouts.connect` | `"5s"` | for a connection to a server, login included |
 //! | `timeouts.wait` | `"5s"` | for a free connection |
 //! | `timeouts.flight` | `"60s"` | for a shared read, however many wait for it |
 //! | `timeouts.login` | `"10s"` | for a client's startup |
 //! | `timeouts.stall` | `"30s"` | how long a client may take nothing of its answer |
 
-#![expect(dead_code, reason = "read as soon as clusters are served")]
+//!
+//! What has no default:
+//!
+//! | key | meaning |
+//! |---|---|
+//! | `clusters.CLUSTER` | everything about one cluster is in this table |
+//! | `password_file` | a file with the password that URLs lack; else `PGPASSWORD` is taken |
+//! | `shards` | a list of tables, in the order of the hash's remainders |
+//! | `shards.primary` | the URL of the server that takes writes |
+//! | `shards.replicas` | the URLs of servers with the same rows; reads go to these |
+//! | `tables.TABLE.key` | the column whose hash says on which shard a row is |
+//! | `tables.TABLE.reference` | if set to `true`, every shard has all rows |
+//! | `users.ROLE.mode`, `.pipe_target` | another role that clients may come as, and what differs |
+//! | `users.ROLE.password_file` | a file with its password, if it has another one |
+//!
+//! # Invariants
+//!
+//! 1. What could be read is right in itself: names are unique, URLs can be parsed, every shard has
+//!    a server, all servers of a cluster are logged in to as one role.
+//! 2. A password is neither shown nor part of a message.
 
-use std::fmt;
+#![cfg_attr(not(test), expect(dead_code, reason = "read as soon as clusters are served"))]
+
+mod cluster;
+mod file;
+mod nearest;
+mod problem;
+mod section;
+mod server;
+mod value;
+
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use sortie_postgres::{ConnInfo, Credential};
+
+pub(crate) use self::file::{Loaded, load};
+pub(crate) use self::problem::ConfigError;
+pub(crate) use self::server::from_urls;
 use crate::cli::Loopback;
 
 /// All that is said about one endpoint.
@@ -66,7 +99,8 @@ pub(crate) struct ClusterConfig {
     pub(crate) shards: Vec<ShardConfig>,
     /// The tables that statements may name when there is more than one shard.
     pub(crate) tables: Vec<TableConfig>,
-    /// The roles that clients may start a session as. The first is the servers' own.
+    /// The roles that clients may start a session as. The first is the one that the servers' URLs
+    /// name.
     pub(crate) users: Vec<UserConfig>,
 }
 
@@ -78,12 +112,13 @@ pub(crate) struct ShardConfig {
 }
 
 /// One PostgreSQL server.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ServerConfig {
-    /// How people call it: `host:port`, unique in its cluster.
+    /// How people call it, unique in its cluster: `host:port`, or `host:port/database` where one
+    /// server has several shards.
     pub(crate) name: String,
-    /// A connection URL as libpq reads it. It may hold a password, so it is never shown.
-    pub(crate) url: String,
+    /// Where it is and how to log in, the password included.
+    pub(crate) info: ConnInfo,
 }
 
 /// One table of a cluster.
@@ -113,6 +148,8 @@ pub(crate) struct UserConfig {
     pub(crate) name: String,
     pub(crate) mode: Mode,
     pub(crate) pipe_target: PipeTarget,
+    /// What it logs in to the servers with, if not with what their URLs have.
+    pub(crate) credential: Option<Credential>,
 }
 
 /// What is done with statements that could be shared.
@@ -154,8 +191,6 @@ pub(crate) struct PoolSettings {
 /// Section `timeouts`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Timeouts {
-    /// For a connection to a server, login included.
-    pub(crate) connect: Duration,
     /// For a free connection of a pool.
     pub(crate) wait: Duration,
     /// For a shared read, however many wait for it.
@@ -169,8 +204,7 @@ pub(crate) struct Timeouts {
 impl Config {
     /// What nobody has said otherwise, without a cluster.
     pub(crate) fn empty() -> Self {
-        let port =
-            |port| Loopback(std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port)));
+        let port = |port| Loopback(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         Self { listen: port(6440), admin: port(6441), connections_max: 900, clusters: Vec::new() }
     }
 
@@ -183,8 +217,10 @@ impl Config {
         }
         let (name, shard) = database.rsplit_once('.')?;
         let cluster = named(name)?;
-        let shard = shard.parse().ok().filter(|shard| *shard < cluster.shards.len())?;
-        Some((cluster, Some(shard)))
+        let number: usize = shard.parse().ok()?;
+        // `bank.01` and `bank.+1` are nobody's names.
+        let is_its_name = number < cluster.shards.len() && number.to_string() == shard;
+        is_its_name.then_some((cluster, Some(number)))
     }
 }
 
@@ -206,6 +242,15 @@ impl ClusterConfig {
         }
     }
 
+    /// The role that the servers' URLs name.
+    ///
+    /// # Panics
+    ///
+    /// Panics on a cluster that was not read from a configuration.
+    pub(crate) fn role(&self) -> &str {
+        &self.users.first().expect("a cluster has a role").name
+    }
+
     /// What holds for this role, when it may start a session.
     pub(crate) fn user(&self, name: &str) -> Option<&UserConfig> {
         self.users.iter().find(|user| user.name == name)
@@ -213,6 +258,11 @@ impl ClusterConfig {
 }
 
 impl ShardConfig {
+    /// Where reads go: to the replicas, or to the primary where there are none.
+    pub(crate) fn readers(&self) -> &[ServerConfig] {
+        if self.replicas.is_empty() { self.primary.as_slice() } else { &self.replicas }
+    }
+
     /// The primary, where it is known, and the replicas.
     pub(crate) fn servers(&self) -> impl Iterator<Item = &ServerConfig> {
         self.primary.iter().chain(&self.replicas)
@@ -234,18 +284,11 @@ impl Default for PoolSettings {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            connect: Duration::from_secs(5),
             wait: Duration::from_secs(5),
             flight: Duration::from_secs(60),
             login: Duration::from_secs(10),
             stall: Duration::from_secs(30),
         }
-    }
-}
-
-impl fmt::Debug for ServerConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerConfig").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

@@ -26,6 +26,28 @@ async fn serve_without_a_mode_lists_the_three_ways() {
 }
 
 #[tokio::test]
+async fn a_configuration_is_refused_with_lines_and_what_is_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sortie.toml");
+    let text = "[clusters.bank]\nhegde = \"70ms\"\nsoft_age = 5\n\
+                [[clusters.bank.shards]]\nreplicas = [\"postgres://r:geheim@db/x?sslmod=require\"]\n";
+    std::fs::write(&file, text).unwrap();
+    let message = refused(&["serve", "-c", file.to_str().unwrap()]).await;
+    for part in [
+        "sortie.toml:2:1: unknown key `hegde`; did you mean `hedge`?",
+        "sortie.toml:3:12: `soft_age`: write a duration with its unit",
+        "sortie.toml:5:13: \"sslmod\" is not a connection keyword; is \"sslmode\" meant?",
+    ] {
+        assert!(message.contains(part), "{part}:\n{message}");
+    }
+    assert!(!message.contains("geheim"), "{message}");
+    let message = refused(&["serve", "-d", "postgres://db/bank"]).await;
+    assert!(message.contains("-d: URL 1: the connection string lacks user"), "{message}");
+    let message = refused(&["serve", "-c", "nowhere.toml"]).await;
+    assert!(message.contains("nowhere.toml: No such file"), "{message}");
+}
+
+#[tokio::test]
 async fn an_address_that_others_can_reach_is_refused_with_the_reason() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:6440"] {
         let message = refused(&["serve", "--embedded", "--listen", address]).await;

@@ -1,0 +1,211 @@
+//! Reading one cluster.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use sortie_postgres::Credential;
+
+use super::section::Section;
+use super::server::{self, Secrets};
+use super::value::Bytes;
+use super::{
+    ClusterConfig, PipeTarget, ServerConfig, ShardConfig, Spread, TableConfig, UserConfig,
+};
+
+/// `NAMEDATALEN` less its end: a longer name can't be a database's, a role's or a table's.
+const NAME_BYTES_MAX: usize = 63;
+
+const CONNECTIONS_MAX: u32 = 10_000;
+
+/// A server and where its URL stands.
+type Placed = (ServerConfig, Range<usize>);
+
+pub(super) fn read(name: &str, section: &Section<'_, '_>, secrets: &mut Secrets) -> ClusterConfig {
+    let mut cluster = ClusterConfig::named(name);
+    named(section, section.span(), "a cluster", name);
+    section.set("mode", &mut cluster.mode);
+    section.set("pipe_target", &mut cluster.pipe_target);
+    section.set("hedge", &mut cluster.hedge);
+    section.set("soft_age", &mut cluster.soft_age);
+    if let Some((Bytes(size), _span)) = section.value("share_max") {
+        cluster.share_max = size;
+    }
+    pool(section, &mut cluster);
+    section.section("timeouts", |timeouts| {
+        timeouts.set("wait", &mut cluster.timeouts.wait);
+        timeouts.set("flight", &mut cluster.timeouts.flight);
+        timeouts.set("login", &mut cluster.timeouts.login);
+        timeouts.set("stall", &mut cluster.timeouts.stall);
+    });
+    let password = password(section, secrets);
+    secrets.use_for_urls(password);
+    cluster.tables = section.named("tables", |name, table| self::table(name, table));
+    cluster.tables.retain(|table| !table.name.is_empty());
+    shards(section, &mut cluster, secrets);
+    users(section, &mut cluster, secrets);
+    targets(section, &cluster);
+    cluster
+}
+
+fn pool(section: &Section<'_, '_>, cluster: &mut ClusterConfig) {
+    section.section("pool", |section| {
+        let pool = &mut cluster.pool;
+        section.set_within("connections_max", &mut pool.connections_max, 1..=CONNECTIONS_MAX);
+        section.set_within("warm_min", &mut pool.warm_min, 0..=CONNECTIONS_MAX);
+        section.set_within("waiters_max", &mut pool.waiters_max, 0..=1_000_000);
+        section.set("idle", &mut pool.idle);
+        section.set("lifetime", &mut pool.lifetime);
+        if pool.warm_min > pool.connections_max {
+            let text = "`warm_min` is above `connections_max`: keep it at most as large";
+            section.problem(section.span(), text);
+        }
+    });
+}
+
+fn shards(section: &Section<'_, '_>, cluster: &mut ClusterConfig, secrets: &mut Secrets) {
+    let mut all: Vec<Vec<Placed>> = Vec::new();
+    let mut primaries = Vec::new();
+    section.listed("shards", |section| {
+        let mut placed = Vec::new();
+        let mut add = |url: &str, span: Range<usize>| match server::parse(url, secrets) {
+            Ok(server) => placed.push((server, span)),
+            Err(what) => section.problem(span, what),
+        };
+        let primary = section.value::<String>("primary");
+        let has_primary = primary.is_some();
+        if let Some((url, span)) = primary {
+            add(&url, span);
+        }
+        for (url, span) in section.strings("replicas") {
+            add(&url, span);
+        }
+        if !section.has("primary") && !section.has("replicas") {
+            let text = "a shard needs `primary = \"postgres://…\"`, or `replicas` with such URLs, \
+                        or both";
+            section.problem(section.span(), text);
+        }
+        all.push(placed);
+        primaries.push(has_primary);
+    });
+    if !section.has("shards") {
+        let name = &cluster.name;
+        let text = format!(
+            "cluster `{name}` has no shard: write `[[clusters.{name}.shards]]` and its servers"
+        );
+        section.problem(section.span(), text);
+    }
+    agree(section, cluster, &all);
+    server::tell_apart(all.iter_mut().flatten().map(|(server, _span)| server));
+    twice(section, &all);
+    cluster.shards = all
+        .into_iter()
+        .zip(primaries)
+        .map(|(servers, has_primary)| {
+            let mut servers = servers.into_iter().map(|(server, _span)| server);
+            let primary = if has_primary { servers.next() } else { None };
+            ShardConfig { primary, replicas: servers.collect() }
+        })
+        .collect();
+}
+
+/// All servers of a cluster are logged in to as one role: it is what clients come as.
+fn agree(section: &Section<'_, '_>, cluster: &mut ClusterConfig, all: &[Vec<Placed>]) {
+    let mut servers = all.iter().flatten();
+    let Some((first, _span)) = servers.next() else { return };
+    let role = &first.info.user;
+    for (server, span) in servers.filter(|(server, _span)| server.info.user != *role) {
+        let text = format!(
+            "the role is `{}` here and `{role}` at {}: all servers of a cluster are logged in to \
+             as one role",
+            server.info.user, first.name,
+        );
+        section.problem(span.clone(), text);
+    }
+    cluster.users.push(UserConfig {
+        name: role.clone(),
+        mode: cluster.mode,
+        pipe_target: cluster.pipe_target,
+        credential: None,
+    });
+}
+
+fn twice(section: &Section<'_, '_>, all: &[Vec<Placed>]) {
+    let mut seen: Vec<&str> = Vec::new();
+    for (server, span) in all.iter().flatten() {
+        if seen.contains(&&*server.name) {
+            let text = format!("{} is named twice in this cluster", server.name);
+            section.problem(span.clone(), text);
+        }
+        seen.push(&server.name);
+    }
+}
+
+fn table(name: &str, section: &Section<'_, '_>) -> TableConfig {
+    let (schema, name) = name.split_once('.').unwrap_or(("public", name));
+    named(section, section.span(), "a schema", schema);
+    named(section, section.span(), "a table", name);
+    let key = section.value::<String>("key");
+    let mut reference = false;
+    section.set("reference", &mut reference);
+    let spread = match (key, reference) {
+        (Some((key, _span)), false) => Spread::Hash { key },
+        (None, true) => Spread::Reference,
+        (Some((_key, span)), true) => {
+            section.problem(span, "a table has a `key`, or it is a `reference` table: not both");
+            Spread::Reference
+        }
+        (None, false) => {
+            let text = "a table needs `key = \"COLUMN\"`, the column whose hash says on which \
+                        shard a row is, or `reference = true` if every shard has all rows";
+            if !section.has("key") {
+                section.problem(section.span(), text);
+            }
+            Spread::Reference
+        }
+    };
+    TableConfig { schema: schema.to_owned(), name: name.to_owned(), spread }
+}
+
+fn password(section: &Section<'_, '_>, secrets: &mut Secrets) -> Option<String> {
+    let (file, span) = section.value::<PathBuf>("password_file")?;
+    let password = secrets.password_in(&file);
+    password.map_err(|what| section.problem(span, format!("`password_file`: {what}"))).ok()
+}
+
+fn users(section: &Section<'_, '_>, cluster: &mut ClusterConfig, secrets: &mut Secrets) {
+    let (mode, pipe_target) = (cluster.mode, cluster.pipe_target);
+    let users = section.named("users", |name, section| {
+        named(section, section.span(), "a role", name);
+        let credential = password(section, secrets).map(Credential::Password);
+        let mut user = UserConfig { name: name.to_owned(), mode, pipe_target, credential };
+        section.set("mode", &mut user.mode);
+        section.set("pipe_target", &mut user.pipe_target);
+        user
+    });
+    for user in users {
+        match cluster.users.iter_mut().find(|known| known.name == user.name) {
+            Some(known) => *known = user,
+            None => cluster.users.push(user),
+        }
+    }
+}
+
+/// Whoever wants to go to the primary needs one.
+fn targets(section: &Section<'_, '_>, cluster: &ClusterConfig) {
+    let wanted = cluster.users.iter().find(|user| user.pipe_target == PipeTarget::Primary);
+    let lacking = cluster.shards.iter().position(|shard| shard.primary.is_none());
+    if let (Some(user), Some(shard)) = (wanted, lacking) {
+        let text = format!(
+            "`pipe_target = \"primary\"` holds for role `{}`, and shard {shard} has no `primary`: \
+             name it, or set \"replica\"",
+            user.name,
+        );
+        section.problem(section.span(), text);
+    }
+}
+
+fn named(section: &Section<'_, '_>, span: Range<usize>, what: &str, name: &str) {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        section.problem(span, format!("{what} has a name of 1 to {NAME_BYTES_MAX} bytes"));
+    }
+}
