@@ -29,13 +29,16 @@ mod decode;
 mod deparse;
 mod error;
 mod filter;
+mod harmless;
 mod ir;
+mod known;
 mod lex;
 mod local;
 mod parse;
 mod prepared;
 mod settings;
 mod split;
+mod spread;
 mod types;
 mod utf8;
 mod value;
@@ -43,14 +46,18 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::catalog::Catalog;
+pub(crate) use self::catalog::{
+    Catalog, Collation, Found, Placement, Relation, RelationKind, Table, TableColumn,
+};
 pub(crate) use self::decimal::Decimal;
 pub(crate) use self::decode::result_formats;
 pub(crate) use self::deparse::{Dialect, SUM_LOW_BITS};
 pub(crate) use self::error::{SqlError, state};
 pub(crate) use self::filter::Keys;
+pub(crate) use self::harmless::{Harm, check_harmless};
 pub(crate) use self::ir::{Aggregate, Item, Scalar};
-pub(crate) use self::lex::{Lexeme, Token, lex};
+pub(crate) use self::known::{Known, Vocabulary};
+pub(crate) use self::lex::{Lexeme, Token, comment, lex};
 pub(crate) use self::local::{ConstItem, ConstRow, Local};
 pub(crate) use self::prepared::{Bound, BoundRead, Identity, Prepared, prepare};
 pub(crate) use self::settings::Settings;

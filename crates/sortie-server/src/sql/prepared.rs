@@ -24,11 +24,11 @@ pub(crate) struct Prepared {
     oids: Arc<[u32]>,
     params: Arc<[Type]>,
     columns: Option<Arc<[Column]>>,
-    plan: Plan,
+    pub(super) plan: Plan,
 }
 
 #[derive(Clone, Debug)]
-enum Plan {
+pub(super) enum Plan {
     Read(Arc<Select>),
     Const(Arc<ConstSelect>),
     Local(Arc<Local>),
@@ -112,6 +112,11 @@ pub(crate) fn prepare(
 }
 
 impl Prepared {
+    /// The statement without what surrounds it.
+    pub(crate) fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
     /// Types of the parameters, in order, for `ParameterDescription`.
     pub(crate) fn params(&self) -> &[Type] {
         &self.params

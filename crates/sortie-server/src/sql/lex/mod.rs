@@ -254,7 +254,7 @@ fn punctuation(rest: &str) -> Option<&'static str> {
 }
 
 /// Bytes of the block comment that `text` begins with; `None` if it does not end.
-fn comment(text: &str) -> Option<usize> {
+pub(crate) fn comment(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut depth, mut at) = (0_usize, 0);
     loop {

@@ -1,0 +1,191 @@
+//! Judging statements: which are shared, which any one server may answer, which nobody can.
+//!
+//! | shards | statement | verdict |
+//! |---|---|---|
+//! | one | one SELECT of the grammar that is proven, on a plain table | shared |
+//! | one | anything else | to a server: PostgreSQL itself answers |
+//! | several | such a SELECT on a sharded table, whose parts can be merged exactly | shared |
+//! | several | whatever depends on no row of a sharded table ([`check_harmless`]) | to any server |
+//! | several | anything else | refused: one shard's rows are never passed off as the cluster's |
+//!
+//! # Invariants
+//!
+//! 1. Doubt is never shared: what can't be read, or is not known, goes to a server, or is refused.
+//! 2. A verdict depends on the canonical text, the declared types and what is known of the
+//!    databases, and on nothing else; places in errors are those of the text as it was sent.
+
+mod cache;
+mod canonical;
+
+use std::sync::Arc;
+
+use self::cache::Cache;
+pub(crate) use self::canonical::Canonical;
+use crate::relay::{PipeReason, Verdict};
+use crate::sql::{
+    Harm, Known, Placement, Prepared, SqlError, check_harmless, prepare, split, state,
+};
+
+/// A statement that is proven to be shareable, as one client sent it.
+#[derive(Clone, Debug)]
+pub(crate) struct Proof {
+    pub(crate) judged: Arc<Shareable>,
+    /// The text as it was sent.
+    pub(crate) text: Arc<str>,
+    pub(crate) canonical: Arc<Canonical>,
+}
+
+/// What is shared by all who send a statement with this canonical text.
+#[derive(Debug)]
+pub(crate) struct Shareable {
+    pub(crate) text: Arc<str>,
+    pub(crate) prepared: Prepared,
+    /// It is put together from several shards.
+    pub(crate) spread: bool,
+}
+
+/// Judges the statements of one cluster. Bounded; shared by all sessions.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    /// More than one.
+    is_sharded: bool,
+    cache: Cache,
+}
+
+/// A verdict on a canonical text.
+#[derive(Clone, Debug)]
+enum Judged {
+    Share(Arc<Shareable>),
+    Pipe(PipeReason),
+    /// With its place in the canonical text.
+    Refuse(Arc<SqlError>),
+}
+
+impl Judge {
+    /// Creates the judge of a cluster with so many shards.
+    pub(crate) fn new(shards: usize) -> Self {
+        Self { is_sharded: shards > 1, cache: Cache::default() }
+    }
+
+    /// Judges one statement of a session that asks all shards, or (`alone`) is bound to one.
+    ///
+    /// `oids` are the types that a Parse declares, none of them for a simple query.
+    pub(crate) fn judge(
+        &self,
+        text: &str,
+        oids: &[u32],
+        alone: bool,
+        known: &Arc<Known>,
+    ) -> Verdict<Proof> {
+        let spread = self.is_sharded && !alone;
+        let canonical = match Canonical::new(text) {
+            Ok(canonical) => canonical,
+            Err(error) if spread => return Verdict::Refuse(Box::new(error)),
+            Err(_) => return Verdict::Pipe(PipeReason::Grammar),
+        };
+        let judged = self.cache.get(&canonical.text, oids, spread, known, || {
+            if spread {
+                judge_spread(&canonical.text, oids, known)
+            } else {
+                judge_alone(&canonical.text, oids, known)
+            }
+        });
+        match judged {
+            Judged::Pipe(reason) => Verdict::Pipe(reason),
+            Judged::Refuse(error) => {
+                let mut error = error.as_ref().clone();
+                error.position = error.position.map(|place| canonical.original(place));
+                Verdict::Refuse(Box::new(error))
+            }
+            Judged::Share(judged) => {
+                let canonical = Arc::new(canonical);
+                Verdict::Share(Arc::new(Proof { judged, text: text.into(), canonical }))
+            }
+        }
+    }
+}
+
+/// The error of a statement that could be shared, but stands in a transaction of a session that
+/// asks all shards: they have no common one.
+pub(crate) fn transaction_refused() -> SqlError {
+    let reason = "a transaction can't read a sharded table: the shards have no common snapshot";
+    let hint = "Read it outside of a transaction, or bind the session to one shard.";
+    SqlError::unsupported(reason).hint(hint)
+}
+
+fn judge_alone(text: &str, oids: &[u32], known: &Known) -> Judged {
+    match prepare(text, Some(oids), &known.catalog) {
+        Err(error) => Judged::Pipe(reason(&error)),
+        Ok(prepared) => match prepared.table() {
+            None => Judged::Pipe(PipeReason::Command),
+            Some(_) if known.vocabulary.overridden => Judged::Pipe(PipeReason::Catalog),
+            Some(_) => share(text, prepared, false),
+        },
+    }
+}
+
+fn judge_spread(text: &str, oids: &[u32], known: &Known) -> Judged {
+    let refuse = |error: SqlError| Judged::Refuse(Arc::new(error));
+    if let Ok(pieces) = split(text)
+        && pieces.len() > 1
+    {
+        // One transaction: all of them must be for any server.
+        let harm = pieces.iter().find_map(|piece| {
+            let harm = check_harmless(piece.text, known).err()?;
+            Some(harm.error.shifted(piece.offset))
+        });
+        return match harm {
+            None => Judged::Pipe(PipeReason::Shape),
+            Some(error) if error.code == state::FEATURE_NOT_SUPPORTED => {
+                refuse(error.hint("Send the statements one by one."))
+            }
+            Some(error) => refuse(error),
+        };
+    }
+    let prepared = prepare(text, Some(oids), &known.catalog);
+    let placement = prepared.as_ref().ok().and_then(Prepared::table).map(|table| table.placement);
+    match (prepared, placement) {
+        (Ok(_), Some(Placement::Sharded(_))) if known.vocabulary.overridden => {
+            let reason = "operators or functions of built-in types are redefined in this database";
+            refuse(SqlError::unsupported(reason))
+        }
+        (Ok(prepared), Some(Placement::Sharded(_))) => {
+            match prepared.check_mergeable(known.catalog.is_bytewise()) {
+                Ok(()) => share(text, prepared, true),
+                Err(error) => refuse(error),
+            }
+        }
+        (Ok(prepared), Some(Placement::Local)) => {
+            let name = prepared.table().map_or("", |table| &table.name);
+            let reason = format!("nobody has said how the rows of \"{name}\" are sharded");
+            refuse(SqlError::unsupported(reason).hint("Name the table in the configuration."))
+        }
+        (prepared, _) => match (check_harmless(text, known), prepared) {
+            (Ok(()), prepared) => {
+                Judged::Pipe(prepared.err().map_or(PipeReason::Relation, |error| reason(&error)))
+            }
+            // What is wrong with a read of a sharded table says more than that it is one.
+            (Err(Harm { private: true, .. }), Err(error)) => refuse(error),
+            (Err(_), Err(error)) if error.code == state::READ_ONLY_SQL_TRANSACTION => refuse(error),
+            (Err(harm), _) => refuse(harm.error),
+        },
+    }
+}
+
+fn share(text: &str, prepared: Prepared, spread: bool) -> Judged {
+    Judged::Share(Arc::new(Shareable { text: text.into(), prepared, spread }))
+}
+
+/// Why a statement that is not understood goes to a server.
+fn reason(error: &SqlError) -> PipeReason {
+    match error.code {
+        state::READ_ONLY_SQL_TRANSACTION => PipeReason::Command,
+        state::FEATURE_NOT_SUPPORTED if error.message.contains("function") => PipeReason::Function,
+        state::FEATURE_NOT_SUPPORTED | state::SYNTAX_ERROR => PipeReason::Grammar,
+        state::UNDEFINED_TABLE => PipeReason::Relation,
+        _ => PipeReason::Types,
+    }
+}
+
+#[cfg(test)]
+mod tests;

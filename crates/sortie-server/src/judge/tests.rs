@@ -1,0 +1,239 @@
+//! Verdicts, on what is known of a database by hand.
+
+use super::*;
+use crate::sql::{
+    Catalog, Collation, Relation, RelationKind, Table, TableColumn, Type, Vocabulary,
+};
+
+fn column(name: &str, ty: Type, nullable: bool, collation: Collation) -> TableColumn {
+    TableColumn { name: name.into(), ty, number: 1, modifier: -1, nullable, collation }
+}
+
+fn table(name: &str, columns: Vec<TableColumn>, placement: Placement) -> (Arc<str>, Relation) {
+    let schema: Arc<str> = "public".into();
+    let table = Table { schema: schema.clone(), name: name.into(), oid: 7, columns, placement };
+    (name.into(), Relation { schema, kind: RelationKind::Table(table.into()) })
+}
+
+fn opaque(name: &str, schema: &str, kind: RelationKind) -> (Arc<str>, Relation) {
+    (name.into(), Relation { schema: schema.into(), kind })
+}
+
+fn known() -> Arc<Known> {
+    let users = vec![
+        column("user_id", Type::Int8, false, Collation::C),
+        column("name", Type::Text, false, Collation::C),
+        column("balance", Type::Int8, false, Collation::C),
+        column("nick", Type::Text, true, Collation::C),
+        column("title", Type::Text, false, Collation::Deterministic),
+        column("rate", Type::Numeric, false, Collation::C),
+        column("born", Type::of_column(1082, 4), false, Collation::C),
+        column("age", Type::Int4, true, Collation::C),
+    ];
+    let code = vec![column("code", Type::Text, false, Collation::C)];
+    let relations = [
+        table("users", users, Placement::Sharded(0)),
+        table("countries", code.clone(), Placement::Reference),
+        table("stray", code.clone(), Placement::Local),
+        table("twice", code, Placement::Local),
+        opaque("twice", "other", RelationKind::Opaque("a view")),
+        opaque("rich", "public", RelationKind::Opaque("a view")),
+        opaque("tables", "information_schema", RelationKind::System),
+    ];
+    let system = ["pg_class", "pg_namespace", "pg_settings", "pg_roles"].map(Arc::from);
+    let functions = [
+        "count",
+        "now",
+        "pg_sleep",
+        "lower",
+        "pg_table_is_visible",
+        "generate_series",
+        "pg_get_userbyid",
+    ];
+    let vocabulary = Vocabulary {
+        functions: functions.map(Arc::from).into(),
+        made: ["total", "mood"].map(Arc::from).into(),
+        operators: ["===".into()].into(),
+        overridden: false,
+    };
+    Arc::new(Known { catalog: Catalog::new(relations, system, false), vocabulary })
+}
+
+/// The verdict as one word, or the code of the refusal.
+fn verdict(text: &str, shards: usize, alone: bool) -> String {
+    match Judge::new(shards).judge(text, &[], alone, &known()) {
+        Verdict::Share(_) => "share".to_owned(),
+        Verdict::Pipe(_) => "pipe".to_owned(),
+        Verdict::Refuse(error) => error.code.to_owned(),
+    }
+}
+
+#[test]
+fn reads_of_plain_tables_are_shared_on_one_shard() {
+    for text in [
+        "select * from users where user_id = $1",
+        "SELECT name, born FROM public.users ORDER BY 1 LIMIT 3;",
+        "select count(*), max(balance), sum(rate), min(title) from users /* trace 7 */",
+        "select code from countries",
+        "select nick, age from users where nick is null and age > 3 order by age",
+    ] {
+        assert_eq!(verdict(text, 1, false), "share", "{text}");
+        assert_eq!(verdict(text, 3, true), "share", "{text}");
+    }
+}
+
+#[test]
+fn everything_else_goes_to_a_server_on_one_shard() {
+    for text in [
+        "select 1",
+        "select now() from users",
+        "select * from rich",
+        "select * from twice",
+        "select * from nowhere",
+        "select * from pg_class",
+        "select * from users, countries",
+        "insert into users values (1)",
+        "begin",
+        "select x from users where born = '2000-01-01'",
+        "select * from users where",
+        "select 'x",
+        "select * from users for update",
+        "select 1; select * from users",
+    ] {
+        assert_eq!(verdict(text, 1, false), "pipe", "{text}");
+    }
+}
+
+#[test]
+fn reads_that_can_be_merged_are_shared_on_several_shards() {
+    for text in [
+        "select * from users where user_id = $1",
+        "select nick, born, rate, balance from users where name = 'x' order by balance limit 3",
+        "select nick from users",
+        "select count(*), count(nick), sum(balance), sum(age), min(name), max(age) from users",
+        "select title from users where title = 'x' and title < 'y'",
+    ] {
+        assert_eq!(verdict(text, 2, false), "share", "{text}");
+    }
+}
+
+#[test]
+fn what_depends_on_no_row_goes_to_any_server() {
+    for text in [
+        "",
+        "select 1",
+        "select now(), pg_sleep(1)",
+        "select relname from pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace",
+        "select * from countries",
+        "select lower(code) from countries where code in (select code from countries)",
+        "with x as (select 1 as a) select * from x",
+        "select * from information_schema.tables",
+        "values (1), (2)",
+        "show all",
+        "set search_path = public",
+        "begin",
+        "rollback",
+        "select count(*) from generate_series(1, 3)",
+        "declare c cursor for select relname from pg_class",
+        "explain select * from pg_class",
+        "select 1; select 2",
+        "SELECT n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner) as \"Owner\" \
+         FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind IN ('r','p','') AND n.nspname !~ '^pg_toast' \
+         AND pg_catalog.pg_table_is_visible(c.oid) ORDER BY 1,2;",
+    ] {
+        assert_eq!(verdict(text, 2, false), "pipe", "{text}");
+    }
+}
+
+#[test]
+fn what_might_be_one_shards_rows_is_refused() {
+    for (text, code) in [
+        ("select * from users order by nick", "0A000"),
+        ("select * from users where nick = 'x'", "0A000"),
+        ("select * from users where nick is null", "0A000"),
+        ("select * from users where age > 3", "0A000"),
+        ("select max(title) from users", "0A000"),
+        ("select title from users order by title", "0A000"),
+        ("select sum(rate) from users", "0A000"),
+        ("select * from users where 'a' < 'B'", "0A000"),
+        ("select * from users where rate = 1", "0A000"),
+        ("select * from users u join users v on u.user_id = v.user_id", "0A000"),
+        ("select * from (select * from users) u", "0A000"),
+        ("with u as (select * from users) select * from u", "0A000"),
+        ("with users as (select 1 as a) select * from users", "0A000"),
+        ("select exists (select 1 from users)", "0A000"),
+        ("select (select count(*) from users)", "0A000"),
+        ("select relname from pg_class where oid in (select user_id from users)", "0A000"),
+        ("select rank() over (order by balance) from users", "0A000"),
+        ("select name from users union select code from countries", "0A000"),
+        ("select * from countries, users", "0A000"),
+        ("select * from stray", "0A000"),
+        ("select * from twice", "0A000"),
+        ("select * from rich", "0A000"),
+        ("table users", "0A000"),
+        ("table countries", "0A000"),
+        ("select total()", "0A000"),
+        ("select public.total()", "0A000"),
+        ("select c.total from pg_class c", "0A000"),
+        ("select 'happy'::mood", "0A000"),
+        ("select 1 === 2", "0A000"),
+        ("select query_to_xml('select * from users', true, true, '')", "0A000"),
+        ("select U&\"users\".name from pg_class", "0A000"),
+        ("select nextval('s')", "25006"),
+        ("select * from nowhere", "42P01"),
+        ("select nowhere from users", "42703"),
+        ("select * from pg_class, nowhere", "42P01"),
+        ("insert into users values (1)", "25006"),
+        ("insert into countries values ('x')", "25006"),
+        ("update countries set code = 'x'", "25006"),
+        ("with d as (delete from countries returning *) select * from d", "25006"),
+        ("select * into x from pg_class", "25006"),
+        ("select * from countries for update", "25006"),
+        ("create temp table t (x int)", "25006"),
+        ("copy users to stdout", "0A000"),
+        ("copy (select * from users) to stdout", "0A000"),
+        ("copy countries from stdin", "25006"),
+        ("do $$ begin perform 1; end $$", "0A000"),
+        ("call total()", "0A000"),
+        ("prepare p as select * from users", "0A000"),
+        ("execute p", "0A000"),
+        ("declare c cursor for select * from users", "0A000"),
+        ("explain select * from users", "0A000"),
+        ("listen users", "0A000"),
+        ("lock table users", "0A000"),
+        ("select * from users; select 1", "0A000"),
+        ("select 1; select * from users", "0A000"),
+        ("begin; insert into users values (1); commit", "25006"),
+        ("vacuum", "25006"),
+        ("select * from users where", "42601"),
+        ("select 'x", "42601"),
+        ("selekt 1", "42601"),
+    ] {
+        assert_eq!(verdict(text, 2, false), code, "{text}");
+    }
+}
+
+#[test]
+fn a_refusal_points_into_the_text_that_was_sent() {
+    let text = "/* é */ select /* trace */ title from users order by /* x */ title";
+    let Verdict::Refuse(error) = Judge::new(2).judge(text, &[], false, &known()) else {
+        panic!("it is refused")
+    };
+    let place = text.chars().take(error.position.unwrap() - 1).collect::<String>();
+    assert!(text[place.len()..].starts_with("title"), "{error:?}");
+}
+
+#[test]
+fn a_verdict_is_given_once_for_all_comments() {
+    let (judge, known) = (Judge::new(1), known());
+    let share = |text: &str| match judge.judge(text, &[], false, &known) {
+        Verdict::Share(proof) => proof,
+        other => panic!("{other:?}"),
+    };
+    let first = share("select name from users /* 1 */");
+    let second = share("select name from users /* 2 */");
+    assert!(Arc::ptr_eq(&first.judged, &second.judged));
+    assert_eq!(&*second.text, "select name from users /* 2 */");
+    assert!(!Arc::ptr_eq(&first.judged, &share("select name from  users").judged));
+}

@@ -1,0 +1,54 @@
+//! What is known of a cluster's databases, as far as judging needs it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::sql::Catalog;
+
+/// All that statements are judged by. Made anew whenever the databases are looked at.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) catalog: Catalog,
+    pub(crate) vocabulary: Vocabulary,
+}
+
+/// The names of a cluster that mean something in a statement, besides its relations.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Vocabulary {
+    /// Built-in functions that are known to read no table and to leave nothing behind.
+    pub(crate) functions: HashSet<Arc<str>>,
+    /// Functions and types that somebody made: they may read any table.
+    pub(crate) made: HashSet<Arc<str>>,
+    /// Operators that somebody made in a language that can read tables.
+    pub(crate) operators: HashSet<Arc<str>>,
+    /// Somebody has made operators, functions or casts of built-in types, so that comparisons and
+    /// aggregates may not be PostgreSQL's own.
+    pub(crate) overridden: bool,
+}
+
+/// Functions of PostgreSQL that read tables by names or statements in strings.
+const READERS: [&str; 5] = ["ts_rewrite", "ts_stat", "txid_status", "pg_xact_status", "currtid2"];
+
+/// Volatile ones that read nothing and leave nothing that another session could see.
+const HARMLESS: [&str; 9] = [
+    "clock_timestamp",
+    "gen_random_uuid",
+    "pg_advisory_unlock_all",
+    "pg_sleep",
+    "pg_sleep_for",
+    "pg_sleep_until",
+    "random",
+    "set_config",
+    "timeofday",
+];
+
+impl Vocabulary {
+    /// Whether a built-in function may be called where the answer must not depend on any row.
+    ///
+    /// `volatile` holds for the worst of all functions of this name.
+    pub(crate) fn is_harmless(name: &str, volatile: bool) -> bool {
+        // `table_to_xml` and its kin run statements that are put together from strings.
+        let reads = READERS.contains(&name) || name.contains("_to_xml");
+        !reads && (!volatile || HARMLESS.contains(&name))
+    }
+}
