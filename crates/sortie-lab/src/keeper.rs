@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
@@ -14,6 +14,7 @@ const SCRIPT: &str = include_str!("keeper.sh");
 /// when this handle is dropped, and also when this process is killed.
 #[derive(Debug)]
 pub(crate) struct Keeper {
+    home: PathBuf,
     child: Child,
     /// `None` once closed.
     input: Mutex<Option<ChildStdin>>,
@@ -26,7 +27,7 @@ impl Keeper {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         let mut child = command.spawn().map_err(Error::system("can't start `sh`"))?;
         let input = Mutex::new(child.stdin.take());
-        Ok(Self { child, input })
+        Ok(Self { home: home.to_owned(), child, input })
     }
 
     /// Notes that a process began.
@@ -52,5 +53,7 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         self.input.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         self.child.wait().ok();
+        // It is gone already, unless the keeper was killed by hand.
+        std::fs::remove_dir_all(&self.home).ok();
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Site {
     /// Whether nothing is to be cancelled any more.
     made: AtomicBool,
     home: PathBuf,
-    /// Declared last: what it keeps has ended by itself then, if all went well.
+    /// Ends what still runs, and removes the folder.
     pub(crate) keeper: Keeper,
 }
 
@@ -99,13 +99,6 @@ impl Site {
             self.home.display(),
             self.binaries.program("postgres").display(),
         )))
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        // The keeper does it as well, after us, and then finds nothing; unless it was killed.
-        fs::remove_dir_all(&self.home).ok();
     }
 }
 
