@@ -8,11 +8,15 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::step::Outcome;
 
 const MARK: &str = "SORTIE_TEST_RUN";
 const PREFIX: &str = "sortie-test-";
+/// What a test process shares until its end is taken down by a keeper of its own, after that end.
+const ROUNDS_MAX: u32 = 50;
+const ROUND: Duration = Duration::from_millis(100);
 
 /// One test run's folder for temporary files, and the mark on its processes.
 pub(crate) struct Watch {
@@ -40,11 +44,22 @@ impl Watch {
 
     /// Fails with a list when a process or a file is left.
     pub(crate) fn finish(self) -> Outcome {
-        let processes = processes_of(&self.folder);
-        let files = names_in(&self.folder);
-        if processes.is_empty() && files.is_empty() {
-            return Ok(());
-        }
+        self.finish_within(ROUNDS_MAX)
+    }
+
+    fn finish_within(self, rounds_max: u32) -> Outcome {
+        let mut rounds = 0;
+        let (processes, files) = loop {
+            let left = (processes_of(&self.folder), names_in(&self.folder));
+            if left.0.is_empty() && left.1.is_empty() {
+                return Ok(());
+            }
+            rounds += 1;
+            if rounds > rounds_max {
+                break left;
+            }
+            std::thread::park_timeout(ROUND);
+        };
         let mut message = format!("left behind in {}:", self.folder.display());
         for line in processes.iter().chain(&files) {
             message.push_str("\n  ");
@@ -135,7 +150,7 @@ mod tests {
         let mut sleeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         // Until it speaks its environment may not be there yet: it is still being started.
         sleeper.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-        let message = watch.finish().unwrap_err();
+        let message = watch.finish_within(0).unwrap_err();
         sleeper.kill().unwrap();
         sleeper.wait().unwrap();
         assert!(message.contains("file forgotten"), "{message}");

