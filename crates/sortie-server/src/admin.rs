@@ -8,6 +8,7 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::config::Mode;
 use crate::metrics::{self, Snapshot};
 
 /// Connections at a time; the next one waits in the listener's queue.
@@ -38,24 +40,31 @@ const REQUEST_MAX: Duration = Duration::from_secs(10);
 const HEAD_MAX: usize = 8 << 10;
 
 /// How long a shard may take to answer a probe.
-const PROBE_MAX: Duration = Duration::from_secs(1);
+pub(crate) const PROBE_MAX: Duration = Duration::from_secs(1);
 
 /// A pause before the next accept when the system is out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const PATHS: &str = "/metrics  counters and gauges, for Prometheus\n\
                      /healthz  whether the process answers\n\
-                     /readyz   whether every shard answers and no drain has begun\n";
+                     /readyz   whether every shard answers and no drain has begun\n\
+                     /mode/CLUSTER/MODE   by POST: share, observe, pipe, or as configured\n";
 
 /// What the admin address tells about.
 pub(crate) struct Admin {
     /// Reads all counters.
     pub(crate) scrape: Box<dyn Fn() -> Snapshot + Send + Sync>,
-    /// The replicas of every shard.
-    pub(crate) shards: Vec<Vec<Replica>>,
+    /// Asks whether every shard has a replica that answers now, and why not.
+    pub(crate) ready: Box<dyn Fn() -> Readiness + Send + Sync>,
+    /// Sets the mode of a cluster while running: `None` is as configured. `Err` names those that
+    /// there are.
+    pub(crate) set_mode: Box<dyn Fn(&str, Option<Mode>) -> Result<(), String> + Send + Sync>,
     /// Whether a drain has begun.
     pub(crate) draining: watch::Receiver<bool>,
 }
+
+/// Whether all shards answer.
+pub(crate) type Readiness = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 /// Answers on `listener` until the future is dropped, and all its connections with it.
 pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>) -> Infallible {
@@ -98,6 +107,9 @@ async fn connection(stream: TcpStream, admin: Arc<Admin>) {
 
 impl Admin {
     async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        if let Some(wish) = path.strip_prefix("/mode/") {
+            return self.mode(method, wish);
+        }
         let known = ["/metrics", "/healthz", "/readyz"].contains(&path);
         if known && !matches!(*method, Method::GET | Method::HEAD) {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "ask with GET\n".into());
@@ -125,27 +137,57 @@ impl Admin {
         if *self.draining.borrow() {
             return Err("draining".into());
         }
-        let mut probes = JoinSet::new();
-        for (shard, replicas) in self.shards.iter().enumerate() {
-            let replicas = replicas.clone();
-            probes.spawn(async move {
-                let probe = |replica: Replica| replica.query("SELECT 1".into(), [].into());
-                match timeout(PROBE_MAX, first_ok(replicas, probe)).await {
-                    Ok(Ok(_answered)) => Ok(()),
-                    Ok(Err(error)) => {
-                        // The replica's own words name it; without one the shard is empty.
-                        let why = error.error().map_or_else(|| error.to_string(), Error::to_string);
-                        Err(format!("shard {shard}: {why}"))
-                    }
-                    Err(_late) => Err(format!("shard {shard}: no answer within {PROBE_MAX:?}")),
-                }
-            });
-        }
-        while let Some(probe) = probes.join_next().await {
-            probe.map_err(|error| error.to_string())??;
-        }
-        Ok(())
+        (self.ready)().await
     }
+
+    /// `POST /mode/CLUSTER/MODE`.
+    fn mode(&self, method: &Method, wish: &str) -> Response<Full<Bytes>> {
+        if *method != Method::POST {
+            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "ask with POST\n".into());
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            return answer;
+        }
+        let Some((cluster, mode)) = wish.rsplit_once('/') else {
+            return text(StatusCode::NOT_FOUND, "write /mode/CLUSTER/MODE\n".into());
+        };
+        let mode = match mode {
+            "share" => Some(Mode::Share),
+            "observe" => Some(Mode::Observe),
+            "pipe" => Some(Mode::Pipe),
+            "configured" => None,
+            _ => {
+                let modes = "modes are share, observe, pipe, configured\n";
+                return text(StatusCode::BAD_REQUEST, modes.into());
+            }
+        };
+        match (self.set_mode)(cluster, mode) {
+            Ok(()) => text(StatusCode::OK, "ok\n".into()),
+            Err(why) => text(StatusCode::NOT_FOUND, format!("{why}\n")),
+        }
+    }
+}
+
+/// Asks the replicas of an embedded cluster; see [`Admin`].
+pub(crate) async fn probe(shards: Vec<Vec<Replica>>) -> Result<(), String> {
+    let mut probes = JoinSet::new();
+    for (shard, replicas) in shards.into_iter().enumerate() {
+        probes.spawn(async move {
+            let probe = |replica: Replica| replica.query("SELECT 1".into(), [].into());
+            match timeout(PROBE_MAX, first_ok(replicas, probe)).await {
+                Ok(Ok(_answered)) => Ok(()),
+                Ok(Err(error)) => {
+                    // The replica's own words name it; without one the shard is empty.
+                    let why = error.error().map_or_else(|| error.to_string(), Error::to_string);
+                    Err(format!("shard {shard}: {why}"))
+                }
+                Err(_late) => Err(format!("shard {shard}: no answer within {PROBE_MAX:?}")),
+            }
+        });
+    }
+    while let Some(probe) = probes.join_next().await {
+        probe.map_err(|error| error.to_string())??;
+    }
+    Ok(())
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {

@@ -8,6 +8,8 @@
 //!
 //! The encoder appends `_total` to the names of counters.
 
+mod lanes;
+
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -17,6 +19,7 @@ use prometheus_client::registry::Registry;
 use sortie::{FlightStats, HedgeLedger, ScatterStats};
 use sortie_sqlite::{Replica, ReplicaStats};
 
+use crate::relay::LaneStats;
 use crate::session::ClientStats;
 
 /// The content type of a [`page`].
@@ -29,6 +32,8 @@ pub(crate) struct Snapshot {
     pub(crate) flights: FlightStats,
     pub(crate) hedge: HedgeLedger,
     pub(crate) legs: ScatterStats,
+    /// The two lanes, where there are two.
+    pub(crate) lanes: Option<LaneStats>,
     /// Each replica by its label.
     pub(crate) replicas: Vec<(String, ReplicaStats)>,
 }
@@ -53,6 +58,9 @@ impl Collector for Snapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         self.encode_clients(&mut page)?;
+        if let Some(lanes) = &self.lanes {
+            lanes::encode(lanes, &mut page)?;
+        }
         self.encode_flights(&mut page)?;
         self.encode_attempts(&mut page)?;
         self.encode_legs(&mut page)?;

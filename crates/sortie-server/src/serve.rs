@@ -7,6 +7,8 @@
 //! 2. On the way out sessions end first, then the admin address, then the replicas with their
 //!    temporary directory; also when something fails on the way in.
 
+mod clusters;
+
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,10 +21,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Readiness};
 use crate::announce::Announcement;
 use crate::cli::{HedgeDelay, Serve};
-use crate::config::{Config, ConfigError, Loaded};
+use crate::config::{Config, ConfigError, Loaded, Mode};
 use crate::listener;
 use crate::metrics::{self, Snapshot};
 use crate::read::{ReadConfig, ReadPath};
@@ -45,9 +47,6 @@ pub(crate) enum Error {
     /// What was configured can't be used.
     #[error("{0}")]
     Config(#[from] ConfigError),
-    /// There are clusters, and nothing that serves them.
-    #[error("serving PostgreSQL servers is not built in yet; `sortie serve --embedded` is")]
-    Clusters,
     /// The embedded cluster could not be made.
     #[error("the embedded cluster: {0}")]
     Embedded(#[from] sortie_sqlite::Error),
@@ -68,7 +67,7 @@ pub(crate) fn run(options: &Serve) -> Result<(), Error> {
             tracing::warn!("{warning}");
         }
         options.override_in(&mut config);
-        return clusters(&config);
+        return clusters::run(&config);
     }
     let runtime = Builder::new_multi_thread()
         .enable_all()
@@ -77,11 +76,6 @@ pub(crate) fn run(options: &Serve) -> Result<(), Error> {
     let served = runtime.block_on(serve(options));
     runtime.shutdown_timeout(RUNTIME_END_MAX);
     served
-}
-
-/// Serves PostgreSQL servers.
-fn clusters(_config: &Config) -> Result<(), Error> {
-    Err(Error::Clusters)
 }
 
 async fn serve(options: &Serve) -> Result<(), Error> {
@@ -116,7 +110,12 @@ async fn serve(options: &Serve) -> Result<(), Error> {
     let sessions = Sessions::new(reads.clone(), Catalog::embedded(), limits, draining.clone());
     let shards = cluster.shards().to_vec();
     let scrape = scrape(sessions.clone(), reads, &shards);
-    let admin = admin::serve(admin_listener, Arc::new(Admin { scrape, shards, draining }));
+    let ready = Box::new(move || -> Readiness { Box::pin(admin::probe(shards.clone())) });
+    let set_mode = Box::new(|_: &str, _: Option<Mode>| {
+        Err("an embedded cluster has no pipe lane, and so no mode".to_owned())
+    });
+    let admin = Admin { scrape, ready, set_mode, draining };
+    let admin = admin::serve(admin_listener, Arc::new(admin));
     announcement.print();
     let connections = listener::run(
         listener,
@@ -158,6 +157,7 @@ fn scrape(
         hedge: reads.hedges(),
         legs: reads.legs(),
         replicas: metrics::replicas(&replicas),
+        ..Snapshot::default()
     })
 }
 

@@ -18,7 +18,13 @@ fn stage(fail: &[&str]) -> Stage {
     let embedded = Embedded::create(&config).unwrap();
     let (drain, draining) = watch::channel(false);
     let scrape = Box::new(Snapshot::default);
-    let admin = Admin { scrape, shards: embedded.shards().to_vec(), draining };
+    let shards = embedded.shards().to_vec();
+    let ready = Box::new(move || -> Readiness { Box::pin(probe(shards.clone())) });
+    let set_mode = Box::new(|cluster: &str, _mode| match cluster {
+        "bank" => Ok(()),
+        _ => Err("there are: bank".to_owned()),
+    });
+    let admin = Admin { scrape, ready, set_mode, draining };
     Stage { admin: Arc::new(admin), drain, _embedded: embedded }
 }
 
@@ -82,4 +88,16 @@ async fn a_request_that_drips_or_never_ends_is_given_up() {
     let huge = format!("GET /{} HTTP/1.1\r\n", "x".repeat(HEAD_MAX));
     let refused = ask(&stage, &huge).await;
     assert!(refused.starts_with("HTTP/1.1 4"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_mode_is_set_by_post() {
+    let stage = stage(&[]);
+    let post = async |path: &str| {
+        ask(&stage, &format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
+    };
+    assert!(post("/mode/bank/observe").await.starts_with("HTTP/1.1 200"));
+    assert!(post("/mode/nope/observe").await.starts_with("HTTP/1.1 404"));
+    assert!(post("/mode/bank/nope").await.starts_with("HTTP/1.1 400"));
+    assert!(get(&stage, "/mode/bank/pipe").await.starts_with("HTTP/1.1 405"));
 }

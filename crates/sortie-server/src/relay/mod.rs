@@ -1,7 +1,239 @@
-//! Sessions in front of PostgreSQL servers.
-#![expect(dead_code, unused_imports, reason = "the sessions are built on these parts")]
+//! Sessions in front of PostgreSQL servers: the pipe lane, and the way into the shared one.
+//!
+//! A client's bytes are relayed to one server connection, and the server's bytes back, unchanged,
+//! so that every driver works as with PostgreSQL itself. The connection is the session's for one
+//! transaction; what a session leaves on it is kept in its ledger, and had again on the next one.
+//! A single statement that is proven to be shareable goes to the shared lane instead
+//! ([`Shared`]).
+//!
+//! | part | module |
+//! |---|---|
+//! | what a statement leaves on a session, from its text | `effect` |
+//! | what a session has left on servers, to have it again | `ledger` |
+//! | what is under way on a connection | `course` |
+//! | what an idle client wants next, and in which lane | `decide`, `lanes`, `local`, `switches` |
+//! | bytes in both directions | `client`, `pump`, `buffers` |
+//! | which servers there are | `cluster` |
+//!
+//! # Invariants
+//!
+//! 1. What is doubtful takes the pipe. A dirty session never shares.
+//! 2. Nobody gets what another session left on a connection.
+//! 3. Everything that waits is bounded, in both directions.
 
+mod buffers;
+mod client;
+mod cluster;
+mod course;
+mod decide;
 mod effect;
+mod failure;
+mod frames;
+mod lanes;
+mod ledger;
+mod local;
+mod pump;
+mod session;
+#[expect(dead_code, reason = "the shared lane comes next")]
 mod shared;
+mod startup;
+mod stats;
+mod stub;
+mod switches;
 
-pub(crate) use self::shared::{Asked, Outcome, PipeReason, Reply, Shared, Values, Verdict, Who};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sortie_postgres::backend::{self, Severity, Status};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::Instrument;
+
+use self::client::Client;
+use self::cluster::Leased;
+pub(crate) use self::cluster::{Cluster, ShardServers};
+use self::session::{Session, Signals};
+#[expect(unused_imports, reason = "the shared lane comes next")]
+pub(crate) use self::shared::{
+    Asked, Outcome, PipeReason, Reply, Shared, Unshared, Values, Verdict, Who,
+};
+pub(crate) use self::stats::LaneStats;
+use self::stats::Lanes;
+pub(crate) use self::stub::Server;
+use crate::session::failure::{self as told, Failure};
+use crate::session::keys::Keys;
+use crate::session::socket::Socket;
+use crate::session::startup::{self as greeting, Wish};
+use crate::session::stats::{ClientStats, Stats};
+use crate::session::{Limits, drained};
+
+/// How long the cleaning of a connection may take that a session has left dirty.
+const CLEAN_MAX: Duration = Duration::from_secs(5);
+
+/// All sessions of an endpoint in front of PostgreSQL. Clones share everything.
+#[derive(Debug)]
+pub(crate) struct Relay<L>(Arc<Inner<L>>);
+
+/// What sessions share.
+#[derive(Debug)]
+pub(crate) struct Inner<L> {
+    lane: L,
+    clusters: Vec<Arc<Cluster>>,
+    limits: Limits,
+    keys: Keys,
+    stats: Stats,
+    lanes: Lanes,
+    drain: watch::Receiver<bool>,
+}
+
+impl<L: Shared> Relay<L> {
+    /// Creates the sessions of an endpoint. When `drain` becomes true, or its sender is dropped,
+    /// idle sessions end, and the others when their transaction is done.
+    pub(crate) fn new(
+        lane: L,
+        clusters: Vec<Arc<Cluster>>,
+        limits: Limits,
+        drain: watch::Receiver<bool>,
+    ) -> Self {
+        let keys = Keys::new(limits.sessions_max);
+        let (stats, lanes) = (Stats::default(), Lanes::default());
+        Self(Arc::new(Inner { lane, clusters, limits, keys, stats, lanes, drain }))
+    }
+
+    /// Serves one connection to its end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection. A statement that runs on a server is called
+    /// back, and a shared read loses this waiter.
+    pub(crate) async fn serve<S>(&self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let inner = &*self.0;
+        let _running = inner.stats.connection();
+        let socket = Socket::new(stream, &inner.limits);
+        inner.serve(socket).await;
+    }
+
+    /// Reads the counters and gauges of clients.
+    pub(crate) fn stats(&self) -> ClientStats {
+        self.0.stats.read()
+    }
+
+    /// Reads the counters and gauges of lanes.
+    pub(crate) fn lanes(&self) -> LaneStats {
+        self.0.lanes.read()
+    }
+
+    /// The clusters, in the order of the configuration.
+    pub(crate) fn clusters(&self) -> &[Arc<Cluster>] {
+        &self.0.clusters
+    }
+}
+
+impl<L> Clone for Relay<L> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<L: Shared> Inner<L> {
+    async fn serve<S>(&self, mut socket: Socket<S>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let mut drain = self.drain.clone();
+        let greeted = {
+            let greeting = greeting::greet(&mut socket, &self.keys, &mut drain);
+            match timeout(self.limits.login_max, greeting).await {
+                Ok(greeted) => greeted,
+                Err(_late) => return,
+            }
+        };
+        let opened = match greeted {
+            Ok(Wish::Cancel(right)) => {
+                if right {
+                    self.stats.cancel();
+                }
+                return;
+            }
+            Ok(Wish::Session(hello)) => self.open(&mut socket, &hello).await,
+            Err(failure) => Err(failure),
+        };
+        let mut client = Client::new(socket.into_parts(), self.limits.egress_stall_max);
+        let failure = match opened {
+            Ok(opened) => {
+                let span = tracing::debug_span!("session", process = opened.key.process());
+                let (left, failure) = self.talk(client, &opened).instrument(span).await;
+                client = left;
+                failure
+            }
+            Err(failure) => failure,
+        };
+        tracing::debug!(?failure, "a connection ends");
+        match failure {
+            Failure::Fatal(error) | Failure::Statement(error) => {
+                self.stats.error();
+                told::say(&mut client.output, Severity::Fatal, &error);
+                client.close().await;
+            }
+            Failure::Stalled => self.stats.stall(),
+            Failure::Gone => client.close().await,
+        }
+    }
+
+    /// Talks with a client whose startup is done. Returns its connection, and why it ends.
+    async fn talk<S>(&self, mut client: Client<S>, opened: &startup::Opened) -> (Client<S>, Failure)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let mut drain = self.drain.clone();
+        backend::ready_for_query(&mut client.output, Status::Idle);
+        let mut session = Session::new(self, client, opened);
+        let mut cancelled = pin!(opened.key.cancelled());
+        cancelled.as_mut().enable();
+        let drained = pin!(drained(&mut drain));
+        let mut signals = Signals { cancelled, drained };
+        let failure = match session.run(&mut signals).await {
+            Ok(never) => match never {},
+            Err(failure) => failure,
+        };
+        session.end().await;
+        (session.client, failure)
+    }
+
+    /// Counts a statement that takes the pipe.
+    fn count_piped(&self, reason: PipeReason) {
+        drop(self.stats.statement());
+        self.lanes.piped(reason);
+    }
+
+    /// Cleans a connection that a session leaves as it is, or closes it.
+    async fn clean(&self, mut leased: Leased) {
+        let server = &mut leased.server;
+        if server.is_broken() {
+            return;
+        }
+        if server.owed() > 0 || !server.is_between_sent() || !server.is_between_received() {
+            // Somebody else calls its statement back; what it left goes with the connection.
+            server.retire();
+            return;
+        }
+        let mut frames = bytes::BytesMut::new();
+        if server.status() != Status::Idle {
+            frames::query(&mut frames, b"ROLLBACK");
+        }
+        frames::query(&mut frames, b"DISCARD ALL");
+        let cleaned = async {
+            server.send(&mut frames).await?;
+            server.drain().await
+        };
+        match timeout(CLEAN_MAX, cleaned).await {
+            Ok(Ok(())) if server.is_idle() => server.set_residue(None),
+            _ => server.retire(),
+        }
+    }
+}

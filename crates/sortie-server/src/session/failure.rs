@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use sortie_postgres::ProtocolError;
 use sortie_postgres::backend::{self, Report, Severity};
 
+use super::code;
 use crate::sql::SqlError;
 
 /// Why a step failed.
@@ -22,6 +23,12 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// There are as many sessions as there may be.
+    pub(crate) fn too_many() -> Self {
+        let message = "sorry, too many clients already";
+        Self::Fatal(SqlError::new(code::TOO_MANY_CONNECTIONS, message))
+    }
+
     /// The stream is lost.
     pub(crate) fn lost(error: ProtocolError) -> Self {
         Self::Fatal(protocol(error))

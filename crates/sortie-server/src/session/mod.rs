@@ -15,16 +15,16 @@
 //! 5. A session that is dropped holds nothing: no flight, no key, no gauge.
 
 mod extended;
-mod failure;
-mod keys;
+pub(crate) mod failure;
+pub(crate) mod keys;
 mod limits;
 mod local;
 mod portal;
 mod simple;
-mod socket;
-mod startup;
+pub(crate) mod socket;
+pub(crate) mod startup;
 mod state;
-mod stats;
+pub(crate) mod stats;
 mod talk;
 
 use std::sync::Arc;
@@ -37,7 +37,7 @@ use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
 use crate::read::{ReadPath, Reply, Who};
-use crate::sql::{BoundRead, Catalog, SqlError};
+use crate::sql::{BoundRead, Catalog, Settings, SqlError};
 
 use self::failure::Failure;
 use self::keys::Keys;
@@ -49,10 +49,10 @@ use self::stats::Stats;
 use self::talk::Session;
 
 /// SQLSTATE codes of the startup phase.
-mod code {
-    pub(super) const INVALID_AUTHORIZATION: &str = "28000";
-    pub(super) const TOO_MANY_CONNECTIONS: &str = "53300";
-    pub(super) const CANNOT_CONNECT_NOW: &str = "57P03";
+pub(crate) mod code {
+    pub(crate) const INVALID_AUTHORIZATION: &str = "28000";
+    pub(crate) const TOO_MANY_CONNECTIONS: &str = "53300";
+    pub(crate) const CANNOT_CONNECT_NOW: &str = "57P03";
 }
 
 /// Where a session's reads go. The read path, or a script in tests.
@@ -143,8 +143,8 @@ impl<R: Reads> Shared<R> {
         let Ok(wish) = timeout(self.limits.login_max, greeting).await else {
             return Ok(());
         };
-        let settings = match wish? {
-            Wish::Session(settings) => settings,
+        let hello = match wish? {
+            Wish::Session(hello) => hello,
             Wish::Cancel(right) => {
                 if right {
                     self.stats.cancel();
@@ -152,12 +152,12 @@ impl<R: Reads> Shared<R> {
                 return Ok(());
             }
         };
-        let Some(key) = self.keys.register() else {
-            let message = "sorry, too many clients already";
-            return Err(Failure::Fatal(SqlError::new(code::TOO_MANY_CONNECTIONS, message)));
-        };
+        let asked = hello.read(socket).map_err(Failure::Fatal)?;
+        let settings = Settings::new(asked.user, asked.database, asked.parameters.into_iter())
+            .map_err(Failure::Fatal)?;
+        let key = self.keys.register().ok_or_else(Failure::too_many)?;
         let span = tracing::debug_span!("session", process = key.process());
-        Session::new(self, socket, *settings, key, drain).talk().instrument(span).await
+        Session::new(self, socket, settings, key, drain).talk().instrument(span).await
     }
 }
 
@@ -174,7 +174,7 @@ impl Reads for ReadPath<Replica> {
 }
 
 /// Waits until the endpoint is shut down.
-async fn drained(drain: &mut watch::Receiver<bool>) {
+pub(crate) async fn drained(drain: &mut watch::Receiver<bool>) {
     // A sender that is gone has nobody left to serve for.
     let _ended = drain.wait_for(|&drain| drain).await;
 }

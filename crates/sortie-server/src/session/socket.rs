@@ -54,6 +54,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
+    /// Takes the connection out, with what was read and not taken, and said and not written.
+    pub(crate) fn into_parts(self) -> (S, BytesMut, BytesMut) {
+        (self.stream, self.input, self.output)
+    }
+
     /// Whether more may be read ahead.
     pub(crate) fn has_room(&self) -> bool {
         self.input.len() < self.ingress_max

@@ -11,15 +11,31 @@ use super::failure::Failure;
 use super::keys::Keys;
 use super::socket::Socket;
 use super::{code, drained};
-use crate::sql::{Settings, SqlError, state, utf8};
+use crate::sql::{SqlError, state, utf8};
 
 /// What a client came for.
 #[derive(Debug)]
 pub(crate) enum Wish {
-    /// A session, with these parameters.
-    Session(Box<Settings>),
+    /// A session.
+    Session(Hello),
     /// To cancel another session's statement; true if the key was right.
     Cancel(bool),
+}
+
+/// What a client asks for when it wants a session.
+#[derive(Debug)]
+pub(crate) struct Hello {
+    minor: u16,
+    parameters: Vec<(Bytes, Bytes)>,
+}
+
+/// Who wants a session, and how.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) database: &'a str,
+    /// Names and values without options of the protocol, in the client's order.
+    pub(crate) parameters: Vec<(&'a str, &'a str)>,
 }
 
 /// Answers a client until it is known what it came for.
@@ -43,8 +59,7 @@ pub(crate) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
                 return Ok(Wish::Cancel(keys.cancel(process, &secret)));
             }
             Startup::Session { minor, parameters } => {
-                let settings = login(socket, minor, &parameters).map_err(Failure::Fatal)?;
-                return Ok(Wish::Session(Box::new(settings)));
+                return Ok(Wish::Session(Hello { minor, parameters }));
             }
             _ => return Err(Failure::lost(ProtocolError::Version { major: 1234, minor: 5679 })),
         }
@@ -76,31 +91,36 @@ async fn packet<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-fn login<S>(
-    socket: &mut Socket<S>,
-    minor: u16,
-    parameters: &[(Bytes, Bytes)],
-) -> Result<Settings, SqlError> {
-    let mut texts = Vec::with_capacity(parameters.len());
-    for (name, value) in parameters {
-        texts.push((utf8(name)?, utf8(value)?));
+impl Hello {
+    /// Reads what is asked for, and tells the client what of it is not understood.
+    ///
+    /// # Errors
+    ///
+    /// What no server would accept.
+    pub(crate) fn read<S>(&self, socket: &mut Socket<S>) -> Result<Asked<'_>, SqlError> {
+        let mut texts = Vec::with_capacity(self.parameters.len());
+        for (name, value) in &self.parameters {
+            texts.push((utf8(name)?, utf8(value)?));
+        }
+        let unknown: Vec<_> =
+            texts.iter().map(|&(name, _)| name).filter(|name| name.starts_with("_pq_.")).collect();
+        if self.minor > 0 || !unknown.is_empty() {
+            backend::negotiate_protocol_version(&mut socket.output, 0, &unknown);
+        }
+        // Of a name that is given twice the last value counts.
+        let given: HashMap<_, _> = texts.iter().copied().collect();
+        let user = given.get("user").copied().unwrap_or_default();
+        if user.is_empty() {
+            let message = "no PostgreSQL user name specified in startup packet";
+            return Err(SqlError::new(code::INVALID_AUTHORIZATION, message));
+        }
+        let database =
+            given.get("database").copied().filter(|name| !name.is_empty()).unwrap_or(user);
+        let off = |wish: &&str| matches!(*wish, "false" | "off" | "no" | "0");
+        if given.get("replication").is_some_and(|wish| !off(wish)) {
+            return Err(SqlError::unsupported("there is no log to replicate here"));
+        }
+        let parameters = texts.into_iter().filter(|(name, _)| !name.starts_with("_pq_."));
+        Ok(Asked { user, database, parameters: parameters.collect() })
     }
-    let unknown: Vec<_> =
-        texts.iter().map(|&(name, _)| name).filter(|name| name.starts_with("_pq_.")).collect();
-    if minor > 0 || !unknown.is_empty() {
-        backend::negotiate_protocol_version(&mut socket.output, 0, &unknown);
-    }
-    // Of a name that is given twice the last value counts.
-    let given: HashMap<_, _> = texts.iter().copied().collect();
-    let user = given.get("user").copied().unwrap_or_default();
-    if user.is_empty() {
-        let message = "no PostgreSQL user name specified in startup packet";
-        return Err(SqlError::new(code::INVALID_AUTHORIZATION, message));
-    }
-    let database = given.get("database").copied().filter(|name| !name.is_empty()).unwrap_or(user);
-    if given.get("replication").is_some_and(|&wish| !matches!(wish, "false" | "off" | "no" | "0")) {
-        return Err(SqlError::unsupported("there is no log to replicate here"));
-    }
-    let parameters = texts.into_iter().filter(|(name, _)| !name.starts_with("_pq_."));
-    Settings::new(user, database, parameters)
 }

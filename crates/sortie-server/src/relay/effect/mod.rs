@@ -22,7 +22,10 @@ mod call;
 mod query;
 mod set;
 
+pub(crate) use self::set::is_readable;
+
 use std::fmt;
+use std::ops::Range;
 
 use crate::sql::{Lexeme, Token, lex};
 
@@ -98,6 +101,8 @@ pub(crate) struct Effects {
     pub(crate) statements: usize,
     /// What they leave, without [`Effect::Nothing`].
     pub(crate) left: Vec<Effect>,
+    /// Where in the text the statements that leave something are.
+    spans: Vec<Range<usize>>,
 }
 
 impl Reason {
@@ -163,7 +168,11 @@ impl Effects {
             effects.statements += 1;
             match effect(statement) {
                 Effect::Nothing => {}
-                left => effects.left.push(left),
+                left => {
+                    let last = statement.last().map_or(0, |lexeme| lexeme.end);
+                    effects.spans.push(statement[0].start..last);
+                    effects.left.push(left);
+                }
             }
         }
         effects
@@ -171,7 +180,29 @@ impl Effects {
 
     /// One statement that leaves this behind.
     pub(crate) fn dirty(reason: Reason) -> Self {
-        Self { statements: 1, left: vec![Effect::Dirty(reason)] }
+        let (left, spans) = (vec![Effect::Dirty(reason)], vec![0..0]);
+        Self { statements: 1, left, spans }
+    }
+
+    /// What is left, each with its statement's text out of the whole one.
+    pub(crate) fn with_texts<'a>(
+        &'a self,
+        text: &'a [u8],
+    ) -> impl Iterator<Item = (&'a Effect, &'a [u8])> {
+        let texts = self.spans.iter().map(|span| text.get(span.clone()).unwrap_or_default());
+        self.left.iter().zip(texts)
+    }
+
+    /// Whether a statement begins or ends a transaction.
+    pub(crate) fn controls(&self) -> bool {
+        self.left.contains(&Effect::Control)
+    }
+
+    /// Whether a parameter is set or reset.
+    pub(crate) fn sets(&self) -> bool {
+        self.left
+            .iter()
+            .any(|effect| matches!(effect, Effect::Set(..) | Effect::Reset(_) | Effect::ResetAll))
     }
 
     /// Why the session is dirty after it, if it is.

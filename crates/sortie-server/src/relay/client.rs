@@ -1,0 +1,149 @@
+//! A client's connection, both directions at once.
+//!
+//! # Invariants
+//!
+//! 1. Nothing is read ahead while more than `AHEAD_MAX` bytes are not taken.
+//! 2. A client that takes nothing of what is written to it for `stall_max` is given up.
+//! 3. While nothing is in a buffer, a resting connection has none.
+
+use std::io::{self, ErrorKind};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Sleep, sleep, timeout};
+
+use super::buffers;
+
+/// What is read at a time, in bytes.
+const READ_LEN: usize = 16 << 10;
+
+/// Bytes that are read and not taken, beyond which nothing is read. A frame may be longer where
+/// somebody waits for the whole of it: see `room_for`.
+const AHEAD_MAX: usize = 64 << 10;
+
+/// How long a client that is told that it must go may go on sending.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+
+/// A client's connection.
+#[derive(Debug)]
+pub(super) struct Client<S> {
+    stream: S,
+    /// What was read and not taken.
+    pub(super) input: BytesMut,
+    /// What was said and not written.
+    pub(super) output: BytesMut,
+    stall_max: Duration,
+    /// Runs while the client takes nothing.
+    stall: Option<Pin<Box<Sleep>>>,
+    /// Bytes that the frame in front needs, if it is long.
+    room: usize,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub(super) fn new(
+        (stream, input, output): (S, BytesMut, BytesMut),
+        stall_max: Duration,
+    ) -> Self {
+        Self { stream, input, output, stall_max, stall: None, room: 0 }
+    }
+
+    /// The frame in front is so long, and is wanted as a whole.
+    pub(super) fn room_for(&mut self, frame: usize) {
+        self.room = frame;
+    }
+
+    /// Whether more may be read.
+    pub(super) fn has_room(&self) -> bool {
+        self.input.len() < AHEAD_MAX.max(self.room)
+    }
+
+    /// Reads what is there, at least one byte.
+    ///
+    /// # Errors
+    ///
+    /// `UnexpectedEof` when the client has closed, and what the connection fails with.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut room = [MaybeUninit::uninit(); READ_LEN];
+        let mut read = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+        if read.filled().is_empty() {
+            return Poll::Ready(Err(ErrorKind::UnexpectedEof.into()));
+        }
+        buffers::borrow(&mut self.input);
+        self.input.extend_from_slice(read.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what was said; ready when all of it is written.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` when the client stalls, and what the connection fails with.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.output) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => {
+                    self.output.advance(written);
+                    self.stall = None;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    let stall_max = self.stall_max;
+                    let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(stall_max)));
+                    ready!(stall.as_mut().poll(cx));
+                    return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what was said, and `bytes` behind it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::poll_flush`].
+    pub(super) async fn write(&mut self, mut bytes: Bytes) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
+        while bytes.has_remaining() {
+            match timeout(self.stall_max, self.stream.write_buf(&mut bytes)).await {
+                Ok(Ok(0)) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => written?,
+                Err(_stalled) => return Err(ErrorKind::TimedOut.into()),
+            };
+        }
+        Ok(())
+    }
+
+    /// Gives back the buffers that are empty.
+    pub(super) fn rest(&mut self) {
+        buffers::give_back(&mut self.input);
+        buffers::give_back(&mut self.output);
+    }
+
+    /// Writes what was said and closes this direction; a client that is gone does not matter.
+    ///
+    /// What a client is still sending is taken for a while and thrown away: closing over it resets
+    /// the connection, and the client may never read what was said.
+    pub(super) async fn close(mut self) {
+        if std::future::poll_fn(|cx| self.poll_flush(cx)).await.is_err() {
+            return;
+        }
+        let _closed = timeout(self.stall_max, self.stream.shutdown()).await;
+        let rest = std::future::poll_fn(|cx| {
+            while !self.input.is_empty() {
+                self.input.clear();
+                if ready!(self.poll_fill(cx)).is_err() {
+                    break;
+                }
+            }
+            Poll::Ready(())
+        });
+        let _taken = timeout(LINGER_MAX, rest).await;
+    }
+}

@@ -1,0 +1,99 @@
+//! One thing that is awaited from the server.
+
+use bytes::Bytes;
+
+use crate::relay::effect::Effects;
+use crate::relay::ledger::Statement;
+use crate::sql::SqlError;
+
+/// What a message left, should it succeed.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) effects: Effects,
+    pub(super) text: Bytes,
+    /// How often the session had been made dirty when it was sent.
+    pub(super) soiled: u64,
+}
+
+/// What is awaited.
+#[derive(Debug)]
+pub(super) enum Expect<P> {
+    /// A `ParseComplete`; without a statement it is nobody's but ours.
+    Parse { name: Bytes, statement: Option<Box<Statement<P>>> },
+    /// A `CloseComplete`, of the statement of this name, or of a portal.
+    Close { name: Option<Bytes>, ours: bool },
+    /// That a statement succeeds which leaves something.
+    Ran(Box<Left>),
+    /// That a statement succeeds which begins or ends a transaction.
+    Control,
+    /// That a message fails which was sent for that; the client is told this instead.
+    Fail(Box<SqlError>),
+    /// A `ReadyForQuery`.
+    Ready {
+        left: Option<Box<Left>>,
+        controls: bool,
+        replay: bool,
+        /// What the client is told instead of the server's error.
+        instead: Option<Box<SqlError>>,
+    },
+}
+
+impl<P> Expect<P> {
+    pub(super) fn ready(left: Option<Box<Left>>, instead: Option<Box<SqlError>>) -> Self {
+        Self::Ready { left, controls: false, replay: false, instead }
+    }
+
+    /// The end of something of our own.
+    pub(super) fn replay() -> Self {
+        Self::Ready { left: None, controls: false, replay: true, instead: None }
+    }
+
+    pub(super) fn controlling(mut self, controlling: bool) -> Self {
+        if let Self::Ready { controls, .. } = &mut self {
+            *controls = controlling;
+        }
+        self
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready { .. })
+    }
+
+    /// Whether the batch that ends here is our own; `None` if nothing ends here.
+    pub(super) fn is_replay(&self) -> Option<bool> {
+        match self {
+            Self::Ready { replay, .. } => Some(*replay),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self, Self::Parse { statement: None, .. } | Self::Close { ours: true, .. })
+    }
+
+    /// Whether an error here is told in other words.
+    pub(super) fn is_replaced(&self) -> bool {
+        matches!(self, Self::Fail(_) | Self::Ready { instead: Some(_), .. })
+    }
+
+    pub(super) fn controls(&self) -> bool {
+        matches!(self, Self::Control | Self::Ready { controls: true, .. })
+    }
+
+    /// Whether this is what a frame of this type completes.
+    pub(super) fn completes(&self, tag: u8) -> bool {
+        match self {
+            Self::Parse { .. } => tag == b'1',
+            Self::Close { .. } => tag == b'3',
+            _ => false,
+        }
+    }
+
+    /// The statement that is being prepared under this name, by the client.
+    pub(super) fn parses(&self, wanted: &[u8]) -> Option<&Statement<P>> {
+        match self {
+            Self::Parse { name, statement } if name == wanted => statement.as_deref(),
+            _ => None,
+        }
+    }
+}

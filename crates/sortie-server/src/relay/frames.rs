@@ -1,0 +1,138 @@
+//! Client frames where they lie: their length, and the names in them, without taking them apart.
+
+use bytes::{BufMut, BytesMut};
+
+/// Type byte and length field.
+pub(crate) const HEADER_LEN: usize = 5;
+
+/// The head of a frame.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Head {
+    pub(crate) tag: u8,
+    /// The whole frame, with its type byte.
+    pub(crate) len: usize,
+}
+
+/// A Parse.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Parse<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) text: &'a [u8],
+    /// The count of types and the types, as they were sent.
+    oids: &'a [u8],
+}
+
+/// Reads the head of the frame that `bytes` begin with. `Err` with its type: the length can't be.
+pub(crate) fn head(bytes: &[u8]) -> Result<Option<Head>, u8> {
+    let Some(&[tag, a, b, c, d]) = bytes.first_chunk::<HEADER_LEN>() else { return Ok(None) };
+    let length = u32::from_be_bytes([a, b, c, d]);
+    if !(4..=1 << 30).contains(&length) {
+        return Err(tag);
+    }
+    Ok(Some(Head { tag, len: length as usize + 1 }))
+}
+
+/// A text at the beginning of `bytes`, without its terminator, and what follows it.
+pub(crate) fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|&byte| byte == 0)?;
+    Some((&bytes[..end], &bytes[end + 1..]))
+}
+
+/// Takes a whole Parse frame apart.
+pub(crate) fn parse(frame: &[u8]) -> Option<Parse<'_>> {
+    let (name, rest) = text(frame.get(HEADER_LEN..)?)?;
+    let (text, oids) = text(rest)?;
+    Some(Parse { name, text, oids })
+}
+
+impl Parse<'_> {
+    /// The types of the first parameters.
+    pub(crate) fn oids(&self) -> Vec<u32> {
+        let oids = self.oids.get(2..).unwrap_or_default().chunks_exact(4);
+        oids.map(|oid| u32::from_be_bytes([oid[0], oid[1], oid[2], oid[3]])).collect()
+    }
+}
+
+/// The portal and the statement of a whole Bind frame.
+pub(crate) fn bind(frame: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (portal, rest) = text(frame.get(HEADER_LEN..)?)?;
+    let (statement, _rest) = text(rest)?;
+    Some((portal, statement))
+}
+
+/// What a whole Describe or Close frame is about: `b'S'` a statement, `b'P'` a portal; its name.
+pub(crate) fn target(frame: &[u8]) -> Option<(u8, &[u8])> {
+    let (&kind, rest) = frame.get(HEADER_LEN..)?.split_first()?;
+    Some((kind, text(rest)?.0))
+}
+
+/// The portal of a whole Execute frame, and how many rows are wanted.
+pub(crate) fn execute(frame: &[u8]) -> Option<(&[u8], i32)> {
+    let (portal, rest) = text(frame.get(HEADER_LEN..)?)?;
+    Some((portal, i32::from_be_bytes(*rest.first_chunk()?)))
+}
+
+/// Appends a Query.
+pub(crate) fn query(output: &mut BytesMut, text: &[u8]) {
+    frame(output, b'Q', &[text, b"\0"]);
+}
+
+/// Appends a Parse of the unnamed statement that fails.
+pub(crate) fn parse_failing(output: &mut BytesMut) {
+    frame(output, b'P', &[b"\0sortie refuses the statement\0\0\0"]);
+}
+
+/// Appends a Close of a statement.
+pub(crate) fn close(output: &mut BytesMut, name: &[u8]) {
+    frame(output, b'C', &[b"S", name, b"\0"]);
+}
+
+fn frame(output: &mut BytesMut, tag: u8, parts: &[&[u8]]) {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    output.put_u8(tag);
+    output.put_u32(u32::try_from(length + 4).expect("what is said here is short"));
+    parts.iter().for_each(|part| output.put_slice(part));
+}
+
+#[cfg(test)]
+mod tests {
+    use sortie_testkit::Batch;
+
+    use super::*;
+
+    #[test]
+    fn names_are_found_where_they_lie() {
+        let batch = Batch::new().parse("a", "select $1", &[23, 0]);
+        let found = parse(batch.bytes()).unwrap();
+        assert_eq!(
+            (found.name, found.text, found.oids()),
+            (&b"a"[..], &b"select $1"[..], vec![23, 0])
+        );
+        assert_eq!(head(batch.bytes()), Ok(Some(Head { tag: b'P', len: batch.bytes().len() })));
+        let batch = Batch::new().bind("p", "s", (0, &[Some(b"1")]), 0);
+        assert_eq!(bind(batch.bytes()), Some((&b"p"[..], &b"s"[..])));
+        assert_eq!(target(Batch::new().describe(b'S', "x").bytes()), Some((b'S', &b"x"[..])));
+        assert_eq!(execute(Batch::new().execute_some("p", 7).bytes()), Some((&b"p"[..], 7)));
+    }
+
+    #[test]
+    fn what_is_cut_is_not_read() {
+        let batch = Batch::new().parse("a", "select 1", &[]);
+        for end in 0..batch.bytes().len() - 2 {
+            assert_eq!(parse(&batch.bytes()[..end]), None);
+        }
+        assert_eq!(head(b"Q\0\0\0"), Ok(None));
+        assert_eq!(head(b"Q\0\0\0\x03"), Err(b'Q'));
+        assert_eq!(head(b"Q\xff\0\0\0"), Err(b'Q'));
+    }
+
+    #[test]
+    fn what_is_said_is_a_frame() {
+        let mut output = BytesMut::new();
+        query(&mut output, b"DISCARD ALL");
+        assert_eq!(&output[..], Batch::new().query("DISCARD ALL").bytes());
+        output.clear();
+        close(&mut output, b"a");
+        assert_eq!(&output[..], Batch::new().close(b'S', "a").bytes());
+    }
+}

@@ -1,0 +1,447 @@
+//! Which lane a statement takes.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::{Buf, Bytes};
+use sortie_postgres::backend;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::decide::{self, Single};
+use super::effect::{Effects, Reason};
+use super::ledger::Statement;
+use super::local::Own;
+use super::session::{Session, Signals, cancelled};
+use super::shared::{Asked, Outcome, PipeReason, Reply, Shared, Values, Verdict, Who};
+use super::switches::Switches;
+use super::{buffers, frames};
+use crate::config::Mode;
+use crate::session::failure::Failure;
+use crate::sql::{SqlError, split, utf8};
+
+/// Rows up to this length are copied behind what waits: cheaper than a second write.
+const COPY_MAX: usize = 16 << 10;
+
+impl<'a, S, L> Session<'a, S, L>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    L: Shared,
+{
+    /// A simple query of an idle session.
+    pub(super) async fn simple<D: Future<Output = ()>>(
+        &mut self,
+        len: usize,
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> Result<(), Failure> {
+        let frame = &self.client.input[..len];
+        let text = frames::text(&frame[frames::HEADER_LEN..]).map_or(&[][..], |(text, _)| text);
+        let may_share = self.may_share(Switches::hint(text));
+        if let Err(reason) = may_share
+            && !mentions_own(text)
+        {
+            return self.pipe(reason, signals).await;
+        }
+        let effects = Effects::of(text);
+        if let Some(own) = decide::own(&effects) {
+            self.answer_simple(&own, len);
+            return Ok(());
+        }
+        let planned = may_share.and_then(|()| {
+            let who = self.who().ok_or(PipeReason::Parameters)?;
+            let frame = &self.client.input[..len];
+            let text = frames::text(&frame[frames::HEADER_LEN..]).map_or(&[][..], |it| it.0);
+            let verdict = self.judge(&who, text, &[], &effects);
+            Ok((who, self.plan(&verdict)?))
+        });
+        match planned {
+            Ok((who, plan)) => self.share(&who, &plan, Share::Simple(len), signals).await,
+            Err(reason) => self.pipe(reason, signals).await,
+        }
+    }
+
+    /// A batch of an idle session that is about one statement.
+    pub(super) async fn single<D: Future<Output = ()>>(
+        &mut self,
+        single: Single,
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> Result<(), Failure> {
+        let (name, mut new) = match self.subject(&single) {
+            Some(subject) => subject,
+            None => return self.pipe(PipeReason::Shape, signals).await,
+        };
+        let Some(statement) = new.as_deref().or_else(|| self.ledger.known(&name)) else {
+            return self.pipe(PipeReason::Shape, signals).await;
+        };
+        if let Some(own) = decide::own(&statement.effects) {
+            self.answer_single(&own, &single, &name, new);
+            return Ok(());
+        }
+        let hint = statement.hint;
+        let planned = match self.may_share(hint) {
+            Err(reason) => Err(reason),
+            Ok(()) if single.in_portions => Err(PipeReason::Portions),
+            Ok(()) if !single.is_plain => Err(PipeReason::Shape),
+            Ok(()) => self.planned(&name, new.as_deref_mut()),
+        };
+        match planned {
+            Ok((who, plan)) => {
+                self.share(&who, &plan, Share::Single(single, name, new), signals).await
+            }
+            Err(reason) => self.pipe(reason, signals).await,
+        }
+    }
+
+    /// The name of the statement that a batch is about, and the statement, if the batch prepares
+    /// it. `None` if it is about several, or one that can't be prepared.
+    fn subject(&self, single: &Single) -> Option<(Bytes, Option<Box<Statement<L::Plan>>>)> {
+        let input = &self.client.input;
+        let bound = match &single.bind {
+            Some(bind) => Some(frames::bind(&input[bind.clone()])?.1),
+            None => None,
+        };
+        let Some(parse) = &single.parse else {
+            return Some((Bytes::copy_from_slice(bound?), None));
+        };
+        let frame = &input[parse.clone()];
+        let parse = frames::parse(frame)?;
+        let is_other = bound.is_some_and(|bound| bound != parse.name);
+        let is_there = !parse.name.is_empty() && self.ledger.known(parse.name).is_some();
+        if is_other || is_there {
+            return None;
+        }
+        let statement = Statement::of(frame, parse.text);
+        Some((Bytes::copy_from_slice(parse.name), Some(Box::new(statement))))
+    }
+
+    /// The plan of a prepared statement, judged once for all times that it is run.
+    fn planned(
+        &mut self,
+        name: &[u8],
+        new: Option<&mut Statement<L::Plan>>,
+    ) -> Result<(Arc<Who>, Arc<L::Plan>), PipeReason> {
+        let who = self.who().ok_or(PipeReason::Parameters)?;
+        let state = (self.ledger.at(), self.shard());
+        let statement = match new {
+            Some(new) => new,
+            None => self.ledger.statement(name).ok_or(PipeReason::Shape)?,
+        };
+        if statement.verdict.as_ref().is_none_or(|(known, _)| *known != state) {
+            let (text, oids) = (statement.text(), statement.oids());
+            let verdict = judge(&self.inner.lane, &who, text, &oids, &statement.effects);
+            statement.verdict = Some((state, verdict));
+        }
+        let mode = self.cluster.mode(self.account.mode);
+        let Some((_, verdict)) = &statement.verdict else { return Err(PipeReason::Grammar) };
+        plan(verdict, mode).map(|plan| (who, plan))
+    }
+
+    /// Whether a statement with this hint may be shared, as far as it does not depend on what it
+    /// says.
+    fn may_share(&self, hint: Switches) -> Result<(), PipeReason> {
+        let switches = hint.or(self.switches);
+        let mode = self.cluster.mode(self.account.mode);
+        if switches.pipe.unwrap_or(mode == Mode::Pipe) {
+            Err(PipeReason::Lane)
+        } else if switches.share == Some(false) {
+            Err(PipeReason::Share)
+        } else if self.ledger.dirty().is_some() {
+            Err(PipeReason::Dirty)
+        } else if self.shard().is_some() && self.cluster.shards() > 1 {
+            Err(PipeReason::Bound)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The session as the shared lane sees it; nobody if it can't be told what its parameters are.
+    fn who(&mut self) -> Option<Arc<Who>> {
+        let (at, shard) = (self.ledger.at(), self.shard());
+        if let Some((known_at, known_shard, who)) = &self.who
+            && (*known_at, *known_shard) == (at, shard)
+        {
+            return Some(Arc::clone(who));
+        }
+        let login = &self.account.login;
+        let mut parameters: Vec<(Box<str>, Box<str>)> = Vec::new();
+        let given = login.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in given.chain(self.ledger.values()?) {
+            let name = name.to_ascii_lowercase();
+            parameters.retain(|(known, _)| **known != *name);
+            parameters.push((name.into(), value.into()));
+        }
+        parameters.sort();
+        let user = login.user.as_str().into();
+        let who = Arc::new(Who { cluster: self.cluster.index, shard, user, parameters });
+        self.who = Some((at, shard, Arc::clone(&who)));
+        Some(who)
+    }
+
+    fn judge(&self, who: &Who, text: &[u8], oids: &[u32], effects: &Effects) -> Verdict<L::Plan> {
+        judge(&self.inner.lane, who, text, oids, effects)
+    }
+
+    fn plan(&self, verdict: &Verdict<L::Plan>) -> Result<Arc<L::Plan>, PipeReason> {
+        plan(verdict, self.cluster.mode(self.account.mode))
+    }
+
+    fn answer_simple(&mut self, own: &Own, len: usize) {
+        self.client.input.advance(len);
+        self.ledger.forget(b"");
+        let shards = self.cluster.shards();
+        match own.answer(&mut self.switches, shards, &mut self.client.output) {
+            Ok(()) => self.ready(),
+            Err(error) => self.fail(&error, true),
+        }
+    }
+
+    fn answer_single(
+        &mut self,
+        own: &Own,
+        single: &Single,
+        name: &[u8],
+        new: Option<Box<Statement<L::Plan>>>,
+    ) {
+        if let Some(new) = new {
+            self.remember(name, new);
+        }
+        let batch = self.client.input.split_to(single.len);
+        let shards = self.cluster.shards();
+        let mut rest = &batch[..];
+        while let Ok(Some(head)) = frames::head(rest) {
+            let (frame, behind) = rest.split_at(head.len);
+            rest = behind;
+            let output = &mut self.client.output;
+            if let Err(error) = own.answer_frame(frame, &mut self.switches, shards, output) {
+                self.fail(&error, true);
+                return;
+            }
+        }
+    }
+
+    /// A statement was prepared without a server.
+    fn remember(&mut self, name: &[u8], statement: Box<Statement<L::Plan>>) {
+        if !self.ledger.prepared(name, statement) {
+            self.inner.lanes.soiled(Reason::Bound);
+            self.ledger.soil(Reason::Bound);
+        }
+    }
+
+    /// Has a statement read by the shared lane, and says what comes of it.
+    async fn share<D: Future<Output = ()>>(
+        &mut self,
+        who: &Arc<Who>,
+        plan: &Arc<L::Plan>,
+        asked: Share<L::Plan>,
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> Result<(), Failure> {
+        self.release();
+        let values = match &asked {
+            Share::Simple(_) => Some(Values::Simple),
+            Share::Single(single, ..) => single.bound(&self.client.input).map(Values::Bound),
+        };
+        let Some(values) = values else { return self.pipe(PipeReason::Shape, signals).await };
+        let inner = self.inner;
+        let running = inner.stats.statement();
+        let read = {
+            let mut read = Box::pin(inner.lane.read(who, plan, &values, None));
+            poll_fn(|cx| {
+                if let Poll::Ready(read) = read.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(read));
+                }
+                if let Poll::Ready(Err(error)) = self.client.poll_flush(cx) {
+                    return Poll::Ready(Err(Failure::from(error)));
+                }
+                if self.client.has_room()
+                    && let Poll::Ready(Err(gone)) = self.client.poll_fill(cx)
+                {
+                    return Poll::Ready(Err(Failure::from(gone)));
+                }
+                if self.hear_cancel(cx, signals) {
+                    return Poll::Ready(Ok(Err(cancelled())));
+                }
+                Poll::Pending
+            })
+            .await?
+        };
+        drop(running);
+        match read {
+            Ok(Outcome::Reply(reply)) => {
+                inner.lanes.shared();
+                self.answer(&reply, asked).await
+            }
+            Ok(Outcome::Pipe(reason)) => self.pipe(reason, signals).await,
+            Err(error) => {
+                inner.lanes.shared();
+                let len = match asked {
+                    Share::Simple(len) => {
+                        self.ledger.forget(b"");
+                        len
+                    }
+                    Share::Single(single, name, new) => {
+                        if let Some(new) = new {
+                            // Its Parse had succeeded, and so did the Bind perhaps.
+                            backend::parse_complete(&mut self.client.output);
+                            self.remember(&name, new);
+                        }
+                        single.len
+                    }
+                };
+                self.client.input.advance(len);
+                self.fail(&error, true);
+                Ok(())
+            }
+        }
+    }
+
+    /// Says an answer, in the protocol by which it was asked for.
+    async fn answer(&mut self, reply: &Reply, asked: Share<L::Plan>) -> Result<(), Failure> {
+        let output = &mut self.client.output;
+        buffers::borrow(output);
+        let mut closes = false;
+        match asked {
+            Share::Simple(len) => {
+                self.client.input.advance(len);
+                self.ledger.forget(b"");
+                output.extend_from_slice(&reply.head);
+            }
+            Share::Single(single, name, new) => {
+                if single.parse.is_some() {
+                    backend::parse_complete(output);
+                }
+                backend::bind_complete(output);
+                if single.describes {
+                    output.extend_from_slice(&reply.head);
+                }
+                closes = single.closes;
+                self.client.input.advance(single.len);
+                if let Some(new) = new {
+                    self.remember(&name, new);
+                }
+            }
+        }
+        if reply.rows.len() <= COPY_MAX {
+            self.client.output.extend_from_slice(&reply.rows);
+        } else {
+            self.client.write(reply.rows.clone()).await?;
+        }
+        self.client.output.extend_from_slice(&reply.tag);
+        if closes {
+            backend::close_complete(&mut self.client.output);
+        }
+        self.ready();
+        Ok(())
+    }
+
+    /// Judges a frame that is to be passed to one server of several shards. Returns whether it is
+    /// refused: something that fails was passed on in its place.
+    pub(super) fn refuse(&mut self, len: usize) -> bool {
+        if self.course.is_skipping() {
+            return false;
+        }
+        let frame = Bytes::copy_from_slice(&self.client.input[..len]);
+        let refusal = match frame[0] {
+            b'Q' => {
+                let body = &frame[frames::HEADER_LEN..];
+                self.refusal(frames::text(body).map_or(&[][..], |it| it.0), &[], true)
+            }
+            b'P' => frames::parse(&frame)
+                .and_then(|parse| self.refusal(parse.text, &parse.oids(), false)),
+            b'B' => frames::bind(&frame).and_then(|(_, name)| {
+                let known = self.course.frame_of(&self.ledger, name)?;
+                let parse = frames::parse(&known)?;
+                self.refusal(parse.text, &parse.oids(), true)
+            }),
+            b'F' => Some(unbound("a function call")),
+            _ => None,
+        };
+        let Some(error) = refusal else { return false };
+        self.inner.lanes.refused();
+        if frame[0] == b'Q' || frame[0] == b'F' {
+            self.course.fail(error, &mut self.out);
+        } else {
+            self.course.fail_extended(error, &mut self.out);
+        }
+        true
+    }
+
+    /// Why a text may not go to one server of several shards, if it may not.
+    fn refusal(&mut self, text: &[u8], oids: &[u32], runs: bool) -> Option<SqlError> {
+        let effects = Effects::of(text);
+        if effects.statements == 0 || decide::is_of_session(&effects) {
+            return None;
+        }
+        let Ok(text) = utf8(text) else { return Some(unbound("a text that can't be read")) };
+        let Some(who) = self.who() else {
+            return Some(unbound("a session with parameters that can't be read"));
+        };
+        // What can't be cut is no statement: the server says so.
+        let pieces = split(text).ok()?;
+        pieces.iter().find_map(|piece| {
+            let effects = Effects::of(piece.text.as_bytes());
+            if decide::is_of_session(&effects) {
+                return None;
+            }
+            match self.inner.lane.judge(&who, &Asked { text: piece.text, oids }) {
+                Verdict::Refuse(error) => Some(*error),
+                Verdict::Share(_) if runs => Some(unbound(
+                    "a statement on all shards in a transaction, in portions, or in \
+                                  the pipe lane",
+                )),
+                Verdict::Share(_) | Verdict::Pipe(_) => None,
+            }
+        })
+    }
+}
+
+/// What was asked, for whoever says the answer.
+enum Share<P> {
+    /// A simple query of this length.
+    Simple(usize),
+    /// A batch about the statement of this name, which it has prepared if it is here.
+    Single(Single, Bytes, Option<Box<Statement<P>>>),
+}
+
+fn judge<L: Shared>(
+    lane: &L,
+    who: &Who,
+    text: &[u8],
+    oids: &[u32],
+    effects: &Effects,
+) -> Verdict<L::Plan> {
+    if effects.statements != 1 {
+        return Verdict::Pipe(PipeReason::Shape);
+    }
+    if !effects.left.is_empty() {
+        return Verdict::Pipe(PipeReason::Command);
+    }
+    match utf8(text) {
+        Ok(text) => lane.judge(who, &Asked { text, oids }),
+        Err(_unreadable) => Verdict::Pipe(PipeReason::Grammar),
+    }
+}
+
+fn plan<P>(verdict: &Verdict<P>, mode: Mode) -> Result<Arc<P>, PipeReason> {
+    match verdict {
+        Verdict::Share(_) if mode == Mode::Observe => Err(PipeReason::Observe),
+        Verdict::Share(plan) => Ok(Arc::clone(plan)),
+        Verdict::Pipe(reason) => Err(*reason),
+        // Whoever passes it on asks again, and refuses it there.
+        Verdict::Refuse(_) => Err(PipeReason::Relation),
+    }
+}
+
+/// Whether a text may be about a switch of sortie's own.
+fn mentions_own(text: &[u8]) -> bool {
+    // Short ones only: nobody hides a SET in a long text.
+    text.len() < 256 && text.windows(7).any(|window| window.eq_ignore_ascii_case(b"sortie."))
+}
+
+fn unbound(what: &str) -> SqlError {
+    let message = format!("{what} can't be answered exactly by a cluster of several shards");
+    let mut error = SqlError::unsupported(message);
+    error.hint = Some(
+        "Bind the session to one shard: SET sortie.shard = N, or the database NAME.N.".to_owned(),
+    );
+    error
+}

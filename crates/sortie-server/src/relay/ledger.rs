@@ -1,0 +1,431 @@
+//! What a session has left on servers, so that it can be had again on another connection.
+//!
+//! Terms: a *parameter* is set by a statement whose text sets it again; a *statement* is prepared
+//! by a Parse frame, which prepares it again; a session that left anything else is *dirty*, and
+//! keeps its connection. A *home* is a connection that the session used, with what it left there:
+//! whoever gets it back and finds that nobody else used it since has nothing to do again.
+//!
+//! # Invariants
+//!
+//! 1. Parameters are set again in the order in which they were set last.
+//! 2. A statement is in the ledger only when the server has confirmed it.
+//! 3. A connection that is given back says, in its [`Residue`], whether it must be cleaned before
+//!    somebody else uses it, and how thoroughly.
+//! 4. Everything is bounded; beyond a bound the session is dirty.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::stub::{ConnId, Residue};
+use bytes::{Bytes, BytesMut};
+
+use super::effect::{Effect, Effects, Reason};
+use super::frames;
+use super::shared::Verdict;
+use super::switches::Switches;
+
+/// Parameters that one session may have set.
+const PARAMETERS_MAX: usize = 128;
+/// The length of all their texts, in bytes.
+const PARAMETERS_BYTES_MAX: usize = 16 << 10;
+/// Prepared statements of one session.
+const STATEMENTS_MAX: usize = 2_000;
+/// The length of all their Parse frames, in bytes.
+const STATEMENTS_BYTES_MAX: usize = 8 << 20;
+/// Connections of which a session remembers what it left there.
+const HOMES_MAX: usize = 4;
+
+/// What a residue's version says about what was left: parameters, named statements, the unnamed.
+const PARAMETERS: u64 = 1;
+const NAMED: u64 = 2;
+const UNNAMED: u64 = 4;
+const FLAGS: u64 = 3;
+
+/// A statement of a stranger.
+const STRANGE: u64 = 0;
+
+/// Numbers for sessions and statements.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// What a session has left on servers.
+#[derive(Debug)]
+pub(crate) struct Ledger<P> {
+    owner: u64,
+    parameters: Vec<Parameter>,
+    /// The change that the parameters are at; 0 when there are none.
+    at: u64,
+    /// The last change that took a parameter away.
+    removed_at: u64,
+    changes: u64,
+    statements: HashMap<Bytes, Box<Statement<P>>>,
+    statements_bytes: usize,
+    dirty: Option<Reason>,
+    /// How often the session was made dirty.
+    soiled: u64,
+    homes: Vec<Home>,
+}
+
+/// A parameter that was set.
+#[derive(Debug)]
+struct Parameter {
+    name: Box<str>,
+    /// Its value, if it can be read from the text.
+    value: Option<Box<str>>,
+    /// The statement that sets it.
+    text: Box<[u8]>,
+    /// The change that set it.
+    at: u64,
+}
+
+/// A prepared statement.
+#[derive(Debug)]
+pub(crate) struct Statement<P> {
+    number: u64,
+    /// The whole Parse frame.
+    pub(crate) frame: Bytes,
+    /// What running it leaves.
+    pub(crate) effects: Effects,
+    /// What its comments say.
+    pub(crate) hint: Switches,
+    /// What was judged of it, at which change of the parameters, for which shard.
+    pub(crate) verdict: Option<((u64, Option<usize>), Verdict<P>)>,
+}
+
+/// What the session has left on the connection that it holds.
+#[derive(Debug, Default)]
+pub(crate) struct Here {
+    at: u64,
+    /// Numbers of the prepared statements that are there, by name.
+    statements: HashMap<Bytes, u64>,
+}
+
+#[derive(Debug)]
+struct Home {
+    connection: ConnId,
+    stamp: u64,
+    here: Here,
+}
+
+/// What must be there for a statement of a certain name.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum Need {
+    /// Nothing: it is there, or nobody knows it.
+    Nothing,
+    /// It must be prepared.
+    Parse(Bytes),
+    /// Another one of this name must go first, if there is one to be prepared at all.
+    Close(Option<Bytes>),
+}
+
+impl<P> Ledger<P> {
+    /// The ledger of a new session.
+    pub(crate) fn new() -> Self {
+        Self {
+            owner: number(),
+            parameters: Vec::new(),
+            at: 0,
+            removed_at: 0,
+            changes: 0,
+            statements: HashMap::new(),
+            statements_bytes: 0,
+            dirty: None,
+            soiled: 0,
+            homes: Vec::new(),
+        }
+    }
+
+    /// Why the session is dirty, if it is.
+    pub(crate) fn dirty(&self) -> Option<Reason> {
+        self.dirty
+    }
+
+    /// Makes the session dirty. Returns whether it was clean before.
+    pub(crate) fn soil(&mut self, reason: Reason) -> bool {
+        self.soiled += 1;
+        let was_clean = self.dirty.is_none();
+        self.dirty.get_or_insert(reason);
+        was_clean
+    }
+
+    /// How often the session was made dirty: to tell whether a `DISCARD ALL` came after it.
+    pub(crate) fn soiled(&self) -> u64 {
+        self.soiled
+    }
+
+    /// The change that the parameters are at.
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Names and values of what was set; `None` if a value can't be read.
+    pub(crate) fn values(&self) -> Option<Vec<(&str, &str)>> {
+        self.parameters.iter().map(|it| Some((&*it.name, it.value.as_deref()?))).collect()
+    }
+
+    /// The statement of this name.
+    pub(crate) fn statement(&mut self, name: &[u8]) -> Option<&mut Statement<P>> {
+        self.statements.get_mut(name).map(|statement| &mut **statement)
+    }
+
+    /// The statement of this name, to look at.
+    pub(crate) fn known(&self, name: &[u8]) -> Option<&Statement<P>> {
+        self.statements.get(name).map(|statement| &**statement)
+    }
+
+    /// A statement was prepared. Returns whether it is within the bounds.
+    #[must_use]
+    pub(crate) fn prepared(&mut self, name: &[u8], statement: Box<Statement<P>>) -> bool {
+        self.forget(name);
+        self.statements_bytes += statement.frame.len();
+        self.statements.insert(Bytes::copy_from_slice(name), statement);
+        self.statements.len() <= STATEMENTS_MAX && self.statements_bytes <= STATEMENTS_BYTES_MAX
+    }
+
+    /// A statement is gone.
+    pub(crate) fn forget(&mut self, name: &[u8]) {
+        if let Some(gone) = self.statements.remove(name) {
+            self.statements_bytes -= gone.frame.len();
+        }
+    }
+
+    /// What a statement of the text left, on the connection that the session holds. Returns
+    /// whether it is within the bounds.
+    #[must_use]
+    pub(crate) fn left(&mut self, effect: &Effect, text: &[u8], here: &mut Here) -> bool {
+        match effect {
+            Effect::Set(name, value) => self.set(name, value.as_deref(), text),
+            Effect::Reset(name) => self.reset(name, text),
+            Effect::ResetAll => {
+                self.parameters.retain(|parameter| survives_reset_all(&parameter.name));
+                self.changed(true);
+            }
+            Effect::DiscardAll => {
+                self.parameters.clear();
+                self.changed(true);
+                self.statements.clear();
+                self.statements_bytes = 0;
+                here.statements.clear();
+            }
+            Effect::Deallocate(Some(name)) => {
+                self.forget(name.as_bytes());
+                here.statements.remove(name.as_bytes());
+            }
+            Effect::Deallocate(None) => {
+                let unnamed = self.statements.remove_entry(&b""[..]);
+                self.statements.clear();
+                self.statements_bytes = 0;
+                if let Some((name, statement)) = unnamed {
+                    self.statements_bytes = statement.frame.len();
+                    self.statements.insert(name, statement);
+                }
+                here.statements.retain(|name, _| name.is_empty());
+            }
+            Effect::Nothing
+            | Effect::Control
+            | Effect::Switch(..)
+            | Effect::Show(_)
+            | Effect::Dirty(_) => return true,
+        }
+        here.at = self.at;
+        let bytes: usize = self.parameters.iter().map(|parameter| parameter.text.len()).sum();
+        self.parameters.len() <= PARAMETERS_MAX && bytes <= PARAMETERS_BYTES_MAX
+    }
+
+    /// A `DISCARD ALL` that was sent when the session had been made dirty so often succeeded.
+    pub(crate) fn cleaned(&mut self, soiled: u64) {
+        if self.soiled == soiled {
+            self.dirty = None;
+        }
+    }
+
+    fn set(&mut self, name: &str, value: Option<&str>, text: &[u8]) {
+        self.parameters.retain(|parameter| &*parameter.name != name);
+        let at = self.changed(false);
+        let (name, value) = (name.into(), value.map(Into::into));
+        self.parameters.push(Parameter { name, value, text: text.into(), at });
+        self.at = at;
+    }
+
+    fn reset(&mut self, name: &str, text: &[u8]) {
+        // These change others with them, so the order matters.
+        let entangled = |name: &str| {
+            matches!(name, "session characteristics" | "session_authorization" | "role")
+        };
+        if entangled(name) || self.parameters.iter().any(|it| entangled(&it.name)) {
+            self.set(name, None, text);
+            return;
+        }
+        let before = self.parameters.len();
+        self.parameters.retain(|parameter| &*parameter.name != name);
+        if self.parameters.len() != before {
+            self.changed(true);
+        }
+    }
+
+    /// The parameters change.
+    fn changed(&mut self, removed: bool) -> u64 {
+        self.changes += 1;
+        if removed {
+            self.removed_at = self.changes;
+        }
+        self.at = if self.parameters.is_empty() { 0 } else { self.changes };
+        self.changes
+    }
+
+    /// The session gets a connection, on which somebody left this. Appends the queries that make
+    /// it the session's own to `replay`, and returns how many there are.
+    pub(crate) fn arrive(
+        &mut self,
+        connection: ConnId,
+        residue: Option<Residue>,
+        replay: &mut BytesMut,
+    ) -> (Here, u32) {
+        let mut queries = 0;
+        let mut here = Here::default();
+        match (self.take_home(connection, residue), residue) {
+            (Some(home), _) => here = home,
+            (None, Some(Residue { version, .. })) => {
+                if version & PARAMETERS != 0 {
+                    frames::query(replay, b"DISCARD ALL");
+                    queries += 1;
+                } else if version & NAMED != 0 {
+                    frames::query(replay, b"DEALLOCATE ALL");
+                    queries += 1;
+                } else if version & UNNAMED != 0 {
+                    here.statements.insert(Bytes::new(), STRANGE);
+                }
+            }
+            (None, None) => {}
+        }
+        if here.at != self.at {
+            if here.at != 0 && (self.at == 0 || self.removed_at > here.at) {
+                frames::query(replay, b"DISCARD ALL");
+                queries += 1;
+                here = Here::default();
+            }
+            for parameter in self.parameters.iter().filter(|it| it.at > here.at) {
+                frames::query(replay, &parameter.text);
+                queries += 1;
+            }
+            here.at = self.at;
+        }
+        if queries > 0 {
+            // A simple query drops the unnamed statement.
+            here.statements.remove(&b""[..]);
+        }
+        (here, queries)
+    }
+
+    /// The session gives a connection back. Returns what it leaves there.
+    pub(crate) fn leave(&mut self, connection: ConnId, here: Here) -> Option<Residue> {
+        let mut flags = 0;
+        if here.at != 0 {
+            flags |= PARAMETERS;
+        }
+        for name in here.statements.keys() {
+            flags |= if name.is_empty() { UNNAMED } else { NAMED };
+        }
+        self.homes.retain(|home| home.connection != connection);
+        if flags == 0 {
+            return None;
+        }
+        let stamp = number();
+        if self.homes.len() == HOMES_MAX {
+            self.homes.remove(0);
+        }
+        self.homes.push(Home { connection, stamp, here });
+        Some(Residue { owner: self.owner, version: (stamp << FLAGS) | flags })
+    }
+
+    fn take_home(&mut self, connection: ConnId, residue: Option<Residue>) -> Option<Here> {
+        let at = self.homes.iter().position(|home| home.connection == connection)?;
+        let home = self.homes.remove(at);
+        let residue = residue?;
+        (residue.owner == self.owner && residue.version >> FLAGS == home.stamp).then_some(home.here)
+    }
+
+    /// What must happen on the connection before a message about the statement of this name.
+    pub(crate) fn need(&self, name: &[u8], here: &Here) -> Need {
+        let (ours, there) = (self.statements.get(name), here.statements.get(name));
+        match (ours, there) {
+            (None, Some(_)) => Need::Close(None),
+            (Some(ours), Some(there)) if ours.number == *there => Need::Nothing,
+            (Some(ours), Some(_)) => Need::Close(Some(ours.frame.clone())),
+            (Some(ours), None) => Need::Parse(ours.frame.clone()),
+            (None, None) => Need::Nothing,
+        }
+    }
+
+    /// The number of the statement of this name.
+    pub(crate) fn number(&self, name: &[u8]) -> Option<u64> {
+        self.statements.get(name).map(|statement| statement.number)
+    }
+
+    /// All prepared statements by name.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Bytes> {
+        self.statements.keys()
+    }
+}
+
+impl<P> Statement<P> {
+    /// The statement that a Parse frame with this text prepares.
+    pub(crate) fn of(frame: &[u8], text: &[u8]) -> Self {
+        let (effects, hint) = (Effects::of(text), Switches::hint(text));
+        Self {
+            number: number(),
+            frame: Bytes::copy_from_slice(frame),
+            effects,
+            hint,
+            verdict: None,
+        }
+    }
+
+    /// Its number, which no other one has.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Its SQL.
+    pub(crate) fn text(&self) -> &[u8] {
+        frames::parse(&self.frame).map_or(&[], |parse| parse.text)
+    }
+
+    /// The types of its first parameters.
+    pub(crate) fn oids(&self) -> Vec<u32> {
+        frames::parse(&self.frame).map_or_else(Vec::new, |parse| parse.oids())
+    }
+}
+
+impl Here {
+    /// Whether a statement of this name is there.
+    pub(crate) fn has(&self, name: &[u8]) -> bool {
+        self.statements.contains_key(name)
+    }
+
+    /// A statement is on its way.
+    pub(crate) fn prepare(&mut self, name: &[u8], number: u64) {
+        match self.statements.get_mut(name) {
+            Some(known) => *known = number,
+            None => {
+                self.statements.insert(Bytes::copy_from_slice(name), number);
+            }
+        }
+    }
+
+    /// A statement is gone.
+    pub(crate) fn forget(&mut self, name: &[u8]) {
+        self.statements.remove(name);
+    }
+}
+
+/// What `RESET ALL` leaves as it is.
+fn survives_reset_all(name: &str) -> bool {
+    matches!(name, "role" | "session_authorization")
+}
+
+fn number() -> u64 {
+    NUMBERS.fetch_add(1, Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests;

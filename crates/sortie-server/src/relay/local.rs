@@ -1,0 +1,114 @@
+//! Statements that sortie answers itself: about its own switches.
+
+use bytes::BytesMut;
+use sortie_postgres::backend::{self, DataRow, Field, Status};
+
+use super::effect::Effect;
+use super::frames;
+use super::switches::Switches;
+use crate::sql::SqlError;
+
+/// The OID and the size of `text`.
+const TEXT: (u32, i16) = (25, -1);
+
+/// A statement about a switch.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Own {
+    /// `SET` or, without a value, `RESET`.
+    Set(Box<str>, Option<Box<str>>),
+    /// `SHOW`.
+    Show(Box<str>),
+}
+
+impl Own {
+    /// The statement that leaves this and nothing else, if it is about a switch.
+    pub(super) fn of(left: &[Effect]) -> Option<Self> {
+        match left {
+            [Effect::Switch(name, value)] => Some(Self::Set(name.clone(), value.clone())),
+            [Effect::Show(name)] => Some(Self::Show(name.clone())),
+            _ => None,
+        }
+    }
+
+    /// Answers a simple query, all but its `ReadyForQuery`.
+    pub(super) fn answer(
+        &self,
+        switches: &mut Switches,
+        shards: usize,
+        output: &mut BytesMut,
+    ) -> Result<(), SqlError> {
+        if let Self::Show(name) = self {
+            self.describe(output);
+            self.row(name, switches, output)?;
+        }
+        self.run(switches, shards, output)
+    }
+
+    /// Answers one message of a batch that is about this statement alone.
+    pub(super) fn answer_frame(
+        &self,
+        frame: &[u8],
+        switches: &mut Switches,
+        shards: usize,
+        output: &mut BytesMut,
+    ) -> Result<(), SqlError> {
+        match frame[0] {
+            b'P' => backend::parse_complete(output),
+            b'B' => backend::bind_complete(output),
+            b'C' => backend::close_complete(output),
+            b'D' => {
+                if matches!(frames::target(frame), Some((b'S', _))) {
+                    backend::parameter_description(output, std::iter::empty());
+                }
+                match self {
+                    Self::Set(..) => backend::no_data(output),
+                    Self::Show(_) => self.describe(output),
+                }
+            }
+            b'E' => {
+                if let Self::Show(name) = self {
+                    self.row(name, switches, output)?;
+                }
+                self.run(switches, shards, output)?;
+            }
+            b'S' => backend::ready_for_query(output, Status::Idle),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn describe(&self, output: &mut BytesMut) {
+        let Self::Show(name) = self else { return };
+        let (oid, size) = TEXT;
+        let field = Field { name, table: 0, column: 0, oid, size, modifier: -1, format: 0 };
+        backend::row_description(output, std::iter::once(field));
+    }
+
+    fn row(&self, name: &str, switches: &Switches, output: &mut BytesMut) -> Result<(), SqlError> {
+        let Some(value) = switches.show(name) else {
+            // The same words as for one that is to be set.
+            return Switches::default().set(name, None, 1);
+        };
+        let mut row = DataRow::begin(output);
+        row.value(value.as_bytes());
+        row.finish();
+        Ok(())
+    }
+
+    fn run(
+        &self,
+        switches: &mut Switches,
+        shards: usize,
+        output: &mut BytesMut,
+    ) -> Result<(), SqlError> {
+        match self {
+            Self::Set(name, value) => {
+                switches.set(name, value.as_deref(), shards)?;
+                let tag = if value.is_some() { "SET" } else { "RESET" };
+                backend::command_complete(output, tag);
+            }
+            Self::Show(_) => backend::command_complete(output, "SHOW"),
+        }
+        Ok(())
+    }
+}

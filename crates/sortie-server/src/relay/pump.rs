@@ -1,0 +1,337 @@
+//! Moves bytes between a client and the server connection that its session holds.
+//!
+//! # Invariants
+//!
+//! 1. The server is read only while less than `EGRESS_MAX` bytes wait for the client, and the
+//!    client only while less than `INGRESS_MAX` bytes wait for the server: who is slow stalls the
+//!    other side, and nothing piles up here.
+//! 2. Both directions move in one task, so that two sides that both write can't block each other.
+//! 3. While a cancel is on its way to the server, nothing new is sent there.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Buf;
+use sortie_postgres::Event;
+use sortie_postgres::backend::{Severity, Status};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Duration, timeout};
+
+use super::course::Heard;
+use super::decide::{self, FRAME_MAX};
+use super::frames;
+use super::session::{Session, Signals, lost, shutting_down};
+use super::shared::Shared;
+use super::{buffers, failure as server_failure};
+use crate::session::failure::{self, Failure};
+use crate::sql::SqlError;
+
+/// Bytes that may wait for a client before no more are read from its server.
+const EGRESS_MAX: usize = 64 << 10;
+
+/// Bytes that may wait for a server before no more are read from its client.
+const INGRESS_MAX: usize = 64 << 10;
+
+/// How long the end of a cancel is waited for.
+const CANCEL_MAX: Duration = Duration::from_secs(5);
+
+/// Why moving bytes ends.
+enum Stop {
+    /// The session needs no connection.
+    AtRest,
+    /// The connection is lost.
+    Lost(io::Error),
+}
+
+impl<'a, S, L> Session<'a, S, L>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    L: Shared,
+{
+    /// Moves bytes until the session needs no connection, or has lost it.
+    pub(super) async fn pump<D: Future<Output = ()>>(
+        &mut self,
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> Result<(), Failure> {
+        match poll_fn(|cx| self.poll_pump(cx, signals)).await? {
+            Stop::AtRest => Ok(()),
+            Stop::Lost(error) => self.lose(&error),
+        }
+    }
+
+    fn poll_pump<D: Future<Output = ()>>(
+        &mut self,
+        cx: &mut Context<'_>,
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> Poll<Result<Stop, Failure>> {
+        loop {
+            let mut moved = false;
+            let Some(held) = &mut self.held else { return Poll::Ready(Ok(Stop::AtRest)) };
+            if !self.out.is_empty()
+                && held.cancelling.is_none()
+                && let Poll::Ready(sent) = held.leased.server.poll_send(cx, &mut self.out)
+            {
+                moved = true;
+                if let Err(error) = sent {
+                    return Poll::Ready(Ok(Stop::Lost(error)));
+                }
+            }
+            if self.client.output.len() < EGRESS_MAX {
+                buffers::borrow(&mut self.client.output);
+                let output = &mut self.client.output;
+                let received = held.leased.server.poll_receive(cx, output, &mut self.events);
+                if let Poll::Ready(received) = received {
+                    moved = true;
+                    self.hear();
+                    if let Err(error) = received {
+                        return Poll::Ready(Ok(Stop::Lost(error)));
+                    }
+                }
+            }
+            if let Poll::Ready(flushed) = self.client.poll_flush(cx) {
+                flushed?;
+            }
+            if self.is_at_rest() {
+                return Poll::Ready(Ok(Stop::AtRest));
+            }
+            if self.out.len() < INGRESS_MAX
+                && self.client.has_room()
+                && let Poll::Ready(filled) = self.client.poll_fill(cx)
+            {
+                moved = true;
+                filled?;
+                self.accept()?;
+            }
+            moved |= self.poll_signals(cx, signals)?;
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Looks after cancels and the server's end. Returns whether something is to be done again.
+    fn poll_signals<D: Future<Output = ()>>(
+        &mut self,
+        cx: &mut Context<'_>,
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> Result<bool, Failure> {
+        let came = self.hear_cancel(cx, signals);
+        let Some(held) = &mut self.held else { return Ok(true) };
+        let running = held.leased.server.owed() > 0;
+        if came && running && held.cancelling.is_none() {
+            self.inner.lanes.cancelled();
+            let key = held.leased.server.cancel_key().clone();
+            held.cancelling = Some(Box::pin(async move {
+                timeout(CANCEL_MAX, key.cancel())
+                    .await
+                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            }));
+        }
+        let mut moved = false;
+        if let Some(cancelling) = &mut held.cancelling
+            && let Poll::Ready(ended) = cancelling.as_mut().poll(cx)
+        {
+            held.cancelling = None;
+            moved = true;
+            if let Err(error) = ended {
+                // It may hit at any later time: nobody may use the connection after this.
+                tracing::debug!(%error, "a cancel request failed");
+                held.leased.server.retire();
+            }
+        }
+        let quiet = !running && self.out.is_empty();
+        if quiet && signals.drained.as_mut().poll(cx).is_ready() {
+            return Err(Failure::Fatal(shutting_down()));
+        }
+        Ok(moved)
+    }
+
+    /// Passes on what the client has sent, as far as it is complete.
+    pub(super) fn accept(&mut self) -> Result<(), Failure> {
+        while self.out.len() < INGRESS_MAX {
+            let input = &mut self.client.input;
+            if self.passing > 0 {
+                if input.is_empty() {
+                    break;
+                }
+                let passed = self.passing.min(input.len());
+                buffers::borrow(&mut self.out);
+                self.out.extend_from_slice(&input[..passed]);
+                input.advance(passed);
+                self.passing -= passed;
+                continue;
+            }
+            let head = match frames::head(input) {
+                Ok(Some(head)) => head,
+                Ok(None) => break,
+                Err(tag) => return Err(Failure::Fatal(lost(tag))),
+            };
+            if head.tag == b'X' {
+                return Err(Failure::Gone);
+            }
+            if !decide::is_known(head.tag) {
+                return Err(Failure::Fatal(lost(head.tag)));
+            }
+            if head.tag == b'd' || (head.len > FRAME_MAX && input.len() < head.len) {
+                self.course.send_unread(&mut self.ledger, head.tag);
+                self.passing = head.len;
+                self.count(head.tag);
+                continue;
+            }
+            if input.len() < head.len {
+                self.client.room_for(head.len);
+                break;
+            }
+            self.count(head.tag);
+            self.forward(head.len);
+        }
+        self.follow();
+        Ok(())
+    }
+
+    /// Passes one whole frame on.
+    fn forward(&mut self, len: usize) {
+        let Some(held) = &self.held else { return };
+        let status = held.leased.server.status();
+        buffers::borrow(&mut self.out);
+        if self.is_unbound() && self.refuse(len) {
+            self.client.input.advance(len);
+            return;
+        }
+        let frame = &self.client.input[..len];
+        self.course.send(&mut self.ledger, frame, status, &mut self.out);
+        self.client.input.advance(len);
+    }
+
+    /// Counts a statement that takes the pipe.
+    fn count(&mut self, tag: u8) {
+        let Some(held) = &self.held else { return };
+        if matches!(tag, b'Q' | b'E' | b'F') {
+            self.inner.count_piped(held.reason);
+        }
+    }
+
+    /// Follows what has changed about the session itself.
+    fn follow(&mut self) {
+        for reason in self.course.take_soiled() {
+            self.inner.lanes.soiled(reason);
+        }
+        match (self.ledger.dirty(), &self.dirty) {
+            (Some(_), None) => self.dirty = Some(self.inner.lanes.dirty()),
+            (None, Some(_)) => self.dirty = None,
+            _ => {}
+        }
+    }
+
+    /// Takes in what the server has sent: nearly all of it stays where it was read to.
+    fn hear(&mut self) {
+        let mut events = std::mem::take(&mut self.events);
+        let mut changes: Vec<(usize, Change)> = Vec::new();
+        for (at, event) in events.iter().enumerate() {
+            let status = event.status(&self.client.output);
+            let replaying = self.course.is_replaying();
+            match self.course.hear(&mut self.ledger, event.tag, event.ends(), status) {
+                Heard::Pass => {}
+                Heard::Swallow => {
+                    let over = replaying && !self.course.is_replaying();
+                    changes.push((at, if over { Change::Compare } else { Change::Swallow }));
+                }
+                Heard::Replace(error) => changes.push((at, Change::Replace(error))),
+            }
+        }
+        if !changes.is_empty() {
+            self.rebuild(&events, changes);
+        }
+        events.clear();
+        self.events = events;
+        if self.course.take_reported()
+            && let Some(held) = &self.held
+        {
+            self.known = Arc::new(held.leased.server.parameters().clone());
+        }
+        for (name, value) in self.course.take_switched() {
+            // The server has accepted it as a parameter that it does not know.
+            let shards = self.cluster.shards();
+            if name.as_ref() != "sortie.shard"
+                && let Err(error) = self.switches.set(&name, value.as_deref(), shards)
+            {
+                failure::say(&mut self.client.output, Severity::Warning, &error);
+            }
+        }
+        self.follow();
+        let idle = self.held.as_ref().is_some_and(|held| held.leased.server.is_idle());
+        if idle && self.out.is_empty() && !self.course.is_clear() {
+            self.course.settle();
+        }
+    }
+
+    /// Puts what was read together anew, without what is not the client's.
+    fn rebuild(&mut self, events: &[Event], changes: Vec<(usize, Change)>) {
+        let first = events.first().map_or(0, |event| event.start);
+        let read = self.client.output.split_off(first);
+        let mut changes = changes.into_iter().peekable();
+        for (at, event) in events.iter().enumerate() {
+            match changes.next_if(|(change, _)| *change == at) {
+                None => {
+                    let bytes = &read[event.start - first..event.end - first];
+                    self.client.output.extend_from_slice(bytes);
+                }
+                Some((_, Change::Swallow)) => {}
+                Some((_, Change::Compare)) => self.compare(),
+                Some((_, Change::Replace(error))) => {
+                    self.inner.stats.error();
+                    failure::say(&mut self.client.output, Severity::Error, &error);
+                }
+            }
+        }
+    }
+
+    /// The connection is lost: the client is told, as far as the server has not done so.
+    ///
+    /// A session that has nothing on its connection goes on with another one.
+    fn lose(&mut self, error: &io::Error) -> Result<(), Failure> {
+        self.inner.lanes.lost();
+        self.out.clear();
+        let Some(held) = self.held.take() else { return Ok(()) };
+        let (ready, failed, open) = self.course.outstanding();
+        let told = failed && !self.course.is_replaying();
+        let server = &held.leased.server;
+        let stateful = server.status() != Status::Idle || self.ledger.dirty().is_some();
+        let cut = !server.is_between_received();
+        self.course.end();
+        if stateful || cut {
+            // As PostgreSQL does: the client knows from the connection's end that it ended.
+            return Err(match told {
+                true => Failure::Gone,
+                false => Failure::Fatal(server_failure::lost(error)),
+            });
+        }
+        let mut told = told;
+        for _ in 0..ready {
+            if !std::mem::take(&mut told) {
+                self.inner.stats.error();
+                let error = server_failure::lost(error);
+                failure::say(&mut self.client.output, Severity::Error, &error);
+            }
+            self.ready();
+        }
+        if open || self.passing > 0 {
+            if !told {
+                let error = server_failure::lost(error);
+                failure::say(&mut self.client.output, Severity::Error, &error);
+            }
+            self.skipping = true;
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of a frame that is not passed on.
+enum Change {
+    Swallow,
+    /// It was the last one that the client does not know of.
+    Compare,
+    Replace(Box<SqlError>),
+}

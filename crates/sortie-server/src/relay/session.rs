@@ -1,0 +1,409 @@
+//! One client's session in front of PostgreSQL.
+//!
+//! Between two batches it holds no connection, unless it is dirty. [`Session::run`] turns between
+//! two states: it rests, and looks at what the client wants next ([`decide`](super::decide)); or it
+//! holds a connection and moves bytes in both directions ([`pump`](super::pump)) until the server
+//! has answered everything and stands outside of a transaction.
+//!
+//! # Invariants
+//!
+//! 1. Replies come in the order of the messages: what is shared or answered here is only looked at
+//!    when nothing is awaited from a server.
+//! 2. A connection is given back only when it is idle, and says what is left on it.
+//! 3. What a client can make grow has a bound.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::stub::ConnId;
+use bytes::{Buf, BytesMut};
+use sortie_postgres::backend::{self, Severity, Status};
+use sortie_postgres::{Event, Login, Parameters};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::futures::Notified;
+use tokio::time::Instant;
+
+use super::client::Client;
+use super::cluster::{Cluster, Leased, Place};
+use super::course::Course;
+use super::decide::{self, Batch};
+use super::ledger::{Here, Ledger};
+use super::shared::{PipeReason, Shared, Who};
+use super::stats::Gauge;
+use super::switches::Switches;
+use super::{Inner, frames};
+use crate::config::{Mode, PipeTarget};
+use crate::session::failure::{self, Failure};
+use crate::session::keys::Key;
+use crate::sql::{SqlError, state};
+
+/// One client's session.
+pub(super) struct Session<'a, S, L: Shared> {
+    pub(super) inner: &'a Inner<L>,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) client: Client<S>,
+    pub(super) key: &'a Key,
+    pub(super) account: Account,
+    pub(super) ledger: Ledger<L::Plan>,
+    pub(super) switches: Switches,
+    pub(super) course: Course<L::Plan>,
+    pub(super) held: Option<Held<'a>>,
+    /// What goes to the server.
+    pub(super) out: BytesMut,
+    pub(super) events: Vec<Event>,
+    /// Bytes of the client's frame that are still to be passed on unread.
+    pub(super) passing: usize,
+    /// The batch failed here: everything up to its Sync is skipped.
+    pub(super) skipping: bool,
+    /// What is passed over is that Sync.
+    pub(super) ending: bool,
+    /// What the client was told of the server's parameters.
+    pub(super) known: Arc<Parameters>,
+    pub(super) last: Option<(Place, ConnId)>,
+    /// The session, as the shared lane sees it, at this change of its parameters.
+    pub(super) who: Option<(u64, Option<usize>, Arc<Who>)>,
+    pub(super) dirty: Option<Gauge<'a>>,
+}
+
+/// Whose session it is.
+#[derive(Clone, Debug)]
+pub(super) struct Account {
+    pub(super) login: Arc<Login>,
+    pub(super) mode: Mode,
+    pub(super) target: PipeTarget,
+    /// The shard that the database name binds the session to.
+    pub(super) shard: Option<usize>,
+}
+
+/// The connection that a session holds.
+pub(super) struct Held<'a> {
+    pub(super) leased: Leased,
+    pub(super) reason: PipeReason,
+    /// When a statement was sent that would have been shared.
+    pub(super) observed: Option<Instant>,
+    /// A cancel that is on its way to the server: until its end nothing else may be sent.
+    pub(super) cancelling: Option<Cancelling>,
+    pub(super) _gauge: Gauge<'a>,
+}
+
+pub(super) type Cancelling = Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>>;
+
+/// What may happen at any time.
+pub(super) struct Signals<'s, 'k, D> {
+    pub(super) cancelled: Pin<&'s mut Notified<'k>>,
+    pub(super) drained: Pin<&'s mut D>,
+}
+
+impl<'a, S, L> Session<'a, S, L>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    L: Shared,
+{
+    /// Serves the client until the session ends.
+    pub(super) async fn run<D: Future<Output = ()>>(
+        &mut self,
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> Result<Infallible, Failure> {
+        loop {
+            if self.held.is_some() && !self.is_at_rest() {
+                self.pump(signals).await?;
+            } else {
+                self.next(signals).await?;
+            }
+        }
+    }
+
+    /// Does what the client wants next, or waits for it.
+    async fn next<D: Future<Output = ()>>(
+        &mut self,
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> Result<(), Failure> {
+        if self.skip() {
+            return self.rest(signals).await;
+        }
+        match decide::batch(&self.client.input) {
+            Batch::Partial { wanted } => {
+                self.client.room_for(wanted);
+                self.rest(signals).await
+            }
+            Batch::Terminate => Err(Failure::Gone),
+            Batch::Sync(len) => {
+                self.client.input.advance(len);
+                self.ready();
+                Ok(())
+            }
+            Batch::Flush(len) => {
+                self.client.input.advance(len);
+                Ok(())
+            }
+            Batch::Simple(range) => self.simple(range.end, signals).await,
+            Batch::Single(single) => self.single(single, signals).await,
+            Batch::Other(reason) => self.pipe(reason, signals).await,
+            Batch::Lost(tag) => Err(Failure::Fatal(lost(tag))),
+        }
+    }
+
+    /// Skips what belongs to a batch that failed here. Returns whether more must come for that.
+    fn skip(&mut self) -> bool {
+        loop {
+            let input = &mut self.client.input;
+            let passed = self.passing.min(input.len());
+            input.advance(passed);
+            self.passing -= passed;
+            if self.passing > 0 {
+                return true;
+            }
+            if std::mem::take(&mut self.ending) {
+                self.skipping = false;
+                self.ready();
+            }
+            if !self.skipping {
+                return false;
+            }
+            match frames::head(&self.client.input) {
+                Ok(Some(head)) if head.tag != b'X' => {
+                    self.passing = head.len;
+                    self.ending = head.tag == b'S';
+                }
+                Ok(None) => return true,
+                // Whoever looks next knows what to do about it.
+                Ok(Some(_)) | Err(_) => self.skipping = false,
+            }
+        }
+    }
+
+    /// Waits until the client has sent more; writes what was said meanwhile.
+    async fn rest<D: Future<Output = ()>>(
+        &mut self,
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> Result<(), Failure> {
+        self.release();
+        self.client.rest();
+        super::buffers::give_back(&mut self.out);
+        poll_fn(|cx| {
+            if let Poll::Ready(flushed) = self.client.poll_flush(cx) {
+                flushed?;
+                self.client.rest();
+            }
+            if self.client.has_room()
+                && let Poll::Ready(filled) = self.client.poll_fill(cx)
+            {
+                return Poll::Ready(filled.map_err(Failure::from));
+            }
+            // A cancel that finds nothing running is forgotten.
+            self.hear_cancel(cx, signals);
+            if signals.drained.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(Failure::Fatal(shutting_down())));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Returns whether a cancel has come.
+    pub(super) fn hear_cancel<D>(
+        &self,
+        cx: &mut Context<'_>,
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> bool {
+        let came = signals.cancelled.as_mut().poll(cx).is_ready();
+        if came {
+            signals.cancelled.set(self.key.cancelled());
+            signals.cancelled.as_mut().enable();
+        }
+        came
+    }
+
+    /// Says that the next batch is awaited.
+    pub(super) fn ready(&mut self) {
+        backend::ready_for_query(&mut self.client.output, Status::Idle);
+    }
+
+    /// Says an error of a batch that no server has seen; `simple` if a Query asked for it.
+    pub(super) fn fail(&mut self, error: &SqlError, simple: bool) {
+        self.inner.stats.error();
+        failure::say(&mut self.client.output, Severity::Error, error);
+        if simple {
+            self.ready();
+        } else {
+            self.skipping = true;
+        }
+    }
+
+    /// Takes a connection for what the client has sent, and begins to relay.
+    pub(super) async fn pipe<D: Future<Output = ()>>(
+        &mut self,
+        reason: PipeReason,
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> Result<(), Failure> {
+        let shard = self.shard().unwrap_or(0);
+        if self.held.as_ref().is_some_and(|held| held.leased.place.shard != shard) {
+            self.release();
+        }
+        if self.held.is_none() && !self.take(shard, reason, signals).await? {
+            return Ok(());
+        }
+        if let Some(held) = &mut self.held {
+            held.reason = reason;
+            held.observed = (reason == PipeReason::Observe).then(Instant::now);
+        }
+        self.accept()?;
+        self.pump(signals).await
+    }
+
+    /// Takes a connection. Returns whether there is one; the client knows if not.
+    async fn take<D: Future<Output = ()>>(
+        &mut self,
+        shard: usize,
+        reason: PipeReason,
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> Result<bool, Failure> {
+        let (cluster, login) = (Arc::clone(&self.cluster), Arc::clone(&self.account.login));
+        let prefer = self.last;
+        let leased = {
+            let mut lease =
+                std::pin::pin!(cluster.lease((shard, self.account.target), &login, prefer));
+            poll_fn(|cx| {
+                if let Poll::Ready(leased) = lease.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(leased));
+                }
+                if self.client.has_room()
+                    && let Poll::Ready(Err(gone)) = self.client.poll_fill(cx)
+                {
+                    return Poll::Ready(Err(Failure::from(gone)));
+                }
+                if self.hear_cancel(cx, signals) {
+                    return Poll::Ready(Ok(Err(cancelled())));
+                }
+                Poll::Pending
+            })
+            .await?
+        };
+        match leased {
+            Ok(leased) => {
+                self.hold(leased, reason);
+                Ok(true)
+            }
+            Err(error) => {
+                let simple = matches!(self.client.input.first(), Some(b'Q' | b'F'));
+                if simple {
+                    // Skipped like a batch, whose end it is.
+                    let len =
+                        frames::head(&self.client.input).ok().flatten().map_or(0, |it| it.len);
+                    let passed = len.min(self.client.input.len());
+                    self.client.input.advance(passed);
+                    self.passing = len - passed;
+                }
+                self.fail(&error, simple);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Makes a connection the session's own.
+    fn hold(&mut self, mut leased: Leased, reason: PipeReason) {
+        let id = leased.server.id();
+        let residue = leased.server.residue();
+        let (here, replayed) = self.ledger.arrive(id, residue, &mut self.out);
+        // Until it is given back in good order, nobody knows what is on it.
+        leased.server.set_residue(residue);
+        if replayed > 0 {
+            self.inner.lanes.replayed(replayed);
+        }
+        self.course.begin(here, replayed);
+        let is_other = self.last != Some((leased.place, id));
+        self.last = Some((leased.place, id));
+        let held = Held {
+            leased,
+            reason,
+            observed: None,
+            cancelling: None,
+            _gauge: self.inner.lanes.pinned(),
+        };
+        self.held = Some(held);
+        if is_other && replayed == 0 {
+            self.compare();
+        }
+    }
+
+    /// Tells the client of parameters that are not, on this server, what it knows.
+    pub(super) fn compare(&mut self) {
+        let Some(held) = &self.held else { return };
+        let there = held.leased.server.parameters();
+        if *there == *self.known {
+            return;
+        }
+        for (name, value) in there.iter() {
+            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            let name = text(name);
+            if self.known.value(&name) != Some(value) {
+                backend::parameter_status(&mut self.client.output, &name, &text(value));
+            }
+        }
+        self.known = Arc::new(there.clone());
+    }
+
+    /// Whether everything is answered, and the session needs no connection.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let Some(held) = &self.held else { return true };
+        held.leased.server.is_idle()
+            && self.out.is_empty()
+            && self.passing == 0
+            && self.course.is_clear()
+            && held.cancelling.is_none()
+            && self.ledger.dirty().is_none()
+    }
+
+    /// Gives the connection back, if the session has one and needs it no more.
+    pub(super) fn release(&mut self) {
+        if !self.is_at_rest() {
+            return;
+        }
+        let Some(mut held) = self.held.take() else { return };
+        if let Some(began) = held.observed {
+            self.inner.lanes.observed(began.elapsed());
+        }
+        let here: Here = self.course.end();
+        let residue = self.ledger.leave(held.leased.server.id(), here);
+        held.leased.server.set_residue(residue);
+    }
+
+    /// The shard that the session is bound to.
+    pub(super) fn shard(&self) -> Option<usize> {
+        self.switches.shard.unwrap_or(self.account.shard)
+    }
+
+    /// Whether statements are judged wherever they go: one server is not the cluster.
+    pub(super) fn is_unbound(&self) -> bool {
+        self.cluster.shards() > 1 && self.shard().is_none()
+    }
+
+    /// The session ends: what it left on its connection is cleaned, or the connection closed.
+    pub(super) async fn end(&mut self) {
+        self.release();
+        let Some(held) = self.held.take() else { return };
+        self.inner.clean(held.leased).await;
+    }
+}
+
+/// What a client is told whose stream has lost its frames.
+pub(super) fn lost(tag: u8) -> SqlError {
+    let message = if decide::is_known(tag) {
+        "invalid message length".to_owned()
+    } else {
+        format!("invalid frontend message type {tag}")
+    };
+    SqlError::new(state::PROTOCOL_VIOLATION, message)
+}
+
+pub(super) fn cancelled() -> SqlError {
+    SqlError::new(state::QUERY_CANCELED, "canceling statement due to user request")
+}
+
+pub(super) fn shutting_down() -> SqlError {
+    let message = "terminating connection due to administrator command";
+    SqlError::new(state::ADMIN_SHUTDOWN, message)
+}

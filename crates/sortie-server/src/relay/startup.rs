@@ -1,0 +1,151 @@
+//! The end of the startup phase: which cluster, as whom, with what.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use sortie_postgres::{Login, Parameters, backend};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::cluster::Cluster;
+use super::course::Course;
+use super::effect::{Reason, is_readable};
+use super::ledger::Ledger;
+use super::session::{Account, Session};
+use super::shared::Shared;
+use super::switches::{self, Switches};
+use super::{Inner, client::Client};
+use crate::session::code::INVALID_AUTHORIZATION;
+use crate::session::failure::Failure;
+use crate::session::keys::Key;
+use crate::session::socket::Socket;
+use crate::session::startup::Hello;
+use crate::sql::SqlError;
+
+/// The SQLSTATE of a database that does not exist.
+const INVALID_CATALOG_NAME: &str = "3D000";
+
+/// A session that may begin.
+pub(super) struct Opened {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) account: Account,
+    pub(super) switches: Switches,
+    /// Whether texts can be read, by the encoding that the session begins with.
+    is_readable: bool,
+    pub(super) key: Key,
+    pub(super) greeting: Arc<Parameters>,
+}
+
+impl<L: Shared> Inner<L> {
+    /// Looks whether a client may have the session that it wants, and greets it.
+    pub(super) async fn open<S>(
+        &self,
+        socket: &mut Socket<S>,
+        hello: &Hello,
+    ) -> Result<Opened, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let asked = hello.read(socket).map_err(Failure::Fatal)?;
+        let (cluster, shard) = self.cluster(asked.database).map_err(Failure::Fatal)?;
+        let Some(user) = cluster.config.user(asked.user) else {
+            let message = format!("role \"{}\" may not start a session", asked.user);
+            return Err(Failure::Fatal(SqlError::new(INVALID_AUTHORIZATION, message)));
+        };
+        let mut switches = Switches::default();
+        let mut login = Login::new(asked.user, cluster.database.clone());
+        login.credential.clone_from(&user.credential);
+        let mut encoding = "";
+        for (name, value) in asked.parameters {
+            match name {
+                "user" | "database" | "replication" => continue,
+                "options" => {
+                    let rest = switches::from_options(value, &mut switches, cluster.shards())
+                        .map_err(Failure::Fatal)?;
+                    if !rest.is_empty() {
+                        login = login.parameter(name, rest);
+                    }
+                    continue;
+                }
+                _ if name.starts_with("sortie.") => {
+                    let set = switches.set(name, Some(value), cluster.shards());
+                    set.map_err(Failure::Fatal)?;
+                    continue;
+                }
+                "client_encoding" => encoding = value,
+                _ => {}
+            }
+            login = login.parameter(name, value);
+        }
+        let is_readable = encoding.is_empty() || is_readable(encoding.trim_matches(['\'', '"']));
+        let key = self.keys.register().ok_or_else(Failure::too_many)?;
+        let target = user.pipe_target;
+        let at = (shard.unwrap_or(0), target);
+        let greeting = cluster.greeting(at, &login).await.map_err(Failure::Fatal)?;
+        let (login, mode) = (Arc::new(login), user.mode);
+        let account = Account { login, mode, target, shard };
+        greet(&mut socket.output, &greeting, &key);
+        Ok(Opened { cluster, account, switches, is_readable, key, greeting })
+    }
+
+    /// The cluster that a database name means, and the shard.
+    fn cluster(&self, database: &str) -> Result<(Arc<Cluster>, Option<usize>), SqlError> {
+        let named = |name: &str| self.clusters.iter().find(|cluster| cluster.config.name == name);
+        if let Some(cluster) = named(database) {
+            return Ok((Arc::clone(cluster), None));
+        }
+        let bound = database.rsplit_once('.').and_then(|(name, shard)| {
+            let cluster = named(name)?;
+            let shard = shard.parse().ok().filter(|shard| *shard < cluster.shards())?;
+            Some((Arc::clone(cluster), Some(shard)))
+        });
+        bound.ok_or_else(|| {
+            let message = format!("database \"{database}\" does not exist");
+            let mut error = SqlError::new(INVALID_CATALOG_NAME, message);
+            let names = self.clusters.iter().map(|cluster| match cluster.shards() {
+                1 => cluster.config.name.clone(),
+                shards => format!("{0}, {0}.0 to {0}.{1}", cluster.config.name, shards - 1),
+            });
+            error.hint = Some(format!("There are: {}.", names.collect::<Vec<_>>().join(", ")));
+            error
+        })
+    }
+}
+
+fn greet(output: &mut BytesMut, greeting: &Parameters, key: &Key) {
+    backend::authentication_ok(output);
+    for (name, value) in greeting.iter() {
+        let text = |bytes| String::from_utf8_lossy(bytes);
+        backend::parameter_status(output, &text(name), &text(value));
+    }
+    backend::backend_key_data(output, key.process(), &key.secret());
+}
+
+impl<'a, S, L: Shared> Session<'a, S, L> {
+    /// The session that was opened.
+    pub(super) fn new(inner: &'a Inner<L>, client: Client<S>, opened: &'a Opened) -> Self {
+        let mut ledger = Ledger::new();
+        if !opened.is_readable && ledger.soil(Reason::Encoding) {
+            inner.lanes.soiled(Reason::Encoding);
+        }
+        Self {
+            inner,
+            cluster: Arc::clone(&opened.cluster),
+            client,
+            key: &opened.key,
+            account: opened.account.clone(),
+            ledger,
+            switches: opened.switches,
+            course: Course::new(),
+            held: None,
+            out: BytesMut::new(),
+            events: Vec::new(),
+            passing: 0,
+            skipping: false,
+            ending: false,
+            known: Arc::clone(&opened.greeting),
+            last: None,
+            who: None,
+            dirty: None,
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The switches of sortie's own: which lane a statement may take.
+//!
+//! | switch | values | where |
+//! |---|---|---|
+//! | `sortie.lane` | `auto`, `pipe` | cluster and user (`mode`), connection, statement |
+//! | `sortie.share` | `on`, `off` | connection, statement |
+//! | `sortie.shard` | a shard's number, `all` | connection |
+//!
+//! For a connection: `SET sortie.lane = pipe`, or at its start the parameter of that name, or
+//! `options=-c sortie.lane=pipe`. For a statement: a comment `/* sortie: lane=pipe share=off */`.
+//! What is said nearer to the statement wins.
+
+use crate::sql::{SqlError, state};
+
+/// What was said by a connection, or a statement.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Switches {
+    /// Whether everything takes the pipe lane.
+    pub(crate) pipe: Option<bool>,
+    /// Whether statements are shared.
+    pub(crate) share: Option<bool>,
+    /// The shard that the session is bound to; `Some(None)` is all of them.
+    pub(crate) shard: Option<Option<usize>>,
+}
+
+impl Switches {
+    /// Sets a switch, by its whole name, or resets it without a value.
+    ///
+    /// # Errors
+    ///
+    /// 42704 for a switch that does not exist, 22023 for a value that it can't have.
+    pub(crate) fn set(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+        shards: usize,
+    ) -> Result<(), SqlError> {
+        let lower = value.map(str::to_ascii_lowercase);
+        match (name, lower.as_deref()) {
+            ("sortie.lane", None) => self.pipe = None,
+            ("sortie.lane", Some("auto")) => self.pipe = Some(false),
+            ("sortie.lane", Some("pipe")) => self.pipe = Some(true),
+            ("sortie.share", None) => self.share = None,
+            ("sortie.share", Some("on" | "true" | "yes" | "1")) => self.share = Some(true),
+            ("sortie.share", Some("off" | "false" | "no" | "0")) => self.share = Some(false),
+            ("sortie.shard", None) => self.shard = None,
+            ("sortie.shard", Some("all")) => self.shard = Some(None),
+            ("sortie.shard", Some(number)) => match number.parse() {
+                Ok(shard) if shard < shards => self.shard = Some(Some(shard)),
+                _ => return Err(invalid(name, number, &format!("0 to {}, all", shards - 1))),
+            },
+            ("sortie.lane", Some(value)) => return Err(invalid(name, value, "auto, pipe")),
+            ("sortie.share", Some(value)) => return Err(invalid(name, value, "on, off")),
+            _ => {
+                let message = format!("unrecognized configuration parameter \"{name}\"");
+                return Err(SqlError::new(state::UNDEFINED_OBJECT, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a comment of a statement says; nothing for one that can't be read.
+    pub(crate) fn hint(text: &[u8]) -> Self {
+        let mut hint = Self::default();
+        let Some(words) = hinted(text) else { return hint };
+        for word in words.split([' ', ',', '\t', '\n']).filter(|word| !word.is_empty()) {
+            let Some((name, value)) = word.split_once('=') else { continue };
+            if matches!(name, "lane" | "share") {
+                // A hint is no statement: one that says nothing known is a comment.
+                let _unknown = hint.set(&format!("sortie.{name}"), Some(value), 1);
+            }
+        }
+        hint
+    }
+
+    /// The value of a switch, for `SHOW`; `None` if it does not exist.
+    pub(crate) fn show(&self, name: &str) -> Option<String> {
+        Some(match name {
+            "sortie.lane" if self.pipe == Some(true) => "pipe".into(),
+            "sortie.lane" => "auto".into(),
+            "sortie.share" if self.share == Some(false) => "off".into(),
+            "sortie.share" => "on".into(),
+            "sortie.shard" => match self.shard.flatten() {
+                Some(shard) => shard.to_string(),
+                None => "all".into(),
+            },
+            _ => return None,
+        })
+    }
+
+    /// These, and for what they don't say, `others`.
+    pub(crate) fn or(self, others: Self) -> Self {
+        Self {
+            pipe: self.pipe.or(others.pipe),
+            share: self.share.or(others.share),
+            shard: self.shard.or(others.shard),
+        }
+    }
+}
+
+/// The words of the comment that a statement begins or ends with, if it is a hint.
+fn hinted(text: &[u8]) -> Option<&str> {
+    const MARK: &[u8] = b"/* sortie:";
+    let text = text.trim_ascii();
+    let first = text.first()?;
+    let begins = *first == b'/' && text.starts_with(MARK);
+    let start = if begins {
+        0
+    } else if text.ends_with(b"*/") || text.ends_with(b"*/;") {
+        text.windows(MARK.len()).rposition(|window| window == MARK)?
+    } else {
+        return None;
+    };
+    let rest = &text[start + MARK.len()..];
+    let end = rest.windows(2).position(|window| window == b"*/")?;
+    std::str::from_utf8(&rest[..end]).ok()
+}
+
+fn invalid(name: &str, value: &str, values: &str) -> SqlError {
+    let message = format!("invalid value for parameter \"{name}\": \"{value}\"");
+    let mut error = SqlError::new(state::INVALID_PARAMETER_VALUE, message);
+    error.hint = Some(format!("Available values: {values}."));
+    error
+}
+
+/// The switches in `options` of a startup packet, and the options that remain.
+///
+/// # Errors
+///
+/// As [`Switches::set`].
+pub(crate) fn from_options(
+    options: &str,
+    switches: &mut Switches,
+    shards: usize,
+) -> Result<String, SqlError> {
+    let mut rest: Vec<&str> = Vec::new();
+    let mut words = options.split_ascii_whitespace().peekable();
+    while let Some(word) = words.next() {
+        let assignment = match word {
+            "-c" => words.peek().copied(),
+            word => word.strip_prefix("-c").or_else(|| word.strip_prefix("--")),
+        };
+        match assignment.and_then(|it| it.split_once('=')) {
+            Some((name, value)) if name.starts_with("sortie.") => {
+                switches.set(name, Some(value), shards)?;
+                if word == "-c" {
+                    words.next();
+                }
+            }
+            _ => rest.push(word),
+        }
+    }
+    Ok(rest.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn switches_are_set_shown_and_reset() {
+        let mut switches = Switches::default();
+        for (name, value) in [("lane", "pipe"), ("share", "off"), ("shard", "1")] {
+            let name = format!("sortie.{name}");
+            switches.set(&name, Some(value), 2).unwrap();
+            assert_eq!(switches.show(&name).as_deref(), Some(value));
+            switches.set(&name, None, 2).unwrap();
+        }
+        assert_eq!(switches, Switches::default());
+        let error = switches.set("sortie.shard", Some("2"), 2).unwrap_err();
+        assert_eq!(error.code, "22023");
+        assert_eq!(switches.set("sortie.nope", Some("2"), 2).unwrap_err().code, "42704");
+        assert_eq!(switches.show("sortie.nope"), None);
+    }
+
+    #[test]
+    fn a_hint_is_a_comment_around_the_statement() {
+        let pipe = Switches { pipe: Some(true), ..Switches::default() };
+        for text in [
+            "/* sortie: lane=pipe */ select 1",
+            "select 1 /* sortie: lane=pipe */",
+            "select 1 /* sortie: lane=pipe */;",
+            "/* sortie: what=ever lane=pipe share=perhaps */ select 1",
+        ] {
+            assert_eq!(Switches::hint(text.as_bytes()), pipe, "{text}");
+        }
+        for text in ["select 1", "select '/* sortie: lane=pipe */' from t", "/* lane=pipe */", ""] {
+            assert_eq!(Switches::hint(text.as_bytes()), Switches::default(), "{text}");
+        }
+    }
+
+    #[test]
+    fn options_of_the_start_are_told_apart() {
+        let mut switches = Switches::default();
+        let options = "-c sortie.lane=pipe -c work_mem=1MB --sortie.share=off -csortie.shard=0";
+        let rest = from_options(options, &mut switches, 1).unwrap();
+        assert_eq!(rest, "-c work_mem=1MB");
+        assert_eq!(
+            switches,
+            Switches { pipe: Some(true), share: Some(false), shard: Some(Some(0)) }
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! `sortie serve` in front of PostgreSQL servers.
+
+use std::sync::Arc;
+
+use sortie_postgres::{ConnInfo, Connection, Login};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::{Error, RUNTIME_END_MAX, Signals, TURNED_AWAY_MAX, bind, local};
+use crate::admin::{self, Admin, PROBE_MAX, Readiness};
+use crate::config::{Config, Mode, ServerConfig};
+use crate::listener;
+use crate::metrics::Snapshot;
+use crate::relay::{Cluster, Relay, Server, ShardServers, Shared, Unshared};
+use crate::session::Limits;
+
+/// Serves the clusters of a configuration until it is told to stop, by SIGINT or SIGTERM.
+///
+/// # Errors
+///
+/// [`Error`] when it can't start.
+pub(super) fn run(config: &Config) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::System { what: "the runtime", source })?;
+    let served = runtime.block_on(serve(config));
+    runtime.shutdown_timeout(RUNTIME_END_MAX);
+    served
+}
+
+async fn serve(config: &Config) -> Result<(), Error> {
+    let mut signals = Signals::new()?;
+    let listener = bind(config.listen.0, "--listen").await?;
+    let admin_listener = bind(config.admin.0, "--admin").await?;
+    let (listen, admin) = (local(&listener, "--listen")?, local(&admin_listener, "--admin")?);
+    let (drain, draining) = watch::channel(false);
+    let sessions_max = config.connections_max as usize;
+    let limits = Limits { sessions_max, ..Limits::default() };
+    let relay = Relay::new(Unshared, clusters(config), limits, draining.clone());
+    let admin_page = admin::serve(admin_listener, Arc::new(administration(&relay, draining)));
+    announce(config, listen, admin);
+    let connections = listener::run(
+        listener,
+        sessions_max + TURNED_AWAY_MAX,
+        &drain,
+        async || signals.next().await,
+        |stream, _peer| {
+            let relay = relay.clone();
+            async move { relay.serve(stream).await }
+        },
+    );
+    let cut = tokio::select! {
+        cut = connections => cut,
+        never = admin_page => match never {},
+    };
+    tracing::info!(cut, "stopped");
+    Ok(())
+}
+
+/// The clusters, with their servers, none of which is connected to yet.
+fn clusters(config: &Config) -> Vec<Arc<Cluster>> {
+    let clusters = config.clusters.iter().enumerate().map(|(index, config)| {
+        let server = |server: &ServerConfig| {
+            Server::new(server.info.clone(), config.pool.connections_max as usize)
+        };
+        let shards = config.shards.iter().map(|shard| ShardServers {
+            primary: shard.primary.as_ref().map(server),
+            replicas: shard.replicas.iter().map(server).collect(),
+        });
+        let first = config.shards.iter().flat_map(|shard| shard.servers()).next();
+        let database = first.map_or_else(String::new, |server| server.info.database.clone());
+        Arc::new(Cluster::new(index, config.clone(), database, shards.collect()))
+    });
+    clusters.collect()
+}
+
+fn administration<L: Shared>(relay: &Relay<L>, draining: watch::Receiver<bool>) -> Admin {
+    let scrape = {
+        let relay = relay.clone();
+        Box::new(move || Snapshot {
+            clients: relay.stats(),
+            lanes: Some(relay.lanes()),
+            ..Snapshot::default()
+        })
+    };
+    let ready = {
+        let relay = relay.clone();
+        Box::new(move || -> Readiness { Box::pin(probe(relay.clusters().to_vec())) })
+    };
+    let set_mode = {
+        let relay = relay.clone();
+        Box::new(move |name: &str, mode: Option<Mode>| {
+            let clusters = relay.clusters();
+            let found = clusters.iter().find(|cluster| cluster.config.name == name);
+            let Some(cluster) = found else {
+                let names: Vec<_> = clusters.iter().map(|it| it.config.name.as_str()).collect();
+                return Err(format!("there are: {}", names.join(", ")));
+            };
+            cluster.set_mode(mode);
+            tracing::info!(cluster = name, ?mode, "the mode was set");
+            Ok(())
+        })
+    };
+    Admin { scrape, ready, set_mode, draining }
+}
+
+/// Asks every shard of every cluster; the answer of any of its servers will do.
+async fn probe(clusters: Vec<Arc<Cluster>>) -> Result<(), String> {
+    let mut probes = JoinSet::new();
+    for cluster in &clusters {
+        for (shard, servers) in cluster.config.shards.iter().enumerate() {
+            let servers: Vec<_> =
+                servers.servers().map(|it| (it.name.clone(), it.info.clone())).collect();
+            let name = cluster.config.name.clone();
+            probes.spawn(async move {
+                let answered = timeout(PROBE_MAX, any(servers)).await;
+                let why = match answered {
+                    Ok(Ok(())) => return Ok(()),
+                    Ok(Err(why)) => why,
+                    Err(_late) => format!("no answer within {PROBE_MAX:?}"),
+                };
+                Err(format!("{name}, shard {shard}: {why}"))
+            });
+        }
+    }
+    while let Some(probe) = probes.join_next().await {
+        probe.map_err(|error| error.to_string())??;
+    }
+    Ok(())
+}
+
+/// Logs in to all servers at once; the first success will do.
+async fn any(servers: Vec<(String, ConnInfo)>) -> Result<(), String> {
+    let mut logins = JoinSet::new();
+    for (name, info) in servers {
+        logins.spawn(async move {
+            match Connection::open(&info, &Login::of(&info)).await {
+                Ok(connection) => {
+                    connection.close().await;
+                    Ok(())
+                }
+                Err(error) => Err(format!("{name}: {error}")),
+            }
+        });
+    }
+    let mut why = "it has no server".to_owned();
+    while let Some(login) = logins.join_next().await {
+        match login {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => why = error,
+            Err(error) => why = error.to_string(),
+        }
+    }
+    Err(why)
+}
+
+fn announce(config: &Config, listen: std::net::SocketAddr, admin: std::net::SocketAddr) {
+    use std::io::Write;
+    let (host, port) = (listen.ip(), listen.port());
+    let mut text = String::new();
+    for cluster in &config.clusters {
+        let servers: usize = cluster.shards.iter().map(|shard| shard.servers().count()).sum();
+        let user = cluster.users.first().map_or("", |user| user.name.as_str());
+        text += &format!(
+            "cluster {}: {} shards, {servers} servers\n\n  psql -h {host} -p {port} -U {user} -d {}\n\n",
+            cluster.name,
+            cluster.shards.len(),
+            cluster.name,
+        );
+    }
+    text += &format!("postgres protocol on {listen}, no password; admin on http://{admin}/\n");
+    if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
+        tracing::warn!(%error, "can't write the first lines to standard output");
+    }
+}
