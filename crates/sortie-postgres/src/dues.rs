@@ -64,6 +64,11 @@ impl Dues {
         self.sure
     }
 
+    /// Whether the server awaits copy data.
+    pub(crate) fn is_copying(&self) -> bool {
+        self.copying
+    }
+
     /// Whether no more may be sent until answers have come.
     pub(crate) fn is_full(&self) -> bool {
         self.marks.len() >= MARKS_MAX

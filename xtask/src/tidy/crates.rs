@@ -18,6 +18,8 @@ const CORE: &[&str] =
 const POSTGRES: &[&str] = &[
     "bytes",
     "deadpool-postgres", // Behind features, for those who keep their own clients.
+    "fastrand",
+    "parking_lot",
     "postgres-protocol",
     "rustls",
     "tokio",

@@ -160,6 +160,16 @@ impl Connection {
         self.notifications_dropped
     }
 
+    /// Whether the server awaits copy data, and reads nothing else meanwhile.
+    pub(crate) fn is_copying_in(&self) -> bool {
+        self.dues.is_copying()
+    }
+
+    /// Whether nothing is owed only because no Sync was sent.
+    pub(crate) fn is_unsynced(&self) -> bool {
+        self.owed() == 0 && !self.dues.is_clear()
+    }
+
     /// Reads and drops what is still owed, so that the session can be used again.
     ///
     /// Dropping the future loses nothing: call it again.

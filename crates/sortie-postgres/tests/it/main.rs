@@ -8,5 +8,6 @@ mod any_bytes;
 mod clients;
 mod decoding;
 mod encoding;
+mod pool;
 mod properties;
 mod server;

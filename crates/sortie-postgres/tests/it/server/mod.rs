@@ -7,24 +7,24 @@ use sortie_postgres::{Address, Bind, ConnInfo, Connection, Frontend, Login, Targ
 use sortie_testkit::Postgres;
 
 /// The server's description, for its superuser, without a password.
-fn info(postgres: &Postgres) -> ConnInfo {
+pub(crate) fn info(postgres: &Postgres) -> ConnInfo {
     let listen = postgres.listen();
     ConnInfo::new(Address::tcp(listen.ip().to_string(), listen.port()), "postgres", "postgres")
 }
 
-async fn open(info: &ConnInfo) -> Connection {
+pub(crate) async fn open(info: &ConnInfo) -> Connection {
     Connection::open(info, &Login::of(info)).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A Query.
-fn simple(text: &'static str) -> Bytes {
+pub(crate) fn simple(text: &'static str) -> Bytes {
     let mut frames = BytesMut::new();
     Frontend::Query { text: Bytes::from_static(text.as_bytes()) }.encode(&mut frames);
     frames.freeze()
 }
 
 /// Parse, Bind, Describe, Execute, Sync of one statement without parameters.
-fn extended(text: &'static str) -> Bytes {
+pub(crate) fn extended(text: &'static str) -> Bytes {
     let (none, text) = (Bytes::new(), Bytes::from_static(text.as_bytes()));
     let bind = Bind {
         portal: none.clone(),

@@ -1,0 +1,250 @@
+//! Connections to one server, shared by all who need one for a while.
+//!
+//! A [`Server`] has one limit over everything that is open there. Connections with equal
+//! [`Login`]s stand in for one another; those of other logins are closed to make room.
+//! [`Server::checkout`] hands out a [`Pooled`], which is a [`Connection`] until it is dropped.
+//! Then, without the caller's help, it goes back if it is idle; to the reaper if its last query
+//! still runs; and away if it is broken.
+//!
+//! The book (a pure state machine) decides; this file obeys it. Its lock is held for some tens of
+//! nanoseconds where nothing is opened, closed or waited for, and never across an await.
+//!
+//! # Invariants
+//!
+//! 1. A connection is in one place: held by the book, in a `Pooled`, or in a task of the server.
+//! 2. Every task belongs to the server: when the last `Server` and `Pooled` is gone, so are they.
+//! 3. What the book asks for is done by one thread at a time and never by recursion, however many
+//!    connections change hands.
+
+mod book;
+mod config;
+mod error;
+mod open;
+mod pooled;
+mod rack;
+mod slot;
+mod tasks;
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use crate::connect::Login;
+use crate::conninfo::ConnInfo;
+use crate::reaper::Reaper;
+use book::{Act, Book, NoWait};
+use open::Opener;
+use pooled::Seat;
+use tasks::Tasks;
+
+pub use config::{PoolConfig, PoolStats};
+pub use error::PoolError;
+pub use pooled::Pooled;
+pub use slot::{ConnId, Residue};
+
+/// The connections to one PostgreSQL server. Cheap to clone; all clones share them.
+///
+/// It opens nothing before it is asked to.
+#[derive(Clone)]
+pub struct Server(Arc<Shared>);
+
+type Waiter = oneshot::Sender<Result<Pooled, PoolError>>;
+type ServerBook = Book<Login, Box<Seat>, Waiter, Home, PoolError>;
+type ServerAct = Act<Login, Box<Seat>, Waiter, Home, PoolError>;
+
+struct Shared {
+    config: PoolConfig,
+    opener: Arc<Opener>,
+    reaper: Arc<Reaper>,
+    book: Mutex<(ServerBook, PoolStats)>,
+    tasks: Tasks,
+}
+
+/// The runtime that drives a connection's socket.
+#[derive(Clone, Debug)]
+struct Home(Handle);
+
+impl PartialEq for Home {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id() == other.0.id()
+    }
+}
+
+impl Server {
+    /// Creates the pools of a server. `info` says where it is; its credential serves all logins
+    /// that don't bring their own.
+    pub fn new(info: ConnInfo, config: PoolConfig) -> Self {
+        Self(Arc::new(Shared {
+            reaper: Arc::new(Reaper::new(&config)),
+            book: Mutex::new((Book::new(config.limits()), PoolStats::default())),
+            opener: Arc::new(Opener::new(info, config.check_interval)),
+            tasks: Tasks::default(),
+            config,
+        }))
+    }
+
+    /// Where the server is.
+    pub fn info(&self) -> &ConnInfo {
+        self.0.opener.info()
+    }
+
+    /// Returns a connection of this login: the preferred one if it is idle, else one that no
+    /// session left anything on, else any; and waits in a fair queue if there is none.
+    ///
+    /// Dropping the future leaves the queue. A connection that was being opened for it is still
+    /// opened, and serves somebody else.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError`]. A server that can't be connected to is an error at once if no connection to
+    /// it is left to wait for, also during the pause after a failure.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime.
+    pub async fn checkout(
+        &self,
+        login: &Login,
+        prefer: Option<ConnId>,
+        deadline: Instant,
+    ) -> Result<Pooled, PoolError> {
+        let home = Home(Handle::current());
+        if let Some(pooled) = self.idle(login, prefer, &home) {
+            return Ok(pooled);
+        }
+        Box::pin(self.wait(login, home, deadline)).await
+    }
+
+    /// Returns an idle connection of this login, as [`checkout`](Self::checkout) would, or `None`.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime.
+    pub fn try_checkout(&self, login: &Login, prefer: Option<ConnId>) -> Option<Pooled> {
+        self.idle(login, prefer, &Home(Handle::current()))
+    }
+
+    /// Keeps [`warm_min`](PoolConfig::warm_min) connections of this login open from now on,
+    /// whether somebody uses them or not. Call it again after the login changed.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime.
+    pub fn keep_warm(&self, login: &Login) {
+        let warm_min = self.0.config.warm_min;
+        self.0.tasks.keep(&self.0);
+        self.0.change(|book, acts| book.0.warm(login, warm_min, Instant::now(), acts));
+    }
+
+    /// Closes every connection that is open now as soon as nobody uses it: what they are connected
+    /// to is no longer what it was.
+    pub fn retire(&self) {
+        self.0.change(|book, acts| book.0.retire(Instant::now(), acts));
+    }
+
+    /// Returns how many connections there are, and what has happened so far.
+    pub fn stats(&self) -> PoolStats {
+        let book = self.0.book.lock();
+        let mut counted = book.1;
+        self.0.reaper.count(&mut counted);
+        PoolStats::of(counted, book.0.gauges, self.0.reaper.cost())
+    }
+
+    fn idle(&self, login: &Login, prefer: Option<ConnId>, home: &Home) -> Option<Pooled> {
+        loop {
+            let taken = {
+                let mut book = self.0.book.lock();
+                let taken = book.0.checkout(login, prefer, home)?;
+                book.1.checkouts += 1;
+                taken
+            };
+            let mut pooled = Pooled::new(&self.0, taken.conn, taken.residue);
+            // The server may have ended the session while nobody looked.
+            if pooled.check().is_ok() && pooled.is_idle() {
+                return Some(pooled);
+            }
+            let mut book = self.0.book.lock();
+            book.1.checkouts -= 1;
+            book.1.broken += 1;
+            drop(book);
+            pooled.discard();
+        }
+    }
+
+    async fn wait(
+        &self,
+        login: &Login,
+        home: Home,
+        deadline: Instant,
+    ) -> Result<Pooled, PoolError> {
+        self.0.tasks.keep(&self.0);
+        let begun = Instant::now();
+        let (sender, mut receiver) = oneshot::channel();
+        let ticket = self.0.change(|book, acts| {
+            // Between the look at the idle ones and now somebody may have returned one.
+            if let Some(taken) = book.0.checkout(login, None, &home) {
+                let book::Taken { conn, residue, .. } = taken;
+                acts.push(Act::Give { conn, residue, waiter: sender });
+                book.1.checkouts += 1;
+                return Ok(0);
+            }
+            let ticket = book.0.wait(login, &home, sender, begun, acts);
+            *(if ticket.is_ok() { &mut book.1.queued } else { &mut book.1.refused }) += 1;
+            ticket
+        });
+        let ticket = ticket.map_err(|refusal| match refusal {
+            NoWait::Crowded => PoolError::Crowded,
+            NoWait::Resting(error) => error,
+        })?;
+        let _place = Place { server: &self.0, login, ticket };
+        match timeout_at(deadline, &mut receiver).await {
+            Ok(answer) => answer.unwrap_or(Err(PoolError::Closed)),
+            Err(_elapsed) => {
+                self.0.book.lock().1.refused += 1;
+                Err(PoolError::Timeout { waited: begun.elapsed() })
+            }
+        }
+    }
+}
+
+/// A place in the queue, left on drop.
+struct Place<'a> {
+    server: &'a Shared,
+    login: &'a Login,
+    ticket: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let left = self.server.book.lock().0.leave(self.login, self.ticket);
+        drop(left);
+    }
+}
+
+impl Shared {
+    /// Changes the book and does what it asks for.
+    fn change<T>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut (ServerBook, PoolStats), &mut Vec<ServerAct>) -> T,
+    ) -> T {
+        let mut acts = Vec::new();
+        let changed = change(&mut self.book.lock(), &mut acts);
+        if !acts.is_empty() {
+            self.tasks.perform(self, acts);
+        }
+        changed
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("address", &self.info().address)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,1 @@
+//! Foreign kills: a late cancel that hits the connection's next query, which is a stranger's.

@@ -1,0 +1,64 @@
+//! Pools and the reaper, on a real PostgreSQL.
+
+mod checkout;
+mod kills;
+mod leftovers;
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use sortie_postgres::{
+    Body, ExchangeError, Frontend, Login, PoolConfig, PoolError, PoolStats, Pooled, Request, Server,
+};
+use sortie_testkit::Postgres;
+use tokio::time::{Instant, sleep};
+
+use crate::server::info;
+
+/// More than anything here takes on a busy machine.
+const LONG: Duration = Duration::from_secs(20);
+
+fn config(size_max: u32) -> PoolConfig {
+    let mut config = PoolConfig::default();
+    config.size_max = size_max;
+    config
+}
+
+fn login() -> Login {
+    Login::new("postgres", "postgres")
+}
+
+fn server(postgres: &Postgres, config: PoolConfig) -> Server {
+    Server::new(info(postgres), config)
+}
+
+async fn checkout(server: &Server) -> Result<Pooled, PoolError> {
+    server.checkout(&login(), None, Instant::now() + LONG).await
+}
+
+fn query(text: impl Into<Bytes>) -> Request {
+    let mut frames = BytesMut::new();
+    Frontend::Query { text: text.into() }.encode(&mut frames);
+    Request::new(frames)
+}
+
+/// The first value of the first row.
+async fn value(on: &mut Pooled, text: impl Into<Bytes>) -> Result<String, ExchangeError> {
+    let reply = on.exchange(query(text)).await?;
+    let Body::Whole(rows) = reply.body else { panic!("it is short") };
+    // Header, number of columns, length.
+    Ok(rows.get(11..).map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default())
+}
+
+/// Waits until nothing is under way any more.
+async fn settled(server: &Server) -> PoolStats {
+    let end = Instant::now() + LONG;
+    loop {
+        let stats = server.stats();
+        if stats.in_use + stats.connecting + stats.waiting + stats.quarantined == 0 {
+            return stats;
+        }
+        assert!(Instant::now() < end, "{stats:?}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
