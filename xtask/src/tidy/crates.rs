@@ -16,12 +16,15 @@ const CORE: &[&str] =
 
 /// A runtime for its sockets, and what a login takes: TLS and the hashes of passwords.
 const POSTGRES: &[&str] = &[
+    "base64",
     "bytes",
     "deadpool-postgres", // Behind features, for those who keep their own clients.
     "fastrand",
     "parking_lot",
     "postgres-protocol",
+    "ring",
     "rustls",
+    "rustls-native-certs",
     "tokio",
     "tokio-postgres",
     "tokio-rustls",

@@ -1,4 +1,4 @@
-//! From an address to a connected socket.
+//! From an address to a connected socket, encrypted as the description wants it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,62 +8,88 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 
 use super::error::ConnectCause;
 use super::stream::Stream;
-use crate::conninfo::{Address, ConnInfo};
+use super::tls::{self, Offer, Secured};
+use crate::conninfo::{Address, ConnInfo, TlsMode};
 
-/// Where a connection really went: a name may stand for several servers, and a cancel request
-/// must go to the same one.
+/// Where a connection really went, and how: a name may stand for several servers, and a cancel
+/// request must go to the same one.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    pub(crate) peer: Peer,
+    peer: Peer,
+    /// Set if the connection is encrypted.
+    secured: Option<Secured>,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Peer {
+enum Peer {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
 /// Dials the server: the addresses that its name has now, in turn, until one answers.
 pub(crate) async fn dial(info: &ConnInfo) -> Result<(Stream, Place), ConnectCause> {
-    let (host, port) = match &info.address {
-        Address::Tcp { host, port } => (host.as_str(), *port),
-        Address::Unix { folder, port } => {
-            let peer = Peer::Unix(folder.join(format!(".s.PGSQL.{port}")));
-            let stream = peer.dial().await.map_err(ConnectCause::Dial)?;
-            return Ok((stream, Place { peer }));
+    if let Some(path) = info.address.socket() {
+        let stream = UnixStream::connect(&path).await.map_err(ConnectCause::Dial)?;
+        return Ok((Stream::Unix(stream), Place { peer: Peer::Unix(path), secured: None }));
+    }
+    let secured = Secured::of(info).await?;
+    let (address, mut stream) = reach(info).await?;
+    let peer = Peer::Tcp(address);
+    let Some(secured) = secured else {
+        return Ok((Stream::Tcp(stream), Place { peer, secured: None }));
+    };
+    match tls::offer(&mut stream).await.map_err(ConnectCause::Closed)? {
+        Offer::Spoken => {
+            let stream = secured.wrap(stream).await.map_err(ConnectCause::Tls)?;
+            Ok((Stream::Tls(stream), Place { peer, secured: Some(secured) }))
         }
+        Offer::NotSpoken if info.tls.mode == TlsMode::Prefer => {
+            Ok((Stream::Tcp(stream), Place { peer, secured: None }))
+        }
+        Offer::NotSpoken => Err(ConnectCause::NoTls),
+    }
+}
+
+impl Place {
+    /// Opens another connection to the same server, encrypted like the first.
+    pub(crate) async fn again(&self) -> io::Result<Stream> {
+        let address = match &self.peer {
+            Peer::Unix(path) => return UnixStream::connect(path).await.map(Stream::Unix),
+            Peer::Tcp(address) => *address,
+        };
+        let mut stream = connect(address).await?;
+        let Some(secured) = &self.secured else { return Ok(Stream::Tcp(stream)) };
+        match tls::offer(&mut stream).await? {
+            Offer::Spoken => secured.wrap(stream).await.map(Stream::Tls),
+            Offer::NotSpoken => Err(io::Error::new(
+                io::ErrorKind::ConnectionRefused,
+                "the server does not speak TLS any more",
+            )),
+        }
+    }
+}
+
+async fn reach(info: &ConnInfo) -> Result<(SocketAddr, TcpStream), ConnectCause> {
+    let Address::Tcp { host, port } = &info.address else {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "a Unix socket has no port");
+        return Err(ConnectCause::Dial(error));
     };
     let addresses = match info.host_address {
-        Some(address) => vec![SocketAddr::from((address, port))],
-        None => lookup_host((host, port)).await.map_err(ConnectCause::Lookup)?.collect(),
+        Some(address) => vec![SocketAddr::from((address, *port))],
+        None => lookup_host((host.as_str(), *port)).await.map_err(ConnectCause::Lookup)?.collect(),
     };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
-        let peer = Peer::Tcp(address);
-        match peer.dial().await {
-            Ok(stream) => return Ok((stream, Place { peer })),
+        match connect(address).await {
+            Ok(stream) => return Ok((address, stream)),
             Err(error) => last = error,
         }
     }
     Err(ConnectCause::Dial(last))
 }
 
-impl Place {
-    /// Opens another connection to the same server, as far as encryption goes.
-    pub(crate) async fn again(&self) -> io::Result<Stream> {
-        self.peer.dial().await
-    }
-}
-
-impl Peer {
-    async fn dial(&self) -> io::Result<Stream> {
-        match self {
-            Self::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
-            Self::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
-            }
-        }
-    }
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::conninfo::Address;
@@ -24,6 +25,23 @@ pub enum ConnectCause {
     Lookup(io::Error),
     /// Nobody could be reached there.
     Dial(io::Error),
+    /// The server does not speak TLS, and the description wants it.
+    NoTls,
+    /// TLS could not be agreed on; most often the server's certificate is not good enough.
+    Tls(io::Error),
+    /// A file of the TLS settings can't be used.
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// The server's certificate is to be checked, and there is nothing to check it against.
+    NoRoots,
+    /// The certificate is to name the host, and no certificate can have such a name.
+    Name(String),
+    /// The login is to be bound to the encrypted connection, and that is not possible.
+    NoBinding,
     /// It took longer than `connect_timeout`.
     Timeout(Duration),
     /// The connection ended in the middle of the login.
@@ -80,6 +98,7 @@ impl Error for ConnectError {
         match &*self.cause {
             ConnectCause::Lookup(error)
             | ConnectCause::Dial(error)
+            | ConnectCause::Tls(error)
             | ConnectCause::Closed(error) => Some(error),
             ConnectCause::Stream(error) => Some(error),
             ConnectCause::Server(error) => Some(error),
@@ -102,6 +121,24 @@ impl fmt::Display for ConnectCause {
             }
             Self::Dial(_) => f.write_str(
                 "nobody answers there; check that the server runs and listens on that address",
+            ),
+            Self::NoTls => f.write_str(
+                "it does not speak TLS and sslmode wants it; set ssl = on in its postgresql.conf, \
+                 or sslmode=prefer here",
+            ),
+            Self::Tls(error) => write!(f, "TLS could not be agreed on; {}", advice(error)),
+            Self::File { path, error } => write!(f, "{} can't be used: {error}", path.display()),
+            Self::NoRoots => f.write_str(
+                "its certificate is to be checked and no roots are known; set sslrootcert to a \
+                 file, or to system on a machine that has the ca-certificates package",
+            ),
+            Self::Name(host) => write!(
+                f,
+                "no certificate can be made out to {host:?}; use sslmode=verify-ca, or another name"
+            ),
+            Self::NoBinding => f.write_str(
+                "channel_binding=require can't be kept: it needs TLS, a login by scram-sha-256, \
+                 and a server certificate signed with SHA-2",
             ),
             Self::Timeout(limit) => write!(
                 f,
@@ -138,5 +175,26 @@ impl fmt::Display for ConnectCause {
 impl From<StreamError> for ConnectCause {
     fn from(error: StreamError) -> Self {
         Self::Stream(error)
+    }
+}
+
+/// What to do about a failed handshake.
+fn advice(error: &io::Error) -> &'static str {
+    use rustls::CertificateError as Bad;
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(bad)) => match bad {
+            Bad::UnknownIssuer => "set sslrootcert to who has signed the server's certificate",
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
+                "the certificate is not made out to that host (its subjectAltName counts, not its \
+                 common name); use the name it has, or sslmode=verify-ca"
+            }
+            Bad::Expired | Bad::ExpiredContext { .. } => "renew the server's certificate",
+            _ => "make the server's certificate anew",
+        },
+        Some(rustls::Error::AlertReceived(_)) => {
+            "the server did not like ours: check sslcert and sslkey, and the server's log"
+        }
+        _ => "check that a PostgreSQL server listens there; its log may say why",
     }
 }

@@ -1,14 +1,18 @@
 //! The talk between dialling and the first `ReadyForQuery`.
 
+use std::io;
+
 use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::binding;
 use super::error::ConnectCause;
 use super::login::Login;
+use super::scram::{Channel, Scram};
 use super::stream::Stream;
-use crate::conninfo::{ConnInfo, Credential};
+use crate::conninfo::{Binding, ConnInfo, Credential};
 use crate::cursor::Cursor;
 use crate::frontend::Frontend;
 use crate::scan::StreamError;
@@ -49,20 +53,31 @@ pub(super) async fn shake(
     login.packet(&mut packet);
     talk.say(&packet).await?;
     let credential = login.credential.as_ref().unwrap_or(&info.credential);
-    talk.authenticate(login, credential).await?;
+    let bound = talk.authenticate(login, credential, info.tls.binding).await?;
+    if info.tls.binding == Binding::Require && !bound {
+        return Err(ConnectCause::NoBinding);
+    }
     talk.greeting().await
 }
 
 impl Talk<'_> {
+    /// Answers what the server asks for, and says whether the login was bound to the channel.
     async fn authenticate(
         &mut self,
         login: &Login,
         credential: &Credential,
-    ) -> Result<(), ConnectCause> {
+        binding: Binding,
+    ) -> Result<bool, ConnectCause> {
+        let mut bound = false;
         for _ in 0..FRAMES_MAX {
             let mut body = self.expect(b'R').await?;
-            match number(&mut body)? {
-                0 => return Ok(()),
+            let asked = number(&mut body)?;
+            // A password must not be shown before it is known that the login can be bound.
+            if binding == Binding::Require && !bound && matches!(asked, 3 | 5) {
+                return Err(ConnectCause::NoBinding);
+            }
+            match asked {
+                0 => return Ok(bound),
                 3 => {
                     let password = password(credential, "a password")?;
                     if !self.stream.is_encrypted() {
@@ -77,35 +92,57 @@ impl Talk<'_> {
                     let user = login.user.as_bytes();
                     self.password(&md5_hash(user, password.as_bytes(), salt)).await?;
                 }
-                10 => self.scram(&body.rest(), credential).await?,
+                10 => bound = self.scram(&body.rest(), credential, binding).await?,
                 other => return Err(ConnectCause::Method(method(other))),
             }
         }
         Err(StreamError::Unexpected(b'R').into())
     }
 
-    async fn scram(&mut self, offered: &[u8], credential: &Credential) -> Result<(), ConnectCause> {
-        if !offered.split(|byte| *byte == 0).any(|name| name == SCRAM_SHA_256.as_bytes()) {
-            let offered = String::from_utf8_lossy(offered).replace('\0', " ");
-            return Err(ConnectCause::Method(offered.trim().to_owned()));
-        }
-        let password = password(credential, "a password by SCRAM-SHA-256")?;
-        let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
-        let mut first = BytesMut::from(SCRAM_SHA_256.as_bytes());
-        let message = scram.message();
+    async fn scram(
+        &mut self,
+        offered: &[u8],
+        credential: &Credential,
+        binding: Binding,
+    ) -> Result<bool, ConnectCause> {
+        let channel = self.channel(offered, binding)?;
+        let bound = matches!(channel, Channel::Bound(_));
+        let mechanism = channel.mechanism();
+        let (mut scram, message) = Scram::begin(credential, channel)?;
         let length = u32::try_from(message.len()).expect("a short message");
+        let mut first = BytesMut::from(mechanism.as_bytes());
         first.extend_from_slice(&[0]);
         first.extend_from_slice(&length.to_be_bytes());
-        first.extend_from_slice(message);
+        first.extend_from_slice(&message);
         self.frame(Frontend::Password(first.freeze())).await?;
 
-        let server = self.sasl(11).await?;
-        scram.update(&server).map_err(|error| ConnectCause::Login(error.to_string()))?;
-        let message = Bytes::copy_from_slice(scram.message());
-        self.frame(Frontend::Password(message)).await?;
+        let message = scram.prove(&self.sasl(11).await?)?;
+        self.frame(Frontend::Password(message.into())).await?;
 
-        let server = self.sasl(12).await?;
-        scram.finish(&server).map_err(|error| ConnectCause::Login(error.to_string()))
+        scram.check(&self.sasl(12).await?)?;
+        Ok(bound)
+    }
+
+    /// How a SCRAM login is to be bound, by what the server offers and the description wants.
+    fn channel(&self, offered: &[u8], binding: Binding) -> Result<Channel, ConnectCause> {
+        let offers =
+            |name: &str| offered.split(|byte| *byte == 0).any(|offer| offer == name.as_bytes());
+        let end_point = match binding {
+            Binding::Disable => None,
+            Binding::Prefer | Binding::Require => {
+                self.stream.certificate().and_then(binding::end_point)
+            }
+        };
+        match end_point {
+            Some(data) if offers(SCRAM_SHA_256_PLUS) => Ok(Channel::Bound(data)),
+            _ if binding == Binding::Require => Err(ConnectCause::NoBinding),
+            _ if !offers(SCRAM_SHA_256) => {
+                let offered = String::from_utf8_lossy(offered).replace('\0', " ");
+                Err(ConnectCause::Method(offered.trim().to_owned()))
+            }
+            Some(_) => Ok(Channel::NotOffered),
+            None => Ok(Channel::Unsupported),
+        }
     }
 
     /// The next step of a SASL login.
@@ -171,9 +208,8 @@ impl Talk<'_> {
                 }
                 return Ok((tag, Cursor::new(frame.slice(HEADER_LEN..))));
             }
-            if self.stream.read_buf(self.input).await.map_err(ConnectCause::Closed)? == 0 {
-                let end = std::io::ErrorKind::UnexpectedEof.into();
-                return Err(ConnectCause::Closed(end));
+            if self.stream.read_buf(self.input).await.map_err(ended)? == 0 {
+                return Err(ConnectCause::Closed(io::ErrorKind::UnexpectedEof.into()));
             }
         }
     }
@@ -185,9 +221,23 @@ impl Talk<'_> {
     }
 
     async fn say(&mut self, bytes: &[u8]) -> Result<(), ConnectCause> {
-        self.stream.write_all(bytes).await.map_err(ConnectCause::Closed)?;
-        self.stream.flush().await.map_err(ConnectCause::Closed)
+        let mut said = self.stream.write_all(bytes).await;
+        if said.is_ok() {
+            said = self.stream.flush().await;
+        }
+        let Err(error) = said else { return Ok(()) };
+        // A server that hung up may have said why before.
+        match self.next().await {
+            Err(cause @ (ConnectCause::Server(_) | ConnectCause::Tls(_))) => Err(cause),
+            _ => Err(ended(error)),
+        }
     }
+}
+
+/// In TLS 1.3 the server looks at our certificate after we think that all is agreed on.
+fn ended(error: io::Error) -> ConnectCause {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if tls.is_some() { ConnectCause::Tls(error) } else { ConnectCause::Closed(error) }
 }
 
 /// Takes a whole frame, header included, off the front of `input`.

@@ -4,11 +4,15 @@
 //! statements and replies are other rooms'. Names are looked up for every connection anew, so that
 //! a server that moved is found again.
 
+mod binding;
 mod dial;
 mod error;
 mod handshake;
 mod login;
+mod scram;
 mod stream;
+mod tls;
+mod trust;
 
 use std::sync::Arc;
 

@@ -6,19 +6,30 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
 /// A connected socket, encrypted or not.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
     /// Whether bytes can be read by others on the way.
     pub(crate) fn is_encrypted(&self) -> bool {
         match self {
+            Self::Tls(_) => true,
             Self::Tcp(_) | Self::Unix(_) => false,
+        }
+    }
+
+    /// The certificate that the server has shown.
+    pub(super) fn certificate(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tls(stream) => stream.get_ref().1.peer_certificates()?.first().map(AsRef::as_ref),
+            Self::Tcp(_) | Self::Unix(_) => None,
         }
     }
 }
@@ -32,6 +43,10 @@ macro_rules! delegate {
                 $call
             }
             Stream::Unix(inner) => {
+                let $stream = Pin::new(inner);
+                $call
+            }
+            Stream::Tls(inner) => {
                 let $stream = Pin::new(inner);
                 $call
             }

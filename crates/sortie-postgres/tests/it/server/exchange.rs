@@ -3,9 +3,8 @@
 use bytes::BytesMut;
 use sortie_postgres::backend::Status;
 use sortie_postgres::{Body, Connection, ExchangeError, Reply, Request};
-use sortie_testkit::Postgres;
 
-use super::{extended, info, open, simple};
+use super::{at, cluster, extended, open, session, simple};
 
 fn rows(reply: &Reply) -> &[u8] {
     match &reply.body {
@@ -20,8 +19,7 @@ async fn ask(connection: &mut Connection, text: &'static str) -> Result<Reply, E
 
 #[tokio::test]
 async fn a_reply_comes_in_its_parts() {
-    let postgres = Postgres::start().await;
-    let mut connection = open(&info(&postgres)).await;
+    let mut connection = session().await;
     assert!(connection.is_idle());
     assert!(connection.parameters().value("server_version").is_some());
     assert_eq!(connection.cancel_key().secret().len(), 4);
@@ -39,8 +37,7 @@ async fn a_reply_comes_in_its_parts() {
 
 #[tokio::test]
 async fn a_fence_costs_no_row_and_knows_nothing_on_a_primary() {
-    let postgres = Postgres::start().await;
-    let mut connection = open(&info(&postgres)).await;
+    let mut connection = session().await;
     let request = Request::new(extended("SELECT 42")).fenced();
     let reply = connection.exchange(request).await.unwrap();
     assert_eq!(rows(&reply), b"D\0\0\0\x0c\0\x01\0\0\0\x0242");
@@ -52,9 +49,33 @@ async fn a_fence_costs_no_row_and_knows_nothing_on_a_primary() {
 }
 
 #[tokio::test]
+async fn a_fence_tells_what_a_standby_had_replayed() {
+    let cluster = cluster().await;
+    let (primary, standby) = (cluster.primary(0), cluster.standby(0, 0));
+    let mut connection = open(&at(standby.address())).await;
+    let mut last = 0;
+    for turn in 0..5 {
+        let write = format!(
+            "CREATE TABLE fence_{turn} (x int); DROP TABLE fence_{turn};
+             SELECT pg_current_wal_lsn() - '0/0'"
+        );
+        let floor: u64 = primary.script_in("postgres", &write).await.trim().parse().unwrap();
+        let request = Request::new(extended("SELECT 42")).fenced();
+        let reply = connection.exchange(request).await.unwrap();
+        // Its commits wait until the standby has replayed them; what is logged after the commit
+        // may still be under way.
+        let as_of = reply.as_of.unwrap();
+        assert!(as_of > last && as_of + (1 << 20) > floor, "{last} {as_of} {floor}");
+        last = as_of;
+        assert_eq!(rows(&reply), b"D\0\0\0\x0c\0\x01\0\0\0\x0242");
+    }
+    let reply = connection.exchange(Request::new(simple("SELECT 1")).fenced()).await.unwrap();
+    assert!(reply.as_of.unwrap() >= last);
+}
+
+#[tokio::test]
 async fn an_error_leaves_the_connection_idle() {
-    let postgres = Postgres::start().await;
-    let mut connection = open(&info(&postgres)).await;
+    let mut connection = session().await;
     let error = ask(&mut connection, "SELECT 1/0").await.unwrap_err();
     assert_eq!(error.server().unwrap().sqlstate(), "22012");
     assert!(connection.is_idle());
@@ -69,8 +90,7 @@ const LONG: &str = "SELECT i, repeat('x', 500) FROM generate_series(1, 40000) AS
 
 #[tokio::test]
 async fn a_long_body_is_read_as_it_is_asked_for() {
-    let postgres = Postgres::start().await;
-    let mut connection = open(&info(&postgres)).await;
+    let mut connection = session().await;
     let whole = connection.exchange(Request::new(extended(LONG)).whole_max(1 << 30)).await.unwrap();
     let request = Request::new(extended(LONG)).whole_max(10_000);
     let reply = connection.exchange(request).await.unwrap();
@@ -88,8 +108,7 @@ async fn a_long_body_is_read_as_it_is_asked_for() {
 
 #[tokio::test]
 async fn a_dropped_exchange_leaves_the_answer_owed() {
-    let postgres = Postgres::start().await;
-    let mut connection = open(&info(&postgres)).await;
+    let mut connection = session().await;
     let slow = ask(&mut connection, "SELECT pg_sleep(0.3)");
     let limit = std::time::Duration::from_millis(50);
     assert!(tokio::time::timeout(limit, slow).await.is_err());
@@ -102,8 +121,7 @@ async fn a_dropped_exchange_leaves_the_answer_owed() {
 
 #[tokio::test]
 async fn a_cancel_request_ends_the_statement() {
-    let postgres = Postgres::start().await;
-    let mut connection = open(&info(&postgres)).await;
+    let mut connection = session().await;
     let key = connection.cancel_key().clone();
     let cancel = async {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -116,8 +134,7 @@ async fn a_cancel_request_ends_the_statement() {
 
 #[tokio::test]
 async fn a_relay_sees_every_byte() {
-    let postgres = Postgres::start().await;
-    let mut connection = open(&info(&postgres)).await;
+    let mut connection = session().await;
     let mut batch = BytesMut::from(&simple("SELECT 1")[..]);
     batch.extend_from_slice(&extended("SELECT 2"));
     connection.send(&mut batch).await.unwrap();

@@ -1,15 +1,39 @@
 //! Connections to a real PostgreSQL.
 
 mod exchange;
+mod login;
+mod rig;
+
+use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 use sortie_postgres::{Address, Bind, ConnInfo, Connection, Frontend, Login, Target};
-use sortie_testkit::Postgres;
+use sortie_testkit::{Cluster, LabConfig, Postgres};
+use tokio::sync::OnceCell;
 
-/// The server's description, for its superuser, without a password.
+/// A primary and a standby that the tests share and leave as they are.
+async fn cluster() -> &'static Cluster {
+    static SHARED: OnceCell<Cluster> = OnceCell::const_new();
+    let start = || {
+        let mut config = LabConfig::default();
+        (config.shards, config.replicas, config.sample) = (1, 1, false);
+        Cluster::private(config)
+    };
+    SHARED.get_or_init(start).await
+}
+
+/// A server's description, for its superuser, without a password.
 pub(crate) fn info(postgres: &Postgres) -> ConnInfo {
-    let listen = postgres.listen();
+    at(postgres.listen())
+}
+
+fn at(listen: SocketAddr) -> ConnInfo {
     ConnInfo::new(Address::tcp(listen.ip().to_string(), listen.port()), "postgres", "postgres")
+}
+
+/// A session on the primary.
+async fn session() -> Connection {
+    open(&at(cluster().await.primary(0).address())).await
 }
 
 pub(crate) async fn open(info: &ConnInfo) -> Connection {
