@@ -38,6 +38,8 @@ Checks
 Figures
   bench [ARGS…]         criterion, of the crate sortie; ARGS go to it, e.g. a name filter,
                         or: -- --save-baseline before
+  bench hop [ARGS…]     pgbench straight to PostgreSQL, through PgBouncer (to be installed by
+                        hand), through sortie's pipe lane; --rounds N --seconds N --clients 1,64
 
 `cargo xtask test && cargo xtask ci` is what .ci/run runs: both pass before a change lands.
 ";
@@ -67,6 +69,7 @@ fn run(arguments: &[&str]) -> Outcome {
         ["fuzz"] => fuzz("60"),
         ["fuzz", seconds] => fuzz(seconds),
         ["shuttle"] => shuttle(),
+        ["bench", "hop", rest @ ..] => hop(rest),
         ["bench", rest @ ..] => bench(rest),
         ["--help" | "-h" | "help"] => {
             print!("{HELP}");
@@ -84,6 +87,12 @@ fn bench(arguments: &[&str]) -> Outcome {
         command.args(arguments.iter().filter(|argument| **argument != "--"));
     }
     Steps::new("bench").step("criterion, release", &mut command)
+}
+
+fn hop(arguments: &[&str]) -> Outcome {
+    let mut command = cargo(["bench", "-p", "sortie-server", "--bench", "hop", "--"]);
+    command.args(arguments.iter().filter(|argument| **argument != "--"));
+    Steps::new("bench").step("a hop, release", &mut command)
 }
 
 fn fuzz(seconds: &str) -> Outcome {

@@ -87,6 +87,11 @@ impl Server {
         self.admin
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// All it printed so far.
     pub fn output(&self) -> String {
         fs::read_to_string(self.home.path().join("log")).unwrap_or_default()

@@ -1,0 +1,122 @@
+//! One run of pgbench, and what came of it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Command;
+
+use sortie_testkit::{Postgres, Ran, program, run};
+use tempfile::TempDir;
+
+/// How long a run is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Load {
+    Seconds(u32),
+    /// Per client.
+    Transactions(u32),
+}
+
+/// What one run came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figures {
+    pub(crate) tps: f64,
+    /// Latencies in microseconds.
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    /// CPU time of the proxy per transaction, in microseconds.
+    pub(crate) cpu: f64,
+}
+
+/// Makes the role, the database and pgbench's tables: 1,000,000 rows.
+pub(crate) async fn fill(postgres: &Postgres) {
+    postgres.script("CREATE ROLE bench LOGIN;\nCREATE DATABASE bench OWNER bench;\n").await;
+    let mut command = command(postgres.listen());
+    command.args(["-i", "-q", "-s", "10", "bench"]);
+    done(run(command).await);
+}
+
+/// Runs pgbench once to warm everything up, and once more with `cpu` read around it.
+pub(crate) async fn pgbench(
+    target: SocketAddr,
+    options: &str,
+    clients: usize,
+    load: Load,
+    cpu: impl Fn() -> f64,
+) -> Figures {
+    let bench = |load: Load| {
+        let mut command = command(target);
+        command.env("PGOPTIONS", options);
+        command.args(["-n", "-S", "-M", "prepared", "-c", &clients.to_string()]);
+        command.args(["-j", if clients == 1 { "1" } else { "2" }]);
+        match load {
+            Load::Seconds(count) => command.args(["-T", &count.to_string()]),
+            Load::Transactions(count) => command.args(["-t", &count.to_string()]),
+        };
+        command
+    };
+    let mut warm_up = bench(Load::Transactions(100));
+    warm_up.arg("bench");
+    done(run(warm_up).await);
+    let logs = TempDir::with_prefix("pgbench-").unwrap();
+    let mut command = bench(load);
+    command.arg("-l").arg(format!("--log-prefix={}", logs.path().join("log").display()));
+    command.arg("bench");
+    let before = cpu();
+    let out = done(run(command).await);
+    let spent = cpu() - before;
+    let number = |line: &str| {
+        let rest = out.lines().find_map(|it| it.strip_prefix(line));
+        let rest = rest.unwrap_or_else(|| panic!("no line `{line}…`:\n{out}"));
+        let digits = rest.split(['/', ' ']).next();
+        digits.and_then(|digits| digits.parse::<f64>().ok()).unwrap()
+    };
+    assert!(out.contains("number of failed transactions: 0 "), "{out}");
+    let transactions = number("number of transactions actually processed: ");
+    let latencies = latencies(&logs);
+    let quantile = |share: usize| latencies[(latencies.len() - 1) * share / 100];
+    Figures {
+        tps: number("tps = "),
+        p50: quantile(50),
+        p99: quantile(99),
+        cpu: spent / transactions * 1e6,
+    }
+}
+
+fn command(target: SocketAddr) -> Command {
+    let mut command = Command::new(program("pgbench"));
+    command.args(["-h", &target.ip().to_string(), "-p", &target.port().to_string(), "-U", "bench"]);
+    command
+}
+
+fn done(ran: Ran) -> String {
+    assert!(ran.success, "{}{}", ran.out, ran.err);
+    ran.out
+}
+
+/// The third column of pgbench's logs, sorted.
+fn latencies(logs: &TempDir) -> Vec<f64> {
+    let mut latencies = Vec::new();
+    for log in fs::read_dir(logs.path()).unwrap() {
+        let text = fs::read_to_string(log.unwrap().path()).unwrap();
+        let column = text.lines().map(|line| line.split(' ').nth(2).unwrap());
+        latencies.extend(column.map(|latency| latency.parse::<f64>().unwrap()));
+    }
+    latencies.sort_unstable_by(f64::total_cmp);
+    latencies
+}
+
+/// CPU seconds of a process so far, over all its threads.
+pub(crate) fn cpu_time(process: u32) -> f64 {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
+    let spent =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok());
+    let nanoseconds = spent.filter_map(|text| text.split(' ').next()?.parse::<f64>().ok());
+    nanoseconds.sum::<f64>() / 1e9
+}
+
+/// The middle one, or the mean of the two in the middle.
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+}
