@@ -1,4 +1,5 @@
-//! The listener: accepts connections, owns their tasks, and ends them when the server drains.
+//! The listener: accepts connections, deals them out to the cores, owns their tasks, and ends
+//! them when the server drains.
 //!
 //! # Invariants
 //!
@@ -14,6 +15,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use crate::cores::Cores;
+
 /// How long a drain waits for connections to end on their own.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -27,18 +30,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) async fn run<S, F, Fut>(
     listener: TcpListener,
     connections_max: usize,
+    cores: &Cores,
     drain: &watch::Sender<bool>,
     mut stop: S,
     serve: F,
 ) -> usize
 where
     S: AsyncFnMut(),
-    F: Fn(TcpStream, SocketAddr) -> Fut,
-    Fut: Future<Output = ()> + Send + 'static,
+    F: Fn(TcpStream, SocketAddr) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = ()> + Send,
 {
     let mut connections = JoinSet::new();
     {
-        let accepting = accept(&listener, connections_max, &mut connections, serve);
+        let accepting = accept(&listener, connections_max, cores, &mut connections, serve);
         tokio::select! {
             () = accepting => {}
             () = stop() => {}
@@ -64,11 +68,12 @@ where
 async fn accept<F, Fut>(
     listener: &TcpListener,
     connections_max: usize,
+    cores: &Cores,
     connections: &mut JoinSet<()>,
     serve: F,
 ) where
-    F: Fn(TcpStream, SocketAddr) -> Fut,
-    Fut: Future<Output = ()> + Send + 'static,
+    F: Fn(TcpStream, SocketAddr) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = ()> + Send,
 {
     loop {
         tokio::select! {
@@ -82,7 +87,17 @@ async fn accept<F, Fut>(
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, %peer, "can't turn off Nagle's algorithm");
                     }
-                    connections.spawn(serve(stream, peer));
+                    let (place, core) = cores.place();
+                    let (moving, serve) = (stream.into_std(), serve.clone());
+                    let serving = async move {
+                        let _place = place;
+                        // Its events are to come to the core where it is served.
+                        match moving.and_then(TcpStream::from_std) {
+                            Ok(stream) => serve(stream, peer).await,
+                            Err(error) => tracing::warn!(%error, %peer, "can't serve a connection"),
+                        }
+                    };
+                    connections.spawn_on(serving, core);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "can't accept a connection");

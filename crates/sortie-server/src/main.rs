@@ -4,6 +4,7 @@ mod admin;
 mod announce;
 mod cli;
 mod config;
+mod cores;
 mod judge;
 mod listener;
 mod metrics;

@@ -12,7 +12,6 @@ mod clusters;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sortie_sqlite::{Embedded, EmbeddedConfig, Replica};
 use tokio::net::TcpListener;
@@ -25,6 +24,7 @@ use crate::admin::{self, Admin, Readiness};
 use crate::announce::Announcement;
 use crate::cli::{HedgeDelay, Serve};
 use crate::config::{Config, ConfigError, Loaded, Mode};
+use crate::cores::{self, Cores};
 use crate::listener;
 use crate::metrics::{self, Snapshot};
 use crate::read::{ReadConfig, ReadPath};
@@ -34,9 +34,6 @@ use crate::sql::Catalog;
 /// Connections above `--connections-max` that are told so rather than closed: the message comes
 /// after a client's first packet, so each may wait for it as long as a login may take.
 const TURNED_AWAY_MAX: usize = 64;
-
-/// How long tasks that nobody waits for any more may take to notice it.
-const RUNTIME_END_MAX: Duration = Duration::from_secs(1);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -61,20 +58,25 @@ pub(crate) enum Error {
 ///
 /// [`Error`] when it can't start.
 pub(crate) fn run(options: &Serve) -> Result<(), Error> {
-    if !options.embedded {
-        let Loaded { mut config, warnings } = options.servers.load()?;
-        for warning in warnings {
-            tracing::warn!("{warning}");
-        }
-        options.override_in(&mut config);
-        return clusters::run(&config);
+    if options.embedded {
+        return block_on(serve(options));
     }
-    let runtime = Builder::new_multi_thread()
+    let Loaded { mut config, warnings } = options.servers.load()?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    options.override_in(&mut config);
+    block_on(clusters::serve(&config))
+}
+
+/// The main thread is for the listener and the admin address; sessions run on the cores.
+fn block_on(serving: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::System { what: "the runtime", source })?;
-    let served = runtime.block_on(serve(options));
-    runtime.shutdown_timeout(RUNTIME_END_MAX);
+    let served = runtime.block_on(serving);
+    runtime.shutdown_timeout(cores::END_MAX);
     served
 }
 
@@ -116,13 +118,15 @@ async fn serve(options: &Serve) -> Result<(), Error> {
     });
     let admin = Admin { scrape, ready, set_mode, draining };
     let admin = admin::serve(admin_listener, Arc::new(admin));
+    let cores = cores()?;
     announcement.print();
     let connections = listener::run(
         listener,
         sessions_max + TURNED_AWAY_MAX,
+        &cores,
         &drain,
         async || signals.next().await,
-        |stream, _peer| {
+        move |stream, _peer| {
             let sessions = sessions.clone();
             async move { sessions.serve(stream).await }
         },
@@ -159,6 +163,10 @@ fn scrape(
         replicas: metrics::replicas(&replicas),
         ..Snapshot::default()
     })
+}
+
+fn cores() -> Result<Cores, Error> {
+    Cores::start().map_err(|source| Error::System { what: "a thread for each core", source })
 }
 
 async fn bind(address: SocketAddr, option: &'static str) -> Result<TcpListener, Error> {

@@ -24,7 +24,7 @@ async fn run_with<Fut: Future<Output = ()>>(
             stopped.notify_one();
         }
     };
-    let serve = |stream: TcpStream, _peer| {
+    let serve = move |stream: TcpStream, _peer| {
         let mut draining = draining.clone();
         async move {
             drop(draining.wait_for(|draining| *draining).await);
@@ -32,7 +32,8 @@ async fn run_with<Fut: Future<Output = ()>>(
             drop(stream);
         }
     };
-    let running = run(listener, 2, &drain, stop, serve);
+    let cores = Cores::start().unwrap();
+    let running = run(listener, 2, &cores, &drain, stop, serve);
     let told = async {
         client(address).await;
         let began = Instant::now();

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Error, RUNTIME_END_MAX, Signals, TURNED_AWAY_MAX, bind, local};
+use super::{Error, Signals, TURNED_AWAY_MAX, bind, cores, local};
 use crate::admin::{self, Admin, PROBE_MAX, Readiness};
 use crate::config::{Config, Mode, ServerConfig};
 use crate::listener;
@@ -20,17 +20,7 @@ use crate::session::Limits;
 /// # Errors
 ///
 /// [`Error`] when it can't start.
-pub(super) fn run(config: &Config) -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| Error::System { what: "the runtime", source })?;
-    let served = runtime.block_on(serve(config));
-    runtime.shutdown_timeout(RUNTIME_END_MAX);
-    served
-}
-
-async fn serve(config: &Config) -> Result<(), Error> {
+pub(super) async fn serve(config: &Config) -> Result<(), Error> {
     let mut signals = Signals::new()?;
     let listener = bind(config.listen.0, "--listen").await?;
     let admin_listener = bind(config.admin.0, "--admin").await?;
@@ -40,13 +30,15 @@ async fn serve(config: &Config) -> Result<(), Error> {
     let limits = Limits { sessions_max, ..Limits::default() };
     let relay = Relay::new(Unshared, clusters(config), limits, draining.clone());
     let admin_page = admin::serve(admin_listener, Arc::new(administration(&relay, draining)));
+    let cores = cores()?;
     announce(config, listen, admin);
     let connections = listener::run(
         listener,
         sessions_max + TURNED_AWAY_MAX,
+        &cores,
         &drain,
         async || signals.next().await,
-        |stream, _peer| {
+        move |stream, _peer| {
             let relay = relay.clone();
             async move { relay.serve(stream).await }
         },

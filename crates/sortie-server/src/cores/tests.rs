@@ -1,0 +1,78 @@
+use std::collections::HashMap;
+
+use tokio::task::JoinSet;
+
+use super::*;
+
+/// As many cores as asked for, whatever the machine has.
+fn cores(count: usize) -> Cores {
+    Cores((0..count).map(|index| Core::start(index).unwrap()).collect())
+}
+
+/// How many sessions each core has, smallest first.
+fn taken(cores: &Cores) -> Vec<usize> {
+    let mut taken: Vec<usize> = cores.0.iter().map(|core| core.taken.load(Relaxed)).collect();
+    taken.sort_unstable();
+    taken
+}
+
+#[test]
+fn sessions_are_dealt_out_evenly() {
+    let cores = cores(3);
+    let mut places: Vec<Place> = (0..10).map(|_| cores.place().0).collect();
+    assert_eq!(taken(&cores), [3, 3, 4]);
+    places.drain(..7);
+    places.extend((0..6).map(|_| cores.place().0));
+    assert_eq!(taken(&cores), [3, 3, 3]);
+    drop(places);
+    assert_eq!(taken(&cores), [0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_session_stays_on_the_thread_of_its_core() {
+    let cores = cores(2);
+    let mut sessions = JoinSet::new();
+    for _ in 0..8 {
+        let (place, core) = cores.place();
+        let session = async move {
+            let mut seen = HashMap::new();
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+                *seen.entry(thread::current().id()).or_insert(0) += 1;
+            }
+            (seen, place)
+        };
+        sessions.spawn_on(session, core);
+    }
+    let ended = sessions.join_all().await;
+    let mut threads: HashMap<_, usize> = HashMap::new();
+    for (seen, _place) in &ended {
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        *threads.entry(*seen.keys().next().unwrap()).or_default() += 1;
+    }
+    assert_eq!(threads.into_values().collect::<Vec<_>>(), [4, 4]);
+}
+
+#[test]
+fn nothing_outlives_the_cores() {
+    struct Gone(Arc<AtomicUsize>);
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    let (cores, gone) = (cores(2), Arc::new(AtomicUsize::new(0)));
+    let mut sessions = JoinSet::new();
+    for _ in 0..4 {
+        let (guard, (place, core)) = (Gone(Arc::clone(&gone)), cores.place());
+        let session = async move {
+            std::future::pending::<()>().await;
+            drop((guard, place));
+        };
+        sessions.spawn_on(session, core);
+    }
+    sessions.detach_all();
+    drop(cores);
+    assert_eq!(gone.load(Relaxed), 4);
+}
