@@ -71,6 +71,11 @@ impl Pooled {
 
     /// Closes the connection instead of giving it back; a query that still runs is cancelled.
     pub fn discard(mut self) {
+        self.doom();
+    }
+
+    /// Has the connection closed when this is dropped: nobody else may have it.
+    pub fn doom(&mut self) {
         self.discarded = true;
     }
 

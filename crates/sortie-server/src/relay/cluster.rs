@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::stub::{ConnId, PoolError, Pooled, Server};
 use sortie_postgres::backend::Status;
-use sortie_postgres::{Login, Parameters};
+use sortie_postgres::{ConnId, Login, Parameters, PoolError, Pooled, Server};
 use tokio::time::Instant;
 
 use super::failure;
@@ -142,7 +141,7 @@ impl Cluster {
                 Err(error) => {
                     tracing::debug!(shard, server, %error, "no connection");
                     // An answer of the server about the login is the same everywhere.
-                    let answered = matches!(error, PoolError::Refused { .. });
+                    let answered = matches!(&error, PoolError::Connect(error) if failure::is_about_login(error));
                     failed = Some(error);
                     if answered {
                         break;

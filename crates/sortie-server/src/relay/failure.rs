@@ -1,8 +1,9 @@
 //! What a client is told when a server fails.
 
+use std::error::Error as _;
 use std::io;
 
-use super::stub::PoolError;
+use sortie_postgres::{ConnectError, PoolError};
 
 use crate::sql::{SqlError, state};
 
@@ -23,5 +24,31 @@ pub(super) fn lost(error: &io::Error) -> SqlError {
 
 /// No connection could be had.
 pub(super) fn of_pool(error: &PoolError) -> SqlError {
-    SqlError::new(state::CONNECTION_FAILURE, error.to_string())
+    if let PoolError::Connect(connect) = error
+        && let Some(server) = connect.server()
+        && is_about_login(connect)
+    {
+        // What a client of PostgreSQL would have been told.
+        return SqlError::new(code(server.sqlstate()), server.message());
+    }
+    let mut told = SqlError::new(code(error.sqlstate()), error.to_string());
+    told.detail = error.source().map(ToString::to_string);
+    told
+}
+
+/// Whether every server would say so: it is about what the client asked for.
+pub(super) fn is_about_login(error: &ConnectError) -> bool {
+    let class = |server: &sortie_postgres::ServerError| {
+        ["22", "28", "3D", "42"].iter().any(|class| server.sqlstate().starts_with(class))
+    };
+    error.server().is_some_and(class)
+}
+
+/// The code as one that lives as long as the program.
+fn code(sqlstate: &str) -> &'static str {
+    const KNOWN: [&str; 13] = [
+        "08001", "08006", "22023", "28000", "28P01", "3D000", "42501", "42704", "53300", "57P01",
+        "57P03", "55P02", "0A000",
+    ];
+    KNOWN.iter().find(|known| **known == sqlstate).copied().unwrap_or(state::CONNECTION_FAILURE)
 }

@@ -16,8 +16,8 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::stub::{ConnId, Residue};
 use bytes::{Bytes, BytesMut};
+use sortie_postgres::{ConnId, Residue};
 
 use super::effect::{Effect, Effects, Reason};
 use super::frames;

@@ -38,12 +38,10 @@ mod session;
 mod shared;
 mod startup;
 mod stats;
-mod stub;
 mod switches;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sortie_postgres::backend::{self, Severity, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -52,7 +50,6 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use self::client::Client;
-use self::cluster::Leased;
 pub(crate) use self::cluster::{Cluster, ShardServers};
 use self::session::{Session, Signals};
 #[expect(unused_imports, reason = "the shared lane comes next")]
@@ -61,16 +58,12 @@ pub(crate) use self::shared::{
 };
 pub(crate) use self::stats::LaneStats;
 use self::stats::Lanes;
-pub(crate) use self::stub::Server;
 use crate::session::failure::{self as told, Failure};
 use crate::session::keys::Keys;
 use crate::session::socket::Socket;
 use crate::session::startup::{self as greeting, Wish};
 use crate::session::stats::{ClientStats, Stats};
 use crate::session::{Limits, drained};
-
-/// How long the cleaning of a connection may take that a session has left dirty.
-const CLEAN_MAX: Duration = Duration::from_secs(5);
 
 /// All sessions of an endpoint in front of PostgreSQL. Clones share everything.
 #[derive(Debug)]
@@ -201,7 +194,8 @@ impl<L: Shared> Inner<L> {
             Ok(never) => match never {},
             Err(failure) => failure,
         };
-        session.end().await;
+        session.release();
+        session.held = None;
         (session.client, failure)
     }
 
@@ -209,31 +203,5 @@ impl<L: Shared> Inner<L> {
     fn count_piped(&self, reason: PipeReason) {
         drop(self.stats.statement());
         self.lanes.piped(reason);
-    }
-
-    /// Cleans a connection that a session leaves as it is, or closes it.
-    async fn clean(&self, mut leased: Leased) {
-        let server = &mut leased.server;
-        if server.is_broken() {
-            return;
-        }
-        if server.owed() > 0 || !server.is_between_sent() || !server.is_between_received() {
-            // Somebody else calls its statement back; what it left goes with the connection.
-            server.retire();
-            return;
-        }
-        let mut frames = bytes::BytesMut::new();
-        if server.status() != Status::Idle {
-            frames::query(&mut frames, b"ROLLBACK");
-        }
-        frames::query(&mut frames, b"DISCARD ALL");
-        let cleaned = async {
-            server.send(&mut frames).await?;
-            server.drain().await
-        };
-        match timeout(CLEAN_MAX, cleaned).await {
-            Ok(Ok(())) if server.is_idle() => server.set_residue(None),
-            _ => server.retire(),
-        }
     }
 }

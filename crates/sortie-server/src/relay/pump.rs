@@ -23,7 +23,7 @@ use super::course::Heard;
 use super::decide::{self, FRAME_MAX};
 use super::frames;
 use super::session::{Session, Signals, lost, shutting_down};
-use super::shared::Shared;
+use super::shared::{PipeReason, Shared};
 use super::{buffers, failure as server_failure};
 use crate::session::failure::{self, Failure};
 use crate::sql::SqlError;
@@ -136,9 +136,9 @@ where
             held.cancelling = None;
             moved = true;
             if let Err(error) = ended {
-                // It may hit at any later time: nobody may use the connection after this.
+                // It may hit at any later time: nobody may have the connection after this.
                 tracing::debug!(%error, "a cancel request failed");
-                held.leased.server.retire();
+                held.leased.server.doom();
             }
         }
         let quiet = !running && self.out.is_empty();
@@ -208,9 +208,14 @@ where
     /// Counts a statement that takes the pipe.
     fn count(&mut self, tag: u8) {
         let Some(held) = &self.held else { return };
-        if matches!(tag, b'Q' | b'E' | b'F') {
-            self.inner.count_piped(held.reason);
+        if !matches!(tag, b'Q' | b'E' | b'F') {
+            return;
         }
+        self.inner.count_piped(match held.leased.server.status() {
+            _ if self.ledger.dirty().is_some() => PipeReason::Dirty,
+            Status::Idle => held.reason,
+            _ => PipeReason::Transaction,
+        });
     }
 
     /// Follows what has changed about the session itself.

@@ -18,10 +18,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::stub::ConnId;
 use bytes::{Buf, BytesMut};
 use sortie_postgres::backend::{self, Severity, Status};
-use sortie_postgres::{Event, Login, Parameters};
+use sortie_postgres::{ConnId, Event, Login, Parameters};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
@@ -86,6 +85,8 @@ pub(super) struct Held<'a> {
     pub(super) observed: Option<Instant>,
     /// A cancel that is on its way to the server: until its end nothing else may be sent.
     pub(super) cancelling: Option<Cancelling>,
+    /// It is given back in good order, and says itself what is left on it.
+    is_clean: bool,
     pub(super) _gauge: Gauge<'a>,
 }
 
@@ -304,12 +305,10 @@ where
     }
 
     /// Makes a connection the session's own.
-    fn hold(&mut self, mut leased: Leased, reason: PipeReason) {
+    fn hold(&mut self, leased: Leased, reason: PipeReason) {
         let id = leased.server.id();
         let residue = leased.server.residue();
         let (here, replayed) = self.ledger.arrive(id, residue, &mut self.out);
-        // Until it is given back in good order, nobody knows what is on it.
-        leased.server.set_residue(residue);
         if replayed > 0 {
             self.inner.lanes.replayed(replayed);
         }
@@ -321,6 +320,7 @@ where
             reason,
             observed: None,
             cancelling: None,
+            is_clean: false,
             _gauge: self.inner.lanes.pinned(),
         };
         self.held = Some(held);
@@ -369,6 +369,7 @@ where
         let here: Here = self.course.end();
         let residue = self.ledger.leave(held.leased.server.id(), here);
         held.leased.server.set_residue(residue);
+        held.is_clean = true;
     }
 
     /// The shard that the session is bound to.
@@ -380,12 +381,17 @@ where
     pub(super) fn is_unbound(&self) -> bool {
         self.cluster.shards() > 1 && self.shard().is_none()
     }
+}
 
-    /// The session ends: what it left on its connection is cleaned, or the connection closed.
-    pub(super) async fn end(&mut self) {
-        self.release();
-        let Some(held) = self.held.take() else { return };
-        self.inner.clean(held.leased).await;
+/// However a session ends: what it left on its connection is cleaned before anybody else has it.
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if self.cancelling.is_some() {
+            // It may still hit.
+            self.leased.server.doom();
+        } else if !self.is_clean {
+            self.leased.server.soil();
+        }
     }
 }
 

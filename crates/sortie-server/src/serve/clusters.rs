@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use sortie_postgres::{ConnInfo, Connection, Login};
+use sortie_postgres::{ConnInfo, Connection, Login, PoolConfig, Server};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{Error, Signals, TURNED_AWAY_MAX, bind, cores, local};
 use crate::admin::{self, Admin, PROBE_MAX, Readiness};
-use crate::config::{Config, Mode, ServerConfig};
+use crate::config::{Config, Mode, PoolSettings, ServerConfig};
 use crate::listener;
 use crate::metrics::Snapshot;
-use crate::relay::{Cluster, Relay, Server, ShardServers, Shared, Unshared};
+use crate::relay::{Cluster, Relay, ShardServers, Shared, Unshared};
 use crate::session::Limits;
 
 /// Serves the clusters of a configuration until it is told to stop, by SIGINT or SIGTERM.
@@ -54,9 +54,7 @@ pub(super) async fn serve(config: &Config) -> Result<(), Error> {
 /// The clusters, with their servers, none of which is connected to yet.
 fn clusters(config: &Config) -> Vec<Arc<Cluster>> {
     let clusters = config.clusters.iter().enumerate().map(|(index, config)| {
-        let server = |server: &ServerConfig| {
-            Server::new(server.info.clone(), config.pool.connections_max as usize)
-        };
+        let server = |server: &ServerConfig| Server::new(server.info.clone(), pool(&config.pool));
         let shards = config.shards.iter().map(|shard| ShardServers {
             primary: shard.primary.as_ref().map(server),
             replicas: shard.replicas.iter().map(server).collect(),
@@ -66,6 +64,16 @@ fn clusters(config: &Config) -> Vec<Arc<Cluster>> {
         Arc::new(Cluster::new(index, config.clone(), database, shards.collect()))
     });
     clusters.collect()
+}
+
+fn pool(settings: &PoolSettings) -> PoolConfig {
+    let mut config = PoolConfig::default();
+    config.size_max = settings.connections_max;
+    config.warm_min = settings.warm_min;
+    config.waiters_max = settings.waiters_max;
+    config.idle_timeout = settings.idle;
+    config.lifetime = settings.lifetime;
+    config
 }
 
 fn administration<L: Shared>(relay: &Relay<L>, draining: watch::Receiver<bool>) -> Admin {
