@@ -78,7 +78,7 @@ pub use exchange::{Body, BodyStream, ExchangeError, Reply, Request};
 pub use frame::{FRAME_SMALL_MAX, Frame};
 pub use frontend::{Bind, Frontend, Target};
 pub use pool::{ConnId, PoolConfig, PoolError, PoolStats, Pooled, Residue, Server};
-pub use replay::{Lsn, LsnError};
+pub use replay::{Lsn, LsnError, ReplaySampler, ReplayWatch, Replayed};
 pub use scan::{CARRIED_MAX, Event, Scanner, StreamError};
 pub use server_error::ServerError;
 pub use startup::{SECRET_MAX, STARTUP_MAX, Startup};

@@ -10,4 +10,5 @@ mod decoding;
 mod encoding;
 mod pool;
 mod properties;
+mod replay;
 mod server;

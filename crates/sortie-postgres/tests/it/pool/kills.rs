@@ -1,1 +1,102 @@
 //! Foreign kills: a late cancel that hits the connection's next query, which is a stranger's.
+//!
+//! Queries are abandoned within 1.5 ms of their natural end, and the next query goes out at once
+//! on the same connection. `SORTIE_CANCELS` says how many cancel requests must have been sent.
+
+use std::time::Duration;
+
+use sortie_postgres::{ExchangeError, PoolStats, Server};
+use sortie_testkit::Postgres;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::{checkout, config, query, server, settled, value};
+
+const CANCELS: u64 = 10_000;
+
+/// Servers (pools of one connection) at a time.
+const PARALLEL: usize = 12;
+
+/// When a query is abandoned, in microseconds; its natural end lies up to `SPREAD` around it.
+const ABANDONED_AT: u64 = 3_000;
+const SPREAD: u64 = 1_500;
+
+/// Nothing but numbers that differ: a test that fails should fail again.
+struct Lottery(u64);
+
+impl Lottery {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// Abandons a query shortly before or after its end, and asks the next one. Returns whether that
+/// one was hit.
+async fn round(server: &Server, lottery: &mut Lottery) -> bool {
+    let natural = ABANDONED_AT - SPREAD + lottery.below(2 * SPREAD);
+    let text = format!("SELECT pg_sleep({natural}.0 / 1000000)");
+    let mut mine = checkout(server).await.unwrap();
+    drop(timeout(Duration::from_micros(ABANDONED_AT), mine.exchange(query(text))).await);
+    drop(mine);
+    // The pool has one connection: this is it.
+    let mut next = checkout(server).await.unwrap();
+    match value(&mut next, "SELECT 'alive' FROM pg_sleep(0.002)").await {
+        Ok(answer) => {
+            assert_eq!(answer, "alive");
+            false
+        }
+        Err(ExchangeError::Server(error)) => {
+            assert_eq!(error.sqlstate(), "57014", "{error}");
+            true
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+/// Rounds on one connection until `cancels` requests were sent, or `hits_max` queries were hit.
+async fn rounds(server: Server, seed: u64, cancels: u64, hits_max: u64) -> (u64, PoolStats) {
+    let mut lottery = Lottery(seed);
+    let mut hits = 0;
+    while server.stats().cancels_sent < cancels && hits < hits_max {
+        hits += u64::from(round(&server, &mut lottery).await);
+    }
+    (hits, settled(&server).await)
+}
+
+async fn all(reckless: bool, cancels: u64, hits_max: u64) -> (u64, u64) {
+    let postgres = Postgres::start().await;
+    let mut workers = JoinSet::new();
+    for seed in 0..PARALLEL {
+        let mut config = config(1);
+        config.reuse_before_cancel_ends = reckless;
+        let share = cancels.div_ceil(PARALLEL as u64);
+        workers.spawn(rounds(server(&postgres, config), seed as u64, share, hits_max));
+    }
+    let (mut hits, mut sent) = (0, 0);
+    while let Some(worker) = workers.join_next().await {
+        let (hit, stats) = worker.unwrap();
+        hits += hit;
+        sent += stats.cancels_sent;
+        assert_eq!((stats.killed, stats.open_failures), (0, 0), "{stats:?}");
+    }
+    (hits, sent)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_cancel_hits_a_stranger() {
+    let wanted = std::env::var("SORTIE_CANCELS").ok().map_or(CANCELS, |text| text.parse().unwrap());
+    let (hits, sent) = all(false, wanted, 1).await;
+    assert_eq!(hits, 0, "of {sent} cancels");
+    assert!(sent >= wanted);
+}
+
+/// The same, without the wait for the end of the cancel request's connection: the test sees it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_wait_strangers_are_hit() {
+    let (hits, sent) = all(true, 3_000, 1).await;
+    assert!(hits > 0, "none of {sent} cancels hit a stranger: this test would not see it");
+    // What is still under way strikes nobody any more.
+    sleep(Duration::from_millis(20)).await;
+}
