@@ -1,6 +1,7 @@
 //! What kind of statement it is, by the word it begins with.
 
 use crate::sql::error::SqlError;
+use crate::sql::lex::{Lexeme, Token};
 use crate::sql::local::{self, Local};
 use crate::sql::parse::Source;
 
@@ -95,7 +96,9 @@ pub(super) fn classify(source: &Source<'_>) -> Result<Command, SqlError> {
 
 /// Why a statement that begins with a writing word is refused.
 fn write(source: &Source<'_>, first: &str) -> SqlError {
-    if first == "copy" && source.next_of(0, &["from", "to"]).is_some_and(|found| found.is("to")) {
+    let is_query = |lexeme: &Lexeme| lexeme.token == Token::Punctuation("(");
+    let to = source.next_of(0, &["from", "to"]).is_some_and(|found| found.is("to"));
+    if first == "copy" && (to || source.lexemes.get(1).is_some_and(is_query)) {
         let reason = "COPY TO is not supported";
         return SqlError::unsupported(reason).at(source.lexemes[0].position);
     }
