@@ -16,11 +16,14 @@
 
 mod cache;
 mod canonical;
+mod load;
+mod raw;
 
 use std::sync::Arc;
 
 use self::cache::Cache;
 pub(crate) use self::canonical::Canonical;
+pub(crate) use self::load::{LookError, look};
 use crate::relay::{PipeReason, Verdict};
 use crate::sql::{
     Harm, Known, Placement, Prepared, SqlError, check_harmless, prepare, split, state,

@@ -19,13 +19,13 @@ use super::source::Source;
 use crate::sql::{SqlError, state};
 
 /// Why a flight has no answer for this caller.
-pub(super) fn flight<F: From<SqlError> + Clone>(
-    error: &FlightError<F>,
+pub(super) fn flight(
+    error: &FlightError<SqlError>,
     deadline: Option<Instant>,
     flight_max: Duration,
-) -> F {
-    let error = match error {
-        FlightError::Failed(error) => return error.as_ref().clone(),
+) -> SqlError {
+    match error {
+        FlightError::Failed(error) => error.as_ref().clone(),
         FlightError::TimedOut if deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
             statement_timeout()
         }
@@ -46,8 +46,7 @@ pub(super) fn flight<F: From<SqlError> + Clone>(
         }
         // A load never asks for its own key.
         FlightError::Reentrant | _ => SqlError::new(state::INTERNAL_ERROR, error.to_string()),
-    };
-    error.into()
+    }
 }
 
 /// What a caller is told past its own deadline.
@@ -57,13 +56,13 @@ pub(super) fn statement_timeout() -> SqlError {
 }
 
 /// Why a shard's part is missing; the first one that failed is told.
-pub(super) fn scatter<S: Source, T>(error: ScatterError<T, HedgeError<S::Error>>) -> S::Failure {
+pub(super) fn scatter<S: Source, T>(error: ScatterError<T, HedgeError<S::Error>>) -> SqlError {
     let (leg, _gathered) = error.into_parts();
-    let failure = match leg.failure {
+    let error = match leg.failure {
         LegFailure::Failed(error) => S::failed(error),
         LegFailure::TimedOut | _ => {
-            SqlError::new(state::QUERY_CANCELED, "no answer within the deadline").into()
+            SqlError::new(state::QUERY_CANCELED, "no answer within the deadline")
         }
     };
-    S::named(failure, &leg.label.to_string())
+    error.of_shard(&leg.label)
 }

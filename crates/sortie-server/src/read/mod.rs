@@ -12,8 +12,10 @@ mod error;
 mod key;
 mod merge;
 mod path;
+mod postgres;
 mod source;
 mod sqlite;
+mod too_big;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub(crate) use self::path::{ReadConfig, ReadPath};
+pub(crate) use self::postgres::{PgReplica, values_of_rows};
 
 /// Whose statement it is: all that may change an answer besides the statement itself.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -38,6 +41,8 @@ pub(crate) struct Who {
 /// The rows of one statement, encoded once and shared by everybody who asked.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Reply {
+    /// The `RowDescription` frame; empty where whoever asked knows the columns.
+    pub(crate) head: Bytes,
     /// `DataRow` frames, one after the other.
     pub(crate) rows: Bytes,
     /// How many.

@@ -1,6 +1,6 @@
 //! The way of a read: key, flight, scatter, hedged reads, merge.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sortie::{
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::key::{ReadKey, Shape};
 use super::source::{Part, Source, Wanted};
+use super::too_big::TooBig;
 use super::{Reply, Who, error, merge};
 use crate::sql::{BoundRead, Keys, SqlError, result_formats};
 
@@ -23,6 +24,7 @@ use crate::sql::{BoundRead, Keys, SqlError, result_formats};
 /// | `flight_max` | 60 s | how long a flight may last |
 /// | `rows_max` | 250,000 | rows of one answer, and of one shard's part of it |
 /// | `bytes_max` | 64 MiB | bytes of one answer |
+/// | `share_max` | 1 MiB | bytes of one shard's answer that is passed on as it comes |
 #[derive(Clone, Debug)]
 pub(crate) struct ReadConfig {
     pub(crate) hedge: Option<Duration>,
@@ -30,6 +32,7 @@ pub(crate) struct ReadConfig {
     pub(crate) flight_max: Duration,
     pub(crate) rows_max: u64,
     pub(crate) bytes_max: usize,
+    pub(crate) share_max: usize,
 }
 
 /// The way of a read: key, flight, scatter, hedge, merge. Cheap to clone.
@@ -39,19 +42,22 @@ pub(crate) struct ReadConfig {
 pub(crate) struct ReadPath<S: Source>(pub(super) Arc<Inner<S>>);
 
 pub(super) struct Inner<S: Source> {
-    pub(super) flights: SingleFlight<ReadKey, Landing<S::Stream>, S::Failure>,
+    pub(super) flights: SingleFlight<ReadKey, Landing, SqlError>,
     pub(super) cluster: Cluster<S, S::Class>,
     legs: ScatterLedger,
     pub(super) flight_max: Duration,
+    pub(super) too_big: TooBig,
+    pub(super) share_max: usize,
     rows_max: u64,
     bytes_max: usize,
 }
 
 /// What a flight lands with.
-pub(super) enum Landing<T> {
+#[derive(Clone, Debug)]
+pub(super) enum Landing {
     Whole(Arc<Reply>),
-    /// Too large to be shared: whoever comes first takes it, the others read for themselves.
-    TooBig(Arc<Mutex<Option<T>>>),
+    /// Too large to be shared: everybody reads for himself.
+    TooBig,
 }
 
 /// One shard's part of a read.
@@ -81,6 +87,8 @@ impl<S: Source> ReadPath<S> {
             cluster: Cluster::new(map, replicas, hedge),
             legs: ScatterLedger::default(),
             flight_max: config.flight_max,
+            too_big: TooBig::default(),
+            share_max: config.share_max,
             rows_max: config.rows_max,
             bytes_max: config.bytes_max,
         }))
@@ -105,7 +113,7 @@ impl<S: Source> ReadPath<S> {
         bound: &BoundRead,
         formats: &[i16],
         deadline: Option<Instant>,
-    ) -> Result<Arc<Reply>, S::Failure> {
+    ) -> Result<Arc<Reply>, SqlError> {
         let binary: Arc<[bool]> = result_formats(formats, bound.columns().len())?.into();
         let shards = self.0.route(bound);
         if shards.is_empty() || bound.limit() == Some(0) {
@@ -128,7 +136,7 @@ impl<S: Source> ReadPath<S> {
         };
         match self.0.fly(key, deadline, load).await? {
             Landing::Whole(reply) => Ok(reply),
-            Landing::TooBig(_) => unreachable!("a merged read lands whole"),
+            Landing::TooBig => unreachable!("a merged read lands whole"),
         }
     }
 
@@ -155,9 +163,9 @@ impl<S: Source> Inner<S> {
         key: ReadKey,
         deadline: Option<Instant>,
         load: impl Fn(FlightCx) -> F + Send + Sync + 'static,
-    ) -> Result<Landing<S::Stream>, S::Failure>
+    ) -> Result<Landing, SqlError>
     where
-        F: Future<Output = Result<Landing<S::Stream>, S::Failure>> + Send + 'static,
+        F: Future<Output = Result<Landing, SqlError>> + Send + 'static,
     {
         let call = deadline.map_or_else(Call::new, |deadline| Call::new().deadline(deadline));
         match self.flights.run_with(key, call, load).await {
@@ -188,7 +196,7 @@ impl<S: Source> Inner<S> {
         bound: BoundRead,
         shards: Arc<[ShardId]>,
         binary: Arc<[bool]>,
-    ) -> Result<Landing<S::Stream>, S::Failure> {
+    ) -> Result<Landing, SqlError> {
         let wanted = self.wanted(&who, &bound, &binary);
         let leg = |shard: &ShardId| {
             let shard = *shard;
@@ -221,15 +229,6 @@ impl<S: Source> Clone for ReadPath<S> {
     }
 }
 
-impl<T> Clone for Landing<T> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Whole(reply) => Self::Whole(Arc::clone(reply)),
-            Self::TooBig(stream) => Self::TooBig(Arc::clone(stream)),
-        }
-    }
-}
-
 impl<S: Source> std::fmt::Debug for ReadPath<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ReadPath").finish_non_exhaustive()
@@ -244,6 +243,7 @@ impl Default for ReadConfig {
             flight_max: Duration::from_secs(60),
             rows_max: 250_000,
             bytes_max: 64 << 20,
+            share_max: 1 << 20,
         }
     }
 }

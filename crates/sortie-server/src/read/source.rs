@@ -16,10 +16,6 @@ pub(crate) trait Source: Clone + Send + Sync + 'static {
     type Answer: Send + 'static;
     /// Why a replica says nothing.
     type Error: Send + 'static;
-    /// What a reader is told when there is no answer.
-    type Failure: From<SqlError> + Clone + Send + Sync + 'static;
-    /// An answer that is too large to be shared, handed to one reader.
-    type Stream: Send + 'static;
     /// What an attempt's outcome means.
     type Class: Classify<Self::Answer, Self::Error> + Clone + Send + Sync + 'static;
 
@@ -50,10 +46,7 @@ pub(crate) trait Source: Clone + Send + Sync + 'static {
     fn part(answer: Self::Answer, wanted: &Wanted<'_>) -> Result<Part, SqlError>;
 
     /// Why no replica of a shard answered.
-    fn failed(error: HedgeError<Self::Error>) -> Self::Failure;
-
-    /// The same with the name of the shard, of several.
-    fn named(failure: Self::Failure, shard: &str) -> Self::Failure;
+    fn failed(error: HedgeError<Self::Error>) -> SqlError;
 }
 
 /// A read, as those see it who ask for its parts.

@@ -24,8 +24,6 @@ impl Source for Replica {
     type Query = Query;
     type Answer = Answer;
     type Error = Error;
-    type Failure = SqlError;
-    type Stream = std::convert::Infallible;
     type Class = OkWins;
 
     fn class() -> OkWins {
@@ -75,10 +73,6 @@ impl Source for Replica {
         let failed = error.attempts().len();
         let detail = format!("{failed} attempts failed; of replica {}: {reason}", attempt.replica);
         SqlError::new(code, format!("{error}: {reason}")).detail(detail)
-    }
-
-    fn named(error: SqlError, shard: &str) -> SqlError {
-        SqlError { message: format!("shard {shard}: {}", error.message), ..error }
     }
 }
 

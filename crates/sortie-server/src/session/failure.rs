@@ -59,6 +59,10 @@ impl From<io::Error> for Failure {
 
 /// Says an error.
 pub(crate) fn say(output: &mut BytesMut, severity: Severity, error: &SqlError) {
+    if let Some(report) = &error.report {
+        output.extend_from_slice(report);
+        return;
+    }
     let report = Report {
         severity,
         code: error.code,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+
 /// SQLSTATE codes, named as in PostgreSQL's `errcodes.txt`.
 pub(crate) mod state {
     pub(crate) const CONNECTION_FAILURE: &str = "08006";
@@ -30,6 +32,7 @@ pub(crate) mod state {
     pub(crate) const UNDEFINED_PARAMETER: &str = "42P02";
     pub(crate) const INDETERMINATE_DATATYPE: &str = "42P18";
     pub(crate) const INSUFFICIENT_RESOURCES: &str = "53000";
+    pub(crate) const TOO_MANY_CONNECTIONS: &str = "53300";
     pub(crate) const PROGRAM_LIMIT_EXCEEDED: &str = "54000";
     pub(crate) const STATEMENT_TOO_COMPLEX: &str = "54001";
     pub(crate) const CANT_CHANGE_RUNTIME_PARAM: &str = "55P02";
@@ -52,11 +55,21 @@ pub(crate) struct SqlError {
     pub(crate) hint: Option<String>,
     /// The place in the statement, in characters from 1.
     pub(crate) position: Option<usize>,
+    /// The `ErrorResponse` of the server that it comes from: what a client is told instead of
+    /// everything else.
+    pub(crate) report: Option<Bytes>,
 }
 
 impl SqlError {
     pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), detail: None, hint: None, position: None }
+        Self {
+            code,
+            message: message.into(),
+            detail: None,
+            hint: None,
+            position: None,
+            report: None,
+        }
     }
 
     /// 0A000: valid SQL that this endpoint can't answer exactly, with the reason.

@@ -36,6 +36,7 @@ mod lex;
 mod local;
 mod parse;
 mod prepared;
+mod report;
 mod settings;
 mod split;
 mod spread;
@@ -51,7 +52,7 @@ pub(crate) use self::catalog::{
 };
 pub(crate) use self::decimal::Decimal;
 pub(crate) use self::decode::result_formats;
-pub(crate) use self::deparse::{Dialect, SUM_LOW_BITS};
+pub(crate) use self::deparse::{Dialect, Query, SUM_LOW_BITS};
 pub(crate) use self::error::{SqlError, state};
 pub(crate) use self::filter::Keys;
 pub(crate) use self::harmless::{Harm, check_harmless};

@@ -1,0 +1,214 @@
+//! Looking at a cluster's databases: what the servers' own catalogs say.
+//!
+//! Each shard is asked, through any of its servers; what is not the same on all of them is
+//! nobody's. Objects that were made after `initdb` have numbers from 16,384 on.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use sortie_postgres::{Body, Login, Request, Server};
+use tokio::time::{Instant, timeout};
+
+use super::raw::{RawColumn, RawRelation, RawShard};
+use crate::config::TableConfig;
+use crate::read::values_of_rows;
+use crate::sql::{Collation, Known, Type};
+
+/// How long looking at one shard may take.
+const LOOK_MAX: Duration = Duration::from_secs(10);
+/// Bytes of one answer.
+const ANSWER_MAX: usize = 64 << 20;
+
+const RELATIONS: &str = "
+    SELECT n.nspname, c.relname, c.oid,
+      CASE
+        WHEN n.nspname = 'pg_catalog' THEN 'builtin'
+        WHEN n.nspname = 'information_schema' THEN 'system'
+        WHEN c.relkind = 'v' THEN 'a view'
+        WHEN c.relkind = 'm' THEN 'a materialized view'
+        WHEN c.relkind = 'f' THEN 'a foreign table'
+        WHEN c.relkind = 'S' THEN 'a sequence'
+        WHEN c.relkind = 'c' THEN 'a type'
+        WHEN c.relpersistence <> 'p' THEN 'an unlogged table'
+        WHEN c.relrowsecurity THEN 'a table with row security'
+        WHEN c.relkind = 'r' AND c.relhassubclass THEN 'a table with children'
+        WHEN c.relkind = 'p' AND EXISTS (
+          SELECT FROM pg_catalog.pg_partition_tree(c.oid) t
+          JOIN pg_catalog.pg_class k ON k.oid = t.relid WHERE k.relkind NOT IN ('r', 'p')
+        ) THEN 'a table with foreign partitions'
+        ELSE 'table'
+      END
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND n.nspname !~ '^pg_(toast|temp)'";
+
+const COLUMNS: &str = "
+    SELECT a.attrelid, a.attname, a.attnum, a.atttypid, t.typlen, a.atttypmod, a.attnotnull,
+      CASE
+        WHEN a.attcollation = 0 THEN 'bytes'
+        WHEN l.oid = 100 THEN 'default'
+        WHEN l.collnamespace = 'pg_catalog'::regnamespace AND l.collname IN ('C', 'POSIX')
+          THEN 'bytes'
+        WHEN l.collisdeterministic THEN 'deterministic'
+        ELSE 'other'
+      END
+    FROM pg_catalog.pg_attribute a
+    JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
+    WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p')
+      AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    ORDER BY a.attrelid, a.attnum";
+
+const FUNCTIONS: &str = "
+    SELECT p.proname, bool_or(p.provolatile = 'v'), bool_or(p.oid >= 16384)
+    FROM pg_catalog.pg_proc p GROUP BY p.proname";
+
+const TYPES: &str = "
+    SELECT t.typname FROM pg_catalog.pg_type t
+    WHERE t.oid >= 16384 AND t.typrelid = 0 AND t.typcategory <> 'A'";
+
+const OPERATORS: &str = "
+    SELECT DISTINCT o.oprname FROM pg_catalog.pg_operator o
+    JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode
+    JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+    WHERE o.oid >= 16384 AND l.lanname NOT IN ('internal', 'c')";
+
+/// Whether texts compare by their bytes, and whether anything that statements are judged by is
+/// other than PostgreSQL made it.
+const RULES: &str = "
+    SELECT d.datcollate IN ('C', 'POSIX')
+        AND coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c') = 'c',
+      pg_catalog.pg_encoding_to_char(d.encoding) <> 'UTF8'
+      OR pg_catalog.current_setting('standard_conforming_strings') <> 'on'
+      OR EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) x
+        WHERE x ~* '^(standard_conforming_strings|client_encoding|transform_null_equals|array_nulls)=')
+      OR EXISTS (SELECT FROM pg_catalog.pg_operator o
+        WHERE o.oid >= 16384 AND o.oprleft < 16384 AND o.oprright < 16384
+        AND o.oprname IN ('=', '<>', '<', '<=', '>', '>=', '+', '-'))
+      OR EXISTS (SELECT FROM pg_catalog.pg_proc p
+        WHERE p.oid >= 16384 AND p.proname IN ('count', 'sum', 'min', 'max')
+        AND NOT EXISTS (SELECT FROM unnest(p.proargtypes) x WHERE x >= 16384))
+      OR EXISTS (SELECT FROM pg_catalog.pg_cast c
+        WHERE c.oid >= 16384 AND c.castsource < 16384 AND c.casttarget < 16384)
+    FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
+
+/// Why a cluster could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LookError {
+    /// No server of a shard answered; this is what the last one said.
+    #[error("no server of shard {shard} can be looked at: {reason}")]
+    Unreachable { shard: usize, reason: String },
+}
+
+/// Looks at every shard through the first of its servers that answers.
+///
+/// # Errors
+///
+/// [`LookError`].
+///
+/// # Cancel safety
+///
+/// Dropping the future calls its statements back.
+pub(crate) async fn look(
+    shards: &[Vec<Server>],
+    tables: &[TableConfig],
+) -> Result<Known, LookError> {
+    let mut raw = Vec::new();
+    for (shard, servers) in shards.iter().enumerate() {
+        let mut reason = "it has none".to_owned();
+        let mut found = None;
+        for server in servers {
+            match timeout(LOOK_MAX, look_at(server)).await {
+                Ok(Ok(shard)) => {
+                    found = Some(shard);
+                    break;
+                }
+                Ok(Err(error)) => reason = error,
+                Err(_elapsed) => reason = format!("no answer within {LOOK_MAX:?}"),
+            }
+        }
+        raw.push(found.ok_or(LookError::Unreachable { shard, reason })?);
+    }
+    Ok(super::raw::known(raw, tables))
+}
+
+async fn look_at(server: &Server) -> Result<RawShard, String> {
+    let login = Login::of(server.info());
+    let deadline = Instant::now() + LOOK_MAX;
+    let mut shard = RawShard::default();
+    for row in ask(server, &login, deadline, RULES).await? {
+        (shard.bytewise, shard.overridden) = (flag(&row, 0), flag(&row, 1));
+    }
+    for row in ask(server, &login, deadline, RELATIONS).await? {
+        let relation = RawRelation { oid: number(&row, 2), kind: text(&row, 3).to_owned() };
+        shard.relations.insert((text(&row, 0).into(), text(&row, 1).into()), relation);
+    }
+    for row in ask(server, &login, deadline, COLUMNS).await? {
+        let collation = match text(&row, 7) {
+            "bytes" => Collation::C,
+            "default" if shard.bytewise => Collation::C,
+            "default" | "deterministic" => Collation::Deterministic,
+            _ => Collation::Nondeterministic,
+        };
+        let column = RawColumn {
+            name: text(&row, 1).into(),
+            number: number(&row, 2),
+            ty: Type::of_column(number(&row, 3), number(&row, 4)),
+            modifier: number(&row, 5),
+            nullable: !flag(&row, 6),
+            collation,
+        };
+        shard.columns.entry(number(&row, 0)).or_default().push(column);
+    }
+    for row in ask(server, &login, deadline, FUNCTIONS).await? {
+        shard.functions.insert(text(&row, 0).into(), (flag(&row, 1), flag(&row, 2)));
+    }
+    for row in ask(server, &login, deadline, TYPES).await? {
+        shard.types.insert(text(&row, 0).into());
+    }
+    for row in ask(server, &login, deadline, OPERATORS).await? {
+        shard.operators.insert(text(&row, 0).into());
+    }
+    Ok(shard)
+}
+
+type Row = Vec<Option<Bytes>>;
+
+async fn ask(
+    server: &Server,
+    login: &Login,
+    deadline: Instant,
+    sql: &str,
+) -> Result<Vec<Row>, String> {
+    let pooled = server.checkout(login, None, deadline).await;
+    let mut pooled = pooled.map_err(|error| error.to_string())?;
+    let mut frame = BytesMut::new();
+    frame.put_u8(b'Q');
+    frame.put_u32(u32::try_from(sql.len() + 5).unwrap_or(u32::MAX));
+    frame.put_slice(sql.as_bytes());
+    frame.put_u8(0);
+    let request = Request::new(frame.freeze()).whole_max(ANSWER_MAX);
+    let reply = pooled.exchange(request).await.map_err(|error| match error.server() {
+        Some(report) => report.to_string(),
+        None => error.to_string(),
+    })?;
+    match reply.body {
+        Body::Whole(rows) => values_of_rows(&rows).map_err(|error| error.to_string()),
+        _ => Err(format!("the catalogs have more than {ANSWER_MAX} bytes")),
+    }
+}
+
+fn text(row: &Row, column: usize) -> &str {
+    let value = row.get(column).and_then(Option::as_ref);
+    value.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default()
+}
+
+fn flag(row: &Row, column: usize) -> bool {
+    text(row, column) == "t"
+}
+
+/// A number, 0 where there is none.
+fn number<N: std::str::FromStr + Default>(row: &Row, column: usize) -> N {
+    text(row, column).parse().unwrap_or_default()
+}

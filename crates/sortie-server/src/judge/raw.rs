@@ -1,0 +1,169 @@
+//! What the shards' catalogs say, put together: what is the same on all of them is known.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::config::{Spread, TableConfig};
+use crate::sql::{
+    Catalog, Collation, Known, Placement, Relation, RelationKind, Table, TableColumn, Type,
+    Vocabulary,
+};
+
+/// One shard's catalogs.
+#[derive(Debug, Default)]
+pub(super) struct RawShard {
+    pub(super) bytewise: bool,
+    pub(super) overridden: bool,
+    /// By schema and name.
+    pub(super) relations: BTreeMap<(Arc<str>, Arc<str>), RawRelation>,
+    /// By the table's number.
+    pub(super) columns: HashMap<u32, Vec<RawColumn>>,
+    /// Whether one of this name is volatile, and whether one was made by somebody.
+    pub(super) functions: HashMap<Arc<str>, (bool, bool)>,
+    pub(super) types: HashSet<Arc<str>>,
+    pub(super) operators: HashSet<Arc<str>>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawRelation {
+    pub(super) oid: u32,
+    pub(super) kind: String,
+}
+
+pub(super) type RawColumn = TableColumn;
+
+/// Kinds of relations that can't be reasoned about.
+const OPAQUE: [&str; 9] = [
+    "a view",
+    "a materialized view",
+    "a foreign table",
+    "a sequence",
+    "a type",
+    "an unlogged table",
+    "a table with row security",
+    "a table with children",
+    "a table with foreign partitions",
+];
+
+/// Puts the shards' catalogs together. There is at least one.
+pub(super) fn known(shards: Vec<RawShard>, tables: &[TableConfig]) -> Known {
+    let bytewise = shards.iter().all(|shard| shard.bytewise);
+    let mut system = HashSet::new();
+    let mut relations = Vec::new();
+    let names: HashSet<_> = shards.iter().flat_map(|shard| shard.relations.keys()).collect();
+    for key in names {
+        let (schema, name) = key;
+        let kinds: Vec<_> = shards.iter().map(|shard| kind(shard, key, tables)).collect();
+        let kind = match kinds.split_first() {
+            Some((Some(Kind::Builtin), _)) => {
+                system.insert(Arc::clone(name));
+                continue;
+            }
+            Some((Some(Kind::Relation(first)), rest)) => {
+                let same = |kind: &Option<Kind>| matches!(kind, Some(Kind::Relation(kind)) if is_same(first, kind));
+                if rest.iter().all(same) {
+                    first.clone()
+                } else {
+                    RelationKind::Opaque("not the same on every shard")
+                }
+            }
+            _ => RelationKind::Opaque("not on every shard"),
+        };
+        relations.push((Arc::clone(name), Relation { schema: Arc::clone(schema), kind }));
+    }
+    for table in tables {
+        let is_known = |(name, relation): &(Arc<str>, Relation)| {
+            **name == *table.name
+                && *relation.schema == *table.schema
+                && matches!(relation.kind, RelationKind::Table(_))
+        };
+        if !relations.iter().any(is_known) {
+            let (schema, name) = (&table.schema, &table.name);
+            tracing::warn!(schema, name, "a configured table is no plain table of every shard");
+        }
+    }
+    Known { catalog: Catalog::new(relations, system, bytewise), vocabulary: vocabulary(&shards) }
+}
+
+enum Kind {
+    Builtin,
+    Relation(RelationKind),
+}
+
+fn kind(shard: &RawShard, key: &(Arc<str>, Arc<str>), tables: &[TableConfig]) -> Option<Kind> {
+    let raw = shard.relations.get(key)?;
+    let kind = match raw.kind.as_str() {
+        "builtin" => return Some(Kind::Builtin),
+        "system" => RelationKind::System,
+        "table" => {
+            let columns = shard.columns.get(&raw.oid).cloned().unwrap_or_default();
+            table(key, raw.oid, columns, tables)
+        }
+        other => {
+            let known = OPAQUE.into_iter().find(|known| *known == other);
+            RelationKind::Opaque(known.unwrap_or("another kind of relation"))
+        }
+    };
+    Some(Kind::Relation(kind))
+}
+
+fn table(
+    (schema, name): &(Arc<str>, Arc<str>),
+    oid: u32,
+    columns: Vec<TableColumn>,
+    tables: &[TableConfig],
+) -> RelationKind {
+    let configured = tables.iter().find(|table| *table.schema == **schema && *table.name == **name);
+    let placement = match configured.map(|table| &table.spread) {
+        None => Placement::Local,
+        Some(Spread::Reference) => Placement::Reference,
+        Some(Spread::Hash { key }) => {
+            let fits = |column: &TableColumn| {
+                column.collation != Collation::Nondeterministic
+                    && matches!(
+                        column.ty,
+                        Type::Int2 | Type::Int4 | Type::Int8 | Type::Text | Type::Varchar
+                    )
+            };
+            match columns.iter().position(|column| *column.name == **key) {
+                Some(at) if fits(&columns[at]) => Placement::Sharded(at),
+                Some(_) => return RelationKind::Opaque("sharded by a column of another type"),
+                None => return RelationKind::Opaque("a table without its key column"),
+            }
+        }
+    };
+    let (schema, name) = (Arc::clone(schema), Arc::clone(name));
+    RelationKind::Table(Arc::new(Table { schema, name, oid, columns, placement }))
+}
+
+/// Whether two shards mean the same: numbers of tables and columns are each server's own.
+fn is_same(a: &RelationKind, b: &RelationKind) -> bool {
+    let (RelationKind::Table(a), RelationKind::Table(b)) = (a, b) else { return a == b };
+    let is_same =
+        |(a, b): (&TableColumn, &TableColumn)| *a == TableColumn { number: a.number, ..b.clone() };
+    a.placement == b.placement
+        && a.columns.len() == b.columns.len()
+        && a.columns.iter().zip(&b.columns).all(is_same)
+}
+
+fn vocabulary(shards: &[RawShard]) -> Vocabulary {
+    let mut vocabulary = Vocabulary {
+        overridden: shards.iter().any(|shard| shard.overridden),
+        ..Vocabulary::default()
+    };
+    for shard in shards {
+        vocabulary.made.extend(shard.types.iter().cloned());
+        vocabulary.operators.extend(shard.operators.iter().cloned());
+        let made = shard.functions.iter().filter(|(_, (_, made))| *made);
+        vocabulary.made.extend(made.map(|(name, _)| Arc::clone(name)));
+    }
+    let harmless = |name: &&Arc<str>| {
+        shards.iter().all(|shard| match shard.functions.get(*name) {
+            Some((volatile, false)) => Vocabulary::is_harmless(name, *volatile),
+            _ => false,
+        })
+    };
+    let names = shards.first().into_iter().flat_map(|shard| shard.functions.keys());
+    vocabulary.functions = names.filter(harmless).cloned().collect();
+    vocabulary
+}

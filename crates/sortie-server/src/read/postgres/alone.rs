@@ -1,0 +1,109 @@
+//! A read of one shard: the client's own statement to one of its replicas, the rows as they come.
+//!
+//! # Invariants
+//!
+//! 1. What is sent is the leader's text and values, byte for byte; nobody else's differ in more
+//!    than ordinary comments.
+//! 2. A place in an error is one in the text of the reader who is told.
+//! 3. An answer past the sharing limit is never held: everybody reads for himself, and for some
+//!    seconds nobody tries again.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sortie::ShardId;
+use sortie_postgres::{Bind, Request};
+use tokio::time::Instant;
+
+use super::super::key::{ReadKey, Shape};
+use super::super::path::{Inner, Landing};
+use super::super::source::Source;
+use super::super::{ReadPath, Reply, Who};
+use super::frames::{self, Values};
+use super::{PgReplica, Query};
+use crate::judge::Proof;
+use crate::sql::{Identity, SqlError, result_formats};
+
+impl ReadPath<PgReplica> {
+    /// Reads from one shard what `proof` asks for; `bind` has the values and formats of an
+    /// extended query, and is missing for a simple one. `None` is an answer that is too big to be
+    /// shared.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadPath::read`], but without the shard's name; a server's report as it came.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`ReadPath::read`].
+    pub(crate) async fn read_alone(
+        &self,
+        who: &Who,
+        shard: ShardId,
+        proof: &Proof,
+        bind: Option<&Bind>,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Arc<Reply>>, SqlError> {
+        let prepared = &proof.judged.prepared;
+        let results = bind.map_or(&[][..], |bind| &bind.result_formats);
+        let columns = prepared.columns().map_or(0, <[_]>::len);
+        let key = ReadKey {
+            who: who.clone(),
+            identity: Identity {
+                text: Arc::clone(&proof.judged.text),
+                oids: Arc::clone(prepared.oids()),
+                formats: bind.map_or(&[][..], |bind| &bind.formats).into(),
+                // Copied: the key must not pin a client's read buffer.
+                values: bind.map_or_else(Arc::default, |bind| {
+                    let copied = |value: &Bytes| Bytes::copy_from_slice(value);
+                    bind.values.iter().map(|value| value.as_ref().map(copied)).collect()
+                }),
+            },
+            binary: result_formats(results, columns)?.into(),
+            shape: if bind.is_some() { Shape::Extended } else { Shape::Simple },
+            shards: Arc::from([shard]),
+        };
+        let path = &self.0;
+        if path.too_big.has(&key) {
+            return Ok(None);
+        }
+        let load = {
+            let (path, proof, key) = (Arc::clone(path), proof.clone(), key.clone());
+            let results: Arc<[i16]> = results.into();
+            move |_flight| {
+                let (path, proof) = (Arc::clone(&path), proof.clone());
+                let query = query(&key, &proof.text, &results, path.share_max);
+                async move {
+                    let landed = path.ask(shard, query).await;
+                    landed.map_err(|error| error.moved(|at| proof.canonical.canonical(at)))
+                }
+            }
+        };
+        match path.fly(key.clone(), deadline, load).await {
+            Ok(Landing::Whole(reply)) => Ok(Some(reply)),
+            Ok(Landing::TooBig) => {
+                path.too_big.add(key);
+                Ok(None)
+            }
+            Err(error) => Err(error.moved(|at| proof.canonical.original(at))),
+        }
+    }
+}
+
+impl Inner<PgReplica> {
+    async fn ask(self: Arc<Self>, shard: ShardId, query: Query) -> Result<Landing, SqlError> {
+        let asked = self.cluster.read_shard(shard, move |replica| replica.ask(query.clone()));
+        let answer = asked.await.map_err(PgReplica::failed)?;
+        let (head, count) = (answer.head, answer.count);
+        Ok(match answer.rows {
+            Some(rows) => Landing::Whole(Arc::new(Reply { head, rows, count })),
+            None => Landing::TooBig,
+        })
+    }
+}
+
+fn query(key: &ReadKey, text: &str, results: &[i16], share_max: usize) -> Query {
+    let Identity { oids, formats, values, .. } = &key.identity;
+    let frames = frames::batch(text, oids, &Values { formats, values, results }, true);
+    Query { login: super::login(&key.who), request: Request::new(frames).whole_max(share_max) }
+}

@@ -1,0 +1,77 @@
+//! Batches for a server: one statement by the extended protocol, with its values.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::sql::Query;
+
+/// A statement's values and formats, as in a Bind message.
+pub(super) struct Values<'a> {
+    pub(super) formats: &'a [i16],
+    pub(super) values: &'a [Option<Bytes>],
+    pub(super) results: &'a [i16],
+}
+
+/// Parses, binds, describes if `described`, and executes a statement without a name.
+pub(super) fn batch(text: &str, oids: &[u32], values: &Values<'_>, described: bool) -> Bytes {
+    let length = |value: &Option<Bytes>| 4 + value.as_ref().map_or(0, Bytes::len);
+    let carried: usize = values.values.iter().map(length).sum();
+    let mut output = BytesMut::with_capacity(64 + text.len() + 4 * oids.len() + carried);
+    frame(&mut output, b'P', |body| {
+        body.put_u8(0);
+        body.put_slice(text.as_bytes());
+        body.put_u8(0);
+        body.put_u16(count(oids.len()));
+        oids.iter().for_each(|oid| body.put_u32(*oid));
+    });
+    frame(&mut output, b'B', |body| {
+        body.put_slice(&[0, 0]);
+        formats(body, values.formats);
+        body.put_u16(count(values.values.len()));
+        for value in values.values {
+            match value {
+                None => body.put_i32(-1),
+                Some(value) => {
+                    body.put_u32(u32::try_from(value.len()).expect("a message is below 4 GiB"));
+                    body.put_slice(value);
+                }
+            }
+        }
+        formats(body, values.results);
+    });
+    if described {
+        output.put_slice(b"D\0\0\0\x06P\0");
+    }
+    output.put_slice(b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04");
+    output.freeze()
+}
+
+/// What one of several shards is asked; true for each column that is wanted in binary.
+pub(super) fn of_shard(query: &Query, binary: &[bool]) -> Bytes {
+    let oids: Vec<u32> = query.params.iter().map(|(ty, _)| ty.oid()).collect();
+    let mut scratch = Vec::new();
+    let values = query.params.iter().map(|(ty, value)| {
+        scratch.clear();
+        let filled = value.encode(*ty, false, &mut scratch);
+        filled.then(|| Bytes::copy_from_slice(&scratch))
+    });
+    let values: Vec<Option<Bytes>> = values.collect();
+    let results: Vec<i16> = binary.iter().map(|binary| i16::from(*binary)).collect();
+    batch(&query.sql, &oids, &Values { formats: &[], values: &values, results: &results }, false)
+}
+
+fn formats(body: &mut BytesMut, formats: &[i16]) {
+    body.put_u16(count(formats.len()));
+    formats.iter().for_each(|format| body.put_i16(*format));
+}
+
+fn count(length: usize) -> u16 {
+    u16::try_from(length).expect("the protocol counts them in 16 bits")
+}
+
+fn frame(output: &mut BytesMut, tag: u8, body: impl FnOnce(&mut BytesMut)) {
+    let start = output.len();
+    output.put_slice(&[tag, 0, 0, 0, 0]);
+    body(output);
+    let length = u32::try_from(output.len() - start - 1).expect("a message is below 4 GiB");
+    output[start + 1..start + 5].copy_from_slice(&length.to_be_bytes());
+}

@@ -1,0 +1,226 @@
+//! Replicas as PostgreSQL servers.
+//!
+//! One shard's read goes to a replica in the client's own words, and its rows come back as they
+//! are ([`alone`]); of several shards' rows only the values are looked at that merging compares.
+//!
+//! | what failed | SQLSTATE |
+//! |---|---|
+//! | the statement | the server's own report, with its place |
+//! | no free connection in time, or too many wait for one | 53300 `too_many_connections` |
+//! | a server can't be reached, or the connection is lost | 08006 `connection_failure` |
+//! | a server refuses the login | the server's own report |
+//! | the server ends | 57P01 `admin_shutdown` |
+//! | what can't be understood | XX000 `internal_error` |
+
+mod alone;
+mod frames;
+mod part;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sortie::{AttemptFailure, Class, Classify, HedgeError};
+use sortie_postgres::sqlstate::{self, Asked};
+use sortie_postgres::{Body, ExchangeError, Login, PoolError, Request, Server};
+use tokio::time::Instant;
+
+pub(crate) use self::part::values_of_rows;
+use super::source::{Part, Source, Wanted};
+use super::{Who, merge};
+use crate::sql::{Dialect, SqlError, state};
+
+/// One replica of a shard.
+#[derive(Clone)]
+pub(crate) struct PgReplica(Arc<Inner>);
+
+struct Inner {
+    server: Server,
+    label: String,
+    /// How long a read may wait for a connection.
+    wait: Duration,
+}
+
+/// A batch for a replica, and the login that it needs.
+#[derive(Clone)]
+pub(crate) struct Query {
+    login: Arc<Login>,
+    request: Request,
+}
+
+/// What a replica said.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(super) head: Bytes,
+    /// The rows, or nothing if they are more than were wanted.
+    pub(super) rows: Option<Bytes>,
+    pub(super) count: u64,
+}
+
+/// Why a replica said nothing.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    Pool(PoolError),
+    Exchange(ExchangeError),
+}
+
+/// A server's error by its SQLSTATE; every other trouble is the replica's own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BySqlstate;
+
+impl PgReplica {
+    /// A replica called `label`; a read may wait so long for a connection to it.
+    pub(crate) fn new(server: Server, label: String, wait: Duration) -> Self {
+        Self(Arc::new(Inner { server, label, wait }))
+    }
+
+    /// Asks in one exchange.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future calls the statement back, and its connection is set apart until it has
+    /// ended.
+    async fn exchange(&self, query: Query) -> Result<Answer, Trouble> {
+        let deadline = Instant::now() + self.0.wait;
+        let mut connection = self.0.server.checkout(&query.login, None, deadline).await?;
+        let reply = connection.exchange(query.request).await?;
+        let count = reply.tag().map_or(0, count);
+        let rows = match reply.body {
+            Body::Whole(rows) => Some(rows),
+            // The rest is never read: the connection's drop stops it.
+            _ => None,
+        };
+        Ok(Answer { head: reply.head.unwrap_or_default(), rows, count })
+    }
+}
+
+impl Source for PgReplica {
+    type Query = Query;
+    type Answer = Answer;
+    type Error = Trouble;
+    type Class = BySqlstate;
+
+    fn class() -> BySqlstate {
+        BySqlstate
+    }
+
+    fn label(&self) -> String {
+        self.0.label.clone()
+    }
+
+    fn query(wanted: &Wanted<'_>, owns: &dyn Fn(i64) -> bool) -> Query {
+        let rows = wanted.rows_max.saturating_add(1);
+        let query = wanted.bound.query(Dialect::Postgres, owns, rows);
+        let aggregates = [false].as_slice();
+        let binary = if wanted.bound.is_aggregate() { aggregates } else { wanted.binary };
+        let frames = frames::of_shard(&query, binary);
+        let request = Request::new(frames).whole_max(wanted.bytes_max);
+        Query { login: login(wanted.who), request }
+    }
+
+    fn ask(self, query: Query) -> impl Future<Output = Result<Answer, Trouble>> + Send {
+        async move { Box::pin(self.exchange(query)).await }
+    }
+
+    fn part(answer: Answer, wanted: &Wanted<'_>) -> Result<Part, SqlError> {
+        match answer.rows {
+            Some(rows) => part::part(rows, answer.count, wanted),
+            None => Err(merge::too_large(format!("{} bytes", wanted.bytes_max))),
+        }
+    }
+
+    fn failed(error: HedgeError<Trouble>) -> SqlError {
+        let Some(attempt) = error.representative() else {
+            return SqlError::new(state::CONNECTION_FAILURE, error.to_string());
+        };
+        let replica = Arc::clone(&attempt.replica);
+        match &attempt.failure {
+            AttemptFailure::Panicked(message) => {
+                SqlError::new(state::INTERNAL_ERROR, message.to_string())
+            }
+            AttemptFailure::Refused => SqlError::new(state::INTERNAL_ERROR, "a refused answer"),
+            _ => match error.into_error() {
+                Some(trouble) => trouble.told(&replica),
+                None => SqlError::new(state::INTERNAL_ERROR, "a failure without a reason"),
+            },
+        }
+    }
+}
+
+/// The login that a read needs: its role, and every parameter that may change its answer.
+fn login(who: &Who) -> Arc<Login> {
+    let mut login = Login::new(&*who.user, &*who.database);
+    for (name, value) in who.settings.iter() {
+        login = login.parameter(name.as_ref(), value.as_ref());
+    }
+    Arc::new(login)
+}
+
+impl Trouble {
+    /// What a client is told.
+    fn told(self, replica: &str) -> SqlError {
+        match self {
+            Self::Exchange(ExchangeError::Server(report)) => SqlError::of_server(&report),
+            Self::Exchange(ExchangeError::Closed(error)) => {
+                let message = format!("the connection to replica {replica} was lost: {error}");
+                SqlError::new(state::CONNECTION_FAILURE, message)
+            }
+            Self::Exchange(error) => {
+                let message = format!("replica {replica}: {error}");
+                SqlError::new(state::INTERNAL_ERROR, message)
+            }
+            Self::Pool(PoolError::Connect(error)) => match error.server() {
+                Some(report) => SqlError::of_server(report),
+                None => {
+                    let message = format!("replica {replica} can't be reached: {error}");
+                    SqlError::new(state::CONNECTION_FAILURE, message)
+                }
+            },
+            Self::Pool(error @ PoolError::Closed) => {
+                SqlError::new(state::ADMIN_SHUTDOWN, format!("replica {replica}: {error}"))
+            }
+            Self::Pool(error) => {
+                let message = format!("replica {replica}: {error}");
+                SqlError::new(state::TOO_MANY_CONNECTIONS, message)
+            }
+        }
+    }
+}
+
+impl<T> Classify<T, Trouble> for BySqlstate {
+    fn classify(&self, outcome: &Result<T, Trouble>) -> Class {
+        match outcome {
+            Ok(_) => Class::Win,
+            Err(Trouble::Exchange(ExchangeError::Server(report))) => {
+                let routine = report.field(b'R').unwrap_or_default();
+                let routine = std::str::from_utf8(routine).unwrap_or_default();
+                sqlstate::classify(report.sqlstate(), routine, Asked::of_standby()).into()
+            }
+            Err(_) => Class::FailOver,
+        }
+    }
+}
+
+impl From<PoolError> for Trouble {
+    fn from(error: PoolError) -> Self {
+        Self::Pool(error)
+    }
+}
+
+impl From<ExchangeError> for Trouble {
+    fn from(error: ExchangeError) -> Self {
+        Self::Exchange(error)
+    }
+}
+
+impl std::fmt::Debug for PgReplica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("PgReplica").field(&self.0.label).finish()
+    }
+}
+
+/// The number of rows in a tag: `SELECT 3`.
+fn count(tag: &[u8]) -> u64 {
+    let number = tag.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    std::str::from_utf8(number).ok().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
