@@ -79,7 +79,7 @@ impl Reads for Arc<Script> {
                 }
             },
         };
-        Ok(Arc::new(Reply { rows: rows.freeze(), count }))
+        Ok(Arc::new(Reply { rows: rows.freeze(), count, ..Reply::default() }))
     }
 }
 
