@@ -31,6 +31,24 @@ pub(crate) enum Command {
     /// Answer Postgres clients
     #[command(after_long_help = EXAMPLES, after_help = "`--help` shows examples.")]
     Serve(Box<Serve>),
+    /// Connect to every configured server, and say what will work and what not
+    #[command(after_long_help = CHECKED, after_help = "`--help` says what is checked.")]
+    Check(Check),
+}
+
+/// `sortie check`.
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) servers: Servers,
+
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// How long a server or a table may take
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    pub(crate) timeout: Duration,
 }
 
 /// Which PostgreSQL servers: a file, or URLs.
@@ -130,10 +148,36 @@ Examples:
   sortie serve --embedded --fail 1 --latency 0=fixed:2s
       shard 1 fails, shard 0 is slow: a question for both fails at once, with the shard's name";
 
+const CHECKED: &str = "\
+What is checked:
+  servers   answer, log in, play the configured part; those of a shard are copies of one another
+  reads     what synchronous_commit and synchronous_standby_names promise for reads from replicas
+  works     cancelling, fencing by a position, hedging; poolers and proxies in between
+  tables    are there, alike on every shard, rows where PostgreSQL's hash puts them
+Exit status: 0 if everything that is needed works, 1 if not, 2 if the command can't be understood.
+
+Examples:
+  sortie check -c sortie.toml
+  sortie check -d postgres://reader@10.0.0.2/bank -d postgres://reader@10.0.0.3/bank --json";
+
 const WAYS: &str = "`sortie serve` does not guess what to serve. There are three ways to start:
   sortie serve --embedded          sample data in SQLite files: no database, no configuration
   sortie serve -c sortie.toml      the clusters of a configuration file (docs/sortie.toml)
   sortie serve -d postgres://...   replicas of one database, a -d for each: no file";
+
+impl Command {
+    /// Checks what can't be said in the definition.
+    ///
+    /// # Errors
+    ///
+    /// A usage error that says what to do instead.
+    pub(crate) fn check(&self) -> Result<(), clap::Error> {
+        match self {
+            Self::Serve(options) => options.check(),
+            Self::Check(options) => options.check(),
+        }
+    }
+}
 
 impl Serve {
     /// Checks that it is said what to serve.
@@ -141,7 +185,7 @@ impl Serve {
     /// # Errors
     ///
     /// A usage error that lists the ways to start.
-    pub(crate) fn check(&self) -> Result<(), clap::Error> {
+    fn check(&self) -> Result<(), clap::Error> {
         if !self.embedded && self.servers.is_empty() {
             return Err(Cli::command().error(ErrorKind::MissingRequiredArgument, WAYS));
         }
@@ -157,6 +201,22 @@ impl Serve {
             cluster.hedge = self.hedge.map_or(cluster.hedge, |HedgeDelay(delay)| delay);
             cluster.soft_age = self.soft_age.unwrap_or(cluster.soft_age);
         }
+    }
+}
+
+impl Check {
+    /// Checks that it is said what to check.
+    ///
+    /// # Errors
+    ///
+    /// A usage error that says how.
+    fn check(&self) -> Result<(), clap::Error> {
+        if self.servers.is_empty() {
+            let text = "what is to be checked? `sortie check -c sortie.toml`, or \
+                        `sortie check -d postgres://...`, a -d for each replica";
+            return Err(Cli::command().error(ErrorKind::MissingRequiredArgument, text));
+        }
+        Ok(())
     }
 }
 

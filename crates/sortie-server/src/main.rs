@@ -2,6 +2,7 @@
 
 mod admin;
 mod announce;
+mod check;
 mod cli;
 mod config;
 mod cores;
@@ -23,18 +24,21 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    let Command::Serve(options) = Cli::parse().command;
-    if let Err(error) = options.check() {
+    let command = Cli::parse().command;
+    if let Err(error) = command.check() {
         error.exit();
     }
     start_logs();
-    match serve::run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("sortie: {error}");
-            ExitCode::FAILURE
+    let ended = match command {
+        Command::Serve(options) => {
+            serve::run(&options).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
         }
-    }
+        Command::Check(options) => check::run(&options).map_err(|error| error.to_string()),
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("sortie: {error}");
+        ExitCode::FAILURE
+    })
 }
 
 /// Sends log lines to standard error; `RUST_LOG` says which, `info` and above without it.

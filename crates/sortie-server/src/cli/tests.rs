@@ -2,8 +2,10 @@ use super::*;
 
 fn serve(arguments: &[&str]) -> Result<Serve, clap::Error> {
     let arguments = ["sortie", "serve"].iter().chain(arguments);
-    let Command::Serve(serve) = Cli::try_parse_from(arguments)?.command;
-    serve.check().map(|()| *serve)
+    let command = Cli::try_parse_from(arguments)?.command;
+    command.check()?;
+    let Command::Serve(serve) = command else { panic!("it is `serve`") };
+    Ok(*serve)
 }
 
 fn refused(arguments: &[&str], because: &[&str]) {
@@ -43,6 +45,20 @@ fn trouble_can_be_asked_for_again_and_again() {
 #[test]
 fn a_start_that_serves_nothing_lists_the_three_ways() {
     refused(&[], &["--embedded", "-c sortie.toml", "-d postgres://"]);
+}
+
+#[test]
+fn a_check_needs_servers() {
+    let command = |arguments: &[&str]| {
+        let command = Cli::try_parse_from(["sortie", "check"].iter().chain(arguments))?.command;
+        command.check().map(|()| command)
+    };
+    let refused = command(&[]).unwrap_err().to_string();
+    assert!(refused.contains("check -c sortie.toml") && refused.contains("-d"), "{refused}");
+    let accepted = command(&["-d=postgres://r@a/b", "--json", "--timeout=1s"]).unwrap();
+    let Command::Check(check) = accepted else { panic!("it is `check`") };
+    assert!(check.json && check.timeout == Duration::from_secs(1));
+    assert!(command(&["-c=a", "-d=b"]).is_err());
 }
 
 #[test]

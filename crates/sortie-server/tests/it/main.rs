@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, reason = "measured figures are shown with --nocapture")]
 
 mod cancel;
+mod check;
 mod cli;
 mod documents;
 mod drain;
