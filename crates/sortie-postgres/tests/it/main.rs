@@ -11,4 +11,6 @@ mod encoding;
 mod pool;
 mod properties;
 mod replay;
+mod scanning;
 mod server;
+mod strings;

@@ -1,7 +1,9 @@
 //! Connections to a real PostgreSQL.
 
 mod exchange;
+mod garbage;
 mod login;
+mod owed;
 mod rig;
 
 use std::net::SocketAddr;
