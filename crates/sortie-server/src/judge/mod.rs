@@ -16,6 +16,7 @@
 
 mod cache;
 mod canonical;
+mod lane;
 mod load;
 mod raw;
 
@@ -23,8 +24,9 @@ use std::sync::Arc;
 
 use self::cache::Cache;
 pub(crate) use self::canonical::Canonical;
-pub(crate) use self::load::{LookError, look};
-use crate::relay::{PipeReason, Verdict};
+pub(crate) use self::lane::{ClusterServers, SharedLane};
+use self::load::look;
+use crate::relay::PipeReason;
 use crate::sql::{
     Harm, Known, Placement, Prepared, SqlError, check_harmless, prepare, split, state,
 };
@@ -55,6 +57,17 @@ pub(crate) struct Judge {
     cache: Cache,
 }
 
+/// What the judge says of a statement.
+#[derive(Debug)]
+pub(crate) enum Opinion {
+    /// It is proven to be shareable.
+    Share(Arc<Proof>),
+    /// Any one server may answer it.
+    Pipe(PipeReason),
+    /// Nobody can answer it exactly.
+    Refuse(Box<SqlError>),
+}
+
 /// A verdict on a canonical text.
 #[derive(Clone, Debug)]
 enum Judged {
@@ -79,12 +92,12 @@ impl Judge {
         oids: &[u32],
         alone: bool,
         known: &Arc<Known>,
-    ) -> Verdict<Proof> {
+    ) -> Opinion {
         let spread = self.is_sharded && !alone;
         let canonical = match Canonical::new(text) {
             Ok(canonical) => canonical,
-            Err(error) if spread => return Verdict::Refuse(Box::new(error)),
-            Err(_) => return Verdict::Pipe(PipeReason::Grammar),
+            Err(error) if spread => return Opinion::Refuse(Box::new(error)),
+            Err(_) => return Opinion::Pipe(PipeReason::Grammar),
         };
         let judged = self.cache.get(&canonical.text, oids, spread, known, || {
             if spread {
@@ -94,26 +107,18 @@ impl Judge {
             }
         });
         match judged {
-            Judged::Pipe(reason) => Verdict::Pipe(reason),
+            Judged::Pipe(reason) => Opinion::Pipe(reason),
             Judged::Refuse(error) => {
                 let mut error = error.as_ref().clone();
                 error.position = error.position.map(|place| canonical.original(place));
-                Verdict::Refuse(Box::new(error))
+                Opinion::Refuse(Box::new(error))
             }
             Judged::Share(judged) => {
                 let canonical = Arc::new(canonical);
-                Verdict::Share(Arc::new(Proof { judged, text: text.into(), canonical }))
+                Opinion::Share(Arc::new(Proof { judged, text: text.into(), canonical }))
             }
         }
     }
-}
-
-/// The error of a statement that could be shared, but stands in a transaction of a session that
-/// asks all shards: they have no common one.
-pub(crate) fn transaction_refused() -> SqlError {
-    let reason = "a transaction can't read a sharded table: the shards have no common snapshot";
-    let hint = "Read it outside of a transaction, or bind the session to one shard.";
-    SqlError::unsupported(reason).hint(hint)
 }
 
 fn judge_alone(text: &str, oids: &[u32], known: &Known) -> Judged {

@@ -1,6 +1,6 @@
 //! What the shards' catalogs say, put together: what is the same on all of them is known.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::{Spread, TableConfig};
@@ -50,7 +50,7 @@ pub(super) fn known(shards: Vec<RawShard>, tables: &[TableConfig]) -> Known {
     let bytewise = shards.iter().all(|shard| shard.bytewise);
     let mut system = HashSet::new();
     let mut relations = Vec::new();
-    let names: HashSet<_> = shards.iter().flat_map(|shard| shard.relations.keys()).collect();
+    let names: BTreeSet<_> = shards.iter().flat_map(|shard| shard.relations.keys()).collect();
     for key in names {
         let (schema, name) = key;
         let kinds: Vec<_> = shards.iter().map(|shard| kind(shard, key, tables)).collect();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::sql::types::Type;
 
 /// All relations of a database.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Catalog {
     relations: HashMap<Arc<str>, Vec<Relation>>,
     /// The relations of `pg_catalog`, which come before all others.

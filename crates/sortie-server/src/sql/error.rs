@@ -38,6 +38,7 @@ pub(crate) mod state {
     pub(crate) const CANT_CHANGE_RUNTIME_PARAM: &str = "55P02";
     pub(crate) const QUERY_CANCELED: &str = "57014";
     pub(crate) const ADMIN_SHUTDOWN: &str = "57P01";
+    pub(crate) const CANNOT_CONNECT_NOW: &str = "57P03";
     pub(crate) const IO_ERROR: &str = "58030";
     pub(crate) const INTERNAL_ERROR: &str = "XX000";
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use crate::sql::Catalog;
 
 /// All that statements are judged by. Made anew whenever the databases are looked at.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Known {
     pub(crate) catalog: Catalog,
     pub(crate) vocabulary: Vocabulary,
 }
 
 /// The names of a cluster that mean something in a statement, besides its relations.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Vocabulary {
     /// Built-in functions that are known to read no table and to leave nothing behind.
     pub(crate) functions: HashSet<Arc<str>>,

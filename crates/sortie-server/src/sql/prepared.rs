@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use sortie_postgres::backend::{self, Field};
 
 use crate::sql::analyze::{analyze, declared_params};
 use crate::sql::catalog::Catalog;
@@ -181,6 +182,35 @@ impl BoundRead {
     /// The result's columns.
     pub(crate) fn columns(&self) -> &[Column] {
         &self.0.columns
+    }
+
+    /// The `RowDescription` frame of the result, for result formats as in a Bind message.
+    ///
+    /// # Errors
+    ///
+    /// 08P01 and 22023 for wrong formats.
+    pub(crate) fn head(&self, formats: &[i16]) -> Result<Bytes, SqlError> {
+        let binary = decode::result_formats(formats, self.columns().len())?;
+        let table = &self.0.select.table;
+        let fields = self.items().iter().zip(self.columns()).zip(binary);
+        let fields = fields.map(|((item, column), binary)| {
+            let of_table = match item {
+                Item::Column(at) => Some(&table.columns[*at]),
+                Item::Scalar(_) | Item::Aggregate(_) => None,
+            };
+            Field {
+                name: &column.name,
+                table: of_table.map_or(0, |_| table.oid),
+                column: of_table.map_or(0, |column| column.number),
+                oid: column.ty.oid(),
+                size: column.ty.size(),
+                modifier: of_table.map_or(-1, |column| column.modifier),
+                format: i16::from(binary),
+            }
+        });
+        let mut output = BytesMut::new();
+        backend::row_description(&mut output, fields);
+        Ok(output.freeze())
     }
 
     /// What every column of the result is made of.

@@ -62,8 +62,10 @@ impl<'a> Rules<'a> {
     fn select(&self, select: &Select) -> Result<(), Refused<'a>> {
         let grouped = select.items.iter().any(|item| matches!(item, Item::Aggregate(_)));
         for item in &select.items {
-            if let Item::Aggregate(aggregate) = item {
-                self.aggregate(*aggregate)?;
+            match item {
+                Item::Aggregate(aggregate) => self.aggregate(*aggregate)?,
+                Item::Column(column) => self.carried(*column)?,
+                Item::Scalar(_) => {}
             }
         }
         for key in &select.order {
@@ -88,6 +90,17 @@ impl<'a> Rules<'a> {
         let reason =
             format!("{name}() of column \"{}\" can't be merged across shards", column.name);
         Err((Some(column), SqlError::unsupported(reason).hint(COMPARED)))
+    }
+
+    /// A column that is passed on: a type that somebody made has another number on each server.
+    fn carried(&self, column: usize) -> Result<(), Refused<'a>> {
+        let column = &self.table.columns[column];
+        if column.ty.oid() < FIRST_MADE {
+            return Ok(());
+        }
+        let reason =
+            format!("column \"{}\" has a type that the shards number differently", column.name);
+        Err((Some(column), SqlError::unsupported(reason)))
     }
 
     fn ordered(&self, column: usize) -> Result<(), Refused<'a>> {
@@ -152,6 +165,9 @@ impl<'a> Rules<'a> {
         Err((None, SqlError::unsupported(reason)))
     }
 }
+
+/// The first number of what was not made by `initdb`.
+const FIRST_MADE: u32 = 16_384;
 
 const COMPARED: &str = "Shards are merged by NOT NULL columns of type smallint, integer or bigint, \
                         or text with collation C.";

@@ -196,6 +196,11 @@ impl Settings {
         changes
     }
 
+    /// Whether a parameter is proven not to change any answer.
+    pub(crate) fn is_harmless(name: &str) -> bool {
+        find(name).is_some_and(|parameter| parameter.harmless)
+    }
+
     /// How long a statement of this session may take.
     pub(crate) fn statement_timeout(&self) -> Option<Duration> {
         let parameter = find("statement_timeout").expect("it is on the list");

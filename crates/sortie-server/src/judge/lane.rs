@@ -1,0 +1,284 @@
+//! The shared lane of all clusters: what the relay asks for verdicts and answers.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::join_all;
+use sortie::{FlightStats, HedgeLedger, ScatterStats, ShardId};
+use sortie_postgres::{Bind, Server, backend};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Judge, Opinion, Proof, look};
+use crate::config::{ClusterConfig, TableConfig};
+use crate::read::{PgReplica, ReadConfig, ReadPath, Reply, Who};
+use crate::relay;
+use crate::relay::{Asked, Outcome, PipeReason, Shared, Values, Verdict};
+use crate::sql::{Bound, Known, Settings, SqlError, state};
+
+/// How often the servers' catalogs are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How long after a look nobody looks again, whatever surprises there are.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+/// The shared lane of every cluster. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct SharedLane(Arc<[Lane]>);
+
+/// One cluster's.
+struct Lane {
+    name: String,
+    database: Arc<str>,
+    path: ReadPath<PgReplica>,
+    judge: Judge,
+    /// The servers of each shard, in the order in which they are looked at.
+    servers: Vec<Vec<Server>>,
+    tables: Vec<TableConfig>,
+    known: watch::Sender<Option<Arc<Known>>>,
+    /// Something was not as it was known.
+    surprised: Notify,
+}
+
+/// A cluster's servers, each with its name.
+pub(crate) struct ClusterServers<'a> {
+    pub(crate) config: &'a ClusterConfig,
+    /// The database on its servers.
+    pub(crate) database: &'a str,
+    /// Of each shard those that are read from, and those that are not.
+    pub(crate) shards: Vec<[Vec<(String, Server)>; 2]>,
+}
+
+impl SharedLane {
+    /// Creates the lane of these clusters, in the order of the configuration. It knows nothing of
+    /// their databases, and so shares nothing, until [`SharedLane::keep_known`] has looked.
+    ///
+    /// # Panics
+    ///
+    /// Panics for a cluster without shards.
+    pub(crate) fn new<'a>(clusters: impl IntoIterator<Item = ClusterServers<'a>>) -> Self {
+        Self(clusters.into_iter().map(Lane::new).collect())
+    }
+
+    /// Looks at the clusters' databases, again and again. It must run for the lane to share.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops looking.
+    pub(crate) async fn keep_known(self) -> Infallible {
+        join_all(self.0.iter().map(Lane::keep_known)).await;
+        unreachable!("nobody stops looking")
+    }
+
+    /// What became of the flights, the attempts and the legs of each cluster.
+    pub(crate) fn stats(&self) -> Vec<(&str, FlightStats, HedgeLedger, ScatterStats)> {
+        let stats = |lane: &Lane| (lane.path.flights(), lane.path.hedges(), lane.path.legs());
+        let named = self.0.iter().map(|lane| (lane.name.as_str(), stats(lane)));
+        named.map(|(name, (flights, hedges, legs))| (name, flights, hedges, legs)).collect()
+    }
+
+    /// Waits until every cluster's databases have been looked at.
+    #[cfg(test)]
+    pub(crate) async fn ready(&self) {
+        for lane in self.0.iter() {
+            let mut known = lane.known.subscribe();
+            known.wait_for(Option::is_some).await.expect("the lane lives");
+        }
+    }
+}
+
+impl Lane {
+    fn new(cluster: ClusterServers<'_>) -> Self {
+        let config = cluster.config;
+        let replica = |(label, server): &(String, Server)| {
+            PgReplica::new(server.clone(), label.clone(), config.timeouts.wait)
+        };
+        let replicas: Vec<Vec<PgReplica>> =
+            cluster.shards.iter().map(|[read, _]| read.iter().map(replica).collect()).collect();
+        let way = ReadConfig {
+            hedge: config.hedge,
+            soft_age: config.soft_age,
+            flight_max: config.timeouts.flight,
+            share_max: config.share_max,
+            ..ReadConfig::default()
+        };
+        let servers = |[read, other]: [Vec<(String, Server)>; 2]| {
+            read.into_iter().chain(other).map(|(_, server)| server).collect()
+        };
+        Self {
+            name: config.name.clone(),
+            database: cluster.database.into(),
+            path: ReadPath::new(&replicas, &way),
+            judge: Judge::new(replicas.len()),
+            servers: cluster.shards.into_iter().map(servers).collect(),
+            tables: config.tables.clone(),
+            known: watch::Sender::new(None),
+            surprised: Notify::new(),
+        }
+    }
+
+    async fn keep_known(&self) {
+        loop {
+            match look(&self.servers, &self.tables).await {
+                Ok(known) => {
+                    let known = Arc::new(known);
+                    // What is the same keeps its verdicts.
+                    self.known.send_if_modified(|before| {
+                        let changed = before.as_deref() != Some(&*known);
+                        if changed {
+                            *before = Some(Arc::clone(&known));
+                        }
+                        changed
+                    });
+                }
+                Err(error) => tracing::warn!(cluster = self.name, %error, "nothing new is known"),
+            }
+            sleep(LOOK_PAUSE).await;
+            let _surprised = timeout(LOOK_EVERY, self.surprised.notified()).await;
+        }
+    }
+
+    fn known(&self) -> Option<Arc<Known>> {
+        self.known.borrow().clone()
+    }
+
+    fn is_sharded(&self) -> bool {
+        self.servers.len() > 1
+    }
+
+    /// What an answer depends on, of what the session has set.
+    fn who(&self, who: &relay::Who) -> Who {
+        let settings = who.parameters.iter().filter(|(name, _)| !Settings::is_harmless(name));
+        let settings = settings.map(|(name, value)| (Cow::Owned(name.to_string()), value.clone()));
+        Who {
+            database: Arc::clone(&self.database),
+            user: Arc::from(&*who.user),
+            settings: settings.collect(),
+        }
+    }
+
+    /// Looks again where an error says that a database is not as it was known.
+    fn suspect(&self, error: &SqlError) {
+        if matches!(error.code, state::UNDEFINED_TABLE | state::UNDEFINED_COLUMN) {
+            self.surprised.notify_one();
+        }
+    }
+
+    async fn read(
+        &self,
+        who: &relay::Who,
+        proof: &Proof,
+        bind: Option<&Bind>,
+        deadline: Option<Instant>,
+    ) -> Result<Outcome, SqlError> {
+        let person = self.who(who);
+        if !proof.judged.spread {
+            let shard = who.shard.unwrap_or(0);
+            let shard = ShardId::new(u32::try_from(shard).expect("shards are few"));
+            let read = self.path.read_alone(&person, shard, proof, bind, deadline).await?;
+            let Some(reply) = read else { return Ok(Outcome::Pipe(PipeReason::Size)) };
+            return Ok(Outcome::Reply(told(reply.head.clone(), &reply)));
+        }
+        let (formats, values, results) = bind.map_or_else(Default::default, |bind| {
+            (&*bind.formats, &*bind.values, &*bind.result_formats)
+        });
+        // Copied: what is kept must not pin a client's read buffer.
+        let copied = |value: &Bytes| Bytes::copy_from_slice(value);
+        let values: Vec<_> = values.iter().map(|value| value.as_ref().map(copied)).collect();
+        let moved = |error: SqlError| error.moved(|place| proof.canonical.original(place));
+        let Bound::Read(bound) = proof.judged.prepared.bind(formats, &values).map_err(moved)?
+        else {
+            return Err(SqlError::new(state::INTERNAL_ERROR, "a proof of what is no read"));
+        };
+        let reply = self.path.read(&person, &bound, results, deadline).await.map_err(moved)?;
+        Ok(Outcome::Reply(told(bound.head(results)?, &reply)))
+    }
+}
+
+impl Shared for SharedLane {
+    type Plan = Proof;
+
+    fn judge(&self, who: &relay::Who, asked: &Asked<'_>) -> Verdict<Proof> {
+        let Some(lane) = self.0.get(who.cluster) else {
+            return Verdict::Pipe(PipeReason::Catalog);
+        };
+        let spread = lane.is_sharded() && who.shard.is_none();
+        let Some(known) = lane.known() else {
+            let reason = "nothing is known of the shards' databases yet";
+            return match spread {
+                true => Verdict::Refuse(Box::new(SqlError::new(state::CANNOT_CONNECT_NOW, reason))),
+                false => Verdict::Pipe(PipeReason::Catalog),
+            };
+        };
+        let opinion = lane.judge.judge(asked.text, asked.oids, !spread, &known);
+        match opinion {
+            Opinion::Share(plan) => match unreadable(&who.parameters, spread) {
+                None => Verdict::Share { plan, one_server: !spread },
+                Some(name) if spread => {
+                    let reason = format!("parameter \"{name}\" is not supported across shards");
+                    Verdict::Refuse(Box::new(SqlError::unsupported(reason)))
+                }
+                Some(_) => Verdict::Pipe(PipeReason::Parameters),
+            },
+            Opinion::Pipe(reason) => Verdict::Pipe(reason),
+            Opinion::Refuse(error) => {
+                lane.suspect(&error);
+                Verdict::Refuse(error)
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        who: &Arc<relay::Who>,
+        plan: &Arc<Proof>,
+        values: &Values,
+        deadline: Option<Instant>,
+    ) -> Result<Outcome, SqlError> {
+        let Some(lane) = self.0.get(who.cluster) else {
+            return Ok(Outcome::Pipe(PipeReason::Catalog));
+        };
+        let bind = match values {
+            Values::Simple if !plan.judged.prepared.params().is_empty() => {
+                let message = "there is no parameter $1";
+                return Err(SqlError::new(state::UNDEFINED_PARAMETER, message));
+            }
+            Values::Simple => None,
+            Values::Bound(bind) => Some(bind),
+        };
+        let read = Box::pin(lane.read(who, plan, bind, deadline)).await;
+        read.inspect_err(|error| lane.suspect(error))
+    }
+}
+
+/// The first parameter by which a text, or what is worked out on this side, may mean something
+/// else.
+fn unreadable<'w>(parameters: &'w [(Box<str>, Box<str>)], spread: bool) -> Option<&'w str> {
+    const MERGED: [&str; 3] = ["array_nulls", "transform_null_equals", "options"];
+    let found = parameters.iter().find(|(name, value)| match &**name {
+        "standard_conforming_strings" => !matches!(&**value, "on" | "true" | "yes" | "1"),
+        "client_encoding" => {
+            let plain = value.chars().filter(char::is_ascii_alphanumeric);
+            let plain: String = plain.map(|c| c.to_ascii_uppercase()).collect();
+            !matches!(plain.as_str(), "UTF8" | "UNICODE")
+        }
+        "options" => ["conforming", "encoding"].iter().any(|word| value.contains(word)) || spread,
+        name => spread && MERGED.contains(&name),
+    });
+    found.map(|(name, _)| &**name)
+}
+
+/// A reply as frames.
+fn told(head: Bytes, reply: &Reply) -> relay::Reply {
+    let mut tag = BytesMut::new();
+    backend::command_complete(&mut tag, &format!("SELECT {}", reply.count));
+    relay::Reply { head, rows: reply.rows.clone(), tag: tag.freeze() }
+}
+
+impl std::fmt::Debug for SharedLane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|lane| &lane.name)).finish()
+    }
+}
