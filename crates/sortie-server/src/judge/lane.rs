@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
-use sortie::{FlightStats, HedgeLedger, ScatterStats, ShardId};
+use sortie::ShardId;
 use sortie_postgres::{Bind, Server, backend};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Judge, Opinion, Proof, look};
 use crate::config::{ClusterConfig, TableConfig};
-use crate::read::{PgReplica, ReadConfig, ReadPath, Reply, Who};
+use crate::read::{PgReplica, ReadConfig, ReadPath, ReadStats, Reply, Who};
 use crate::relay;
 use crate::relay::{Asked, Outcome, PipeReason, Shared, Values, Verdict};
 use crate::sql::{Bound, Known, Settings, SqlError, state};
@@ -72,11 +72,9 @@ impl SharedLane {
         unreachable!("nobody stops looking")
     }
 
-    /// What became of the flights, the attempts and the legs of each cluster.
-    pub(crate) fn stats(&self) -> Vec<(&str, FlightStats, HedgeLedger, ScatterStats)> {
-        let stats = |lane: &Lane| (lane.path.flights(), lane.path.hedges(), lane.path.legs());
-        let named = self.0.iter().map(|lane| (lane.name.as_str(), stats(lane)));
-        named.map(|(name, (flights, hedges, legs))| (name, flights, hedges, legs)).collect()
+    /// What became of the flights, the attempts and the legs.
+    pub(crate) fn stats(&self) -> ReadStats {
+        self.0.iter().map(|lane| lane.path.stats()).sum()
     }
 
     /// Waits until every cluster's databases have been looked at.
@@ -215,7 +213,7 @@ impl Shared for SharedLane {
         let opinion = lane.judge.judge(asked.text, asked.oids, !spread, &known);
         match opinion {
             Opinion::Share(plan) => match unreadable(&who.parameters, spread) {
-                None => Verdict::Share { plan, one_server: !spread },
+                None => Verdict::Share(plan),
                 Some(name) if spread => {
                     let reason = format!("parameter \"{name}\" is not supported across shards");
                     Verdict::Refuse(Box::new(SqlError::unsupported(reason)))

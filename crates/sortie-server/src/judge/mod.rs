@@ -31,6 +31,9 @@ use crate::sql::{
     Harm, Known, Placement, Prepared, SqlError, check_harmless, prepare, split, state,
 };
 
+const READ_ONLY: &str = state::READ_ONLY_SQL_TRANSACTION;
+const SYNTAX: &str = state::SYNTAX_ERROR;
+
 /// A statement that is proven to be shareable, as one client sent it.
 #[derive(Clone, Debug)]
 pub(crate) struct Proof {
@@ -174,7 +177,7 @@ fn judge_spread(text: &str, oids: &[u32], known: &Known) -> Judged {
             }
             // What is wrong with a read of a sharded table says more than that it is one.
             (Err(Harm { private: true, .. }), Err(error)) => refuse(error),
-            (Err(_), Err(error)) if error.code == state::READ_ONLY_SQL_TRANSACTION => refuse(error),
+            (Err(_), Err(error)) if [READ_ONLY, SYNTAX].contains(&error.code) => refuse(error),
             (Err(harm), _) => refuse(harm.error),
         },
     }
@@ -187,9 +190,9 @@ fn share(text: &str, prepared: Prepared, spread: bool) -> Judged {
 /// Why a statement that is not understood goes to a server.
 fn reason(error: &SqlError) -> PipeReason {
     match error.code {
-        state::READ_ONLY_SQL_TRANSACTION => PipeReason::Command,
+        READ_ONLY => PipeReason::Command,
         state::FEATURE_NOT_SUPPORTED if error.message.contains("function") => PipeReason::Function,
-        state::FEATURE_NOT_SUPPORTED | state::SYNTAX_ERROR => PipeReason::Grammar,
+        state::FEATURE_NOT_SUPPORTED | SYNTAX => PipeReason::Grammar,
         state::UNDEFINED_TABLE => PipeReason::Relation,
         _ => PipeReason::Types,
     }

@@ -15,6 +15,7 @@ mod path;
 mod postgres;
 mod source;
 mod sqlite;
+mod stats;
 mod too_big;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ use bytes::Bytes;
 
 pub(crate) use self::path::{ReadConfig, ReadPath};
 pub(crate) use self::postgres::{PgReplica, values_of_rows};
+pub(crate) use self::stats::ReadStats;
 
 /// Whose statement it is: all that may change an answer besides the statement itself.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::key::{ReadKey, Shape};
 use super::source::{Part, Source, Wanted};
 use super::too_big::TooBig;
-use super::{Reply, Who, error, merge};
+use super::{ReadStats, Reply, Who, error, merge};
 use crate::sql::{BoundRead, Keys, SqlError, result_formats};
 
 /// How reads are made.
@@ -138,6 +138,11 @@ impl<S: Source> ReadPath<S> {
             Landing::Whole(reply) => Ok(reply),
             Landing::TooBig => unreachable!("a merged read lands whole"),
         }
+    }
+
+    /// What became of the reads.
+    pub(crate) fn stats(&self) -> ReadStats {
+        ReadStats { flights: self.flights(), hedges: self.hedges(), legs: self.legs() }
     }
 
     /// What became of the reads' flights.

@@ -71,6 +71,11 @@ impl Cluster {
         }
     }
 
+    /// The servers of each shard.
+    pub(crate) fn servers(&self) -> &[ShardServers] {
+        &self.shards
+    }
+
     /// How many shards there are.
     pub(crate) fn shards(&self) -> usize {
         self.shards.len()

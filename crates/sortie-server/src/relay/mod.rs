@@ -34,7 +34,6 @@ mod ledger;
 mod local;
 mod pump;
 mod session;
-#[expect(dead_code, reason = "the shared lane comes next")]
 mod shared;
 mod startup;
 mod stats;

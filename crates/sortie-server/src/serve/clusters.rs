@@ -10,9 +10,11 @@ use tokio::time::timeout;
 use super::{Error, Signals, TURNED_AWAY_MAX, bind, cores, local};
 use crate::admin::{self, Admin, PROBE_MAX, Readiness};
 use crate::config::{Config, Mode, PoolSettings, ServerConfig};
+use crate::judge::{ClusterServers, SharedLane};
 use crate::listener;
 use crate::metrics::Snapshot;
-use crate::relay::{Cluster, Relay, ShardServers, Shared, Unshared};
+use crate::read::ReadStats;
+use crate::relay::{Cluster, Relay, ShardServers};
 use crate::session::Limits;
 
 /// Serves the clusters of a configuration until it is told to stop, by SIGINT or SIGTERM.
@@ -28,8 +30,11 @@ pub(super) async fn serve(config: &Config) -> Result<(), Error> {
     let (drain, draining) = watch::channel(false);
     let sessions_max = config.connections_max as usize;
     let limits = Limits { sessions_max, ..Limits::default() };
-    let relay = Relay::new(Unshared, clusters(config), limits, draining.clone());
-    let admin_page = admin::serve(admin_listener, Arc::new(administration(&relay, draining)));
+    let clusters = clusters(config);
+    let lane = lane(&clusters);
+    let relay = Relay::new(lane.clone(), clusters, limits, draining.clone());
+    let administration = administration(&relay, lane.clone(), draining);
+    let admin_page = admin::serve(admin_listener, Arc::new(administration));
     let cores = cores()?;
     announce(config, listen, admin);
     let connections = listener::run(
@@ -46,6 +51,7 @@ pub(super) async fn serve(config: &Config) -> Result<(), Error> {
     let cut = tokio::select! {
         cut = connections => cut,
         never = admin_page => match never {},
+        never = lane.keep_known() => match never {},
     };
     tracing::info!(cut, "stopped");
     Ok(())
@@ -76,13 +82,32 @@ fn pool(settings: &PoolSettings) -> PoolConfig {
     config
 }
 
-fn administration<L: Shared>(relay: &Relay<L>, draining: watch::Receiver<bool>) -> Admin {
+/// The shared lane over the same servers: reads go to replicas, or to a primary without any.
+fn lane(clusters: &[Arc<Cluster>]) -> SharedLane {
+    SharedLane::new(clusters.iter().map(|cluster| {
+        let shards = cluster.config.shards.iter().zip(cluster.servers()).map(|(shard, servers)| {
+            let names = shard.replicas.iter().map(|replica| replica.name.clone());
+            let replicas: Vec<_> = names.zip(servers.replicas.iter().cloned()).collect();
+            let name = shard.primary.iter().map(|primary| primary.name.clone());
+            let primary: Vec<_> = name.zip(servers.primary.clone()).collect();
+            if replicas.is_empty() { [primary, Vec::new()] } else { [replicas, primary] }
+        });
+        let shards = shards.collect();
+        ClusterServers { config: &cluster.config, database: &cluster.database, shards }
+    }))
+}
+
+fn administration(
+    relay: &Relay<SharedLane>,
+    lane: SharedLane,
+    draining: watch::Receiver<bool>,
+) -> Admin {
     let scrape = {
         let relay = relay.clone();
-        Box::new(move || Snapshot {
-            clients: relay.stats(),
-            lanes: Some(relay.lanes()),
-            ..Snapshot::default()
+        Box::new(move || {
+            let ReadStats { flights, hedges: hedge, legs } = lane.stats();
+            let (clients, lanes) = (relay.stats(), Some(relay.lanes()));
+            Snapshot { clients, flights, hedge, legs, lanes, ..Snapshot::default() }
         })
     };
     let ready = {

@@ -48,7 +48,7 @@ mod value;
 mod tests;
 
 pub(crate) use self::catalog::{
-    Catalog, Collation, Found, Placement, Relation, RelationKind, Table, TableColumn,
+    Catalog, Collation, Placement, Relation, RelationKind, Table, TableColumn,
 };
 pub(crate) use self::decimal::Decimal;
 pub(crate) use self::decode::result_formats;

@@ -15,7 +15,7 @@ const OF_ITSELF: &[&str] =
     &["user_id < balance", "balance <> user_id", "name = name", "1 = 1", "1 > 2"];
 
 /// One part of a statement.
-enum Part {
+pub(super) enum Part {
     Sql(String),
     Int(i64),
     Text(String),
@@ -24,18 +24,18 @@ enum Part {
 }
 
 /// A statement, and what is known about the order of its rows.
-struct Statement {
+pub(super) struct Statement {
     parts: Vec<Part>,
     ordered: bool,
     /// The same without LIMIT and OFFSET, where the rows that are left are anybody's choice.
-    limited: Option<i64>,
+    pub(super) limited: Option<i64>,
 }
 
 /// `SplitMix64`: the same statements in every run.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    pub(super) fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -47,15 +47,15 @@ impl Dice {
         i64::try_from(self.roll(below as usize)).unwrap()
     }
 
-    fn pick<'a>(&mut self, choices: &[&'a str]) -> &'a str {
+    pub(super) fn pick<'a>(&mut self, choices: &[&'a str]) -> &'a str {
         choices[self.roll(choices.len())]
     }
 }
 
-struct Generator {
-    dice: Dice,
-    names: Vec<String>,
-    parts: Vec<Part>,
+pub(super) struct Generator {
+    pub(super) dice: Dice,
+    pub(super) names: Vec<String>,
+    pub(super) parts: Vec<Part>,
 }
 
 impl Generator {
@@ -161,6 +161,10 @@ impl Generator {
         }
     }
 
+    pub(super) fn statement(&mut self) -> Statement {
+        if self.dice.roll(3) == 0 { self.aggregates() } else { self.list() }
+    }
+
     fn aggregates(&mut self) -> Statement {
         self.sql("SELECT ");
         for at in 0..=self.dice.roll(4) {
@@ -225,7 +229,7 @@ impl Generator {
 
 impl Statement {
     /// With every constant in the text; `any` is how this dialect writes a list.
-    fn inline(&self, any: impl Fn(&str) -> String) -> String {
+    pub(super) fn inline(&self, any: impl Fn(&str) -> String) -> String {
         let mut sql = String::new();
         for part in &self.parts {
             match part {
@@ -239,7 +243,10 @@ impl Statement {
     }
 
     /// With parameters in place of constants: text, declared types, values in text or binary.
-    fn parameterised(&self, dice: &mut Dice) -> (String, Vec<u32>, Vec<i16>, Vec<Option<Bytes>>) {
+    pub(super) fn parameterised(
+        &self,
+        dice: &mut Dice,
+    ) -> (String, Vec<u32>, Vec<i16>, Vec<Option<Bytes>>) {
         let (mut sql, mut oids, mut formats, mut values) =
             (String::new(), Vec::new(), Vec::new(), Vec::new());
         for part in &self.parts {
@@ -294,7 +301,7 @@ fn shown(value: &Value) -> Option<String> {
 }
 
 /// Compares an answer with the oracle's, as far as the statement says what it must be.
-fn compare(
+pub(super) fn compare(
     statement: &Statement,
     limited: bool,
     mut found: Vec<Vec<Option<String>>>,
@@ -326,8 +333,7 @@ async fn check(shards: usize) {
     let mut generator = Generator { dice: Dice(shards as u64), names, parts: Vec::new() };
     let mut answered = 0;
     for _ in 0..STATEMENTS {
-        let statement =
-            if generator.dice.roll(3) == 0 { generator.aggregates() } else { generator.list() };
+        let statement = generator.statement();
         let sqlite = statement.inline(|keys| format!("IN ({keys})"));
         let expected = oracle.query(&sqlite, &[]).unwrap().rows;
         let expected: Vec<Vec<_>> =

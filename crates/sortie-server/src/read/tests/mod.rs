@@ -3,6 +3,7 @@
 
 mod generated;
 mod merged;
+mod real;
 mod shared;
 
 use bytes::Bytes;
