@@ -198,25 +198,22 @@ fn same_data(about: &str, probes: &[Probe], findings: &mut Vec<Finding>) {
     }
 }
 
-/// Each shard has rows of its own: no database is named for two of them.
+/// Each shard has rows of its own: no server is named for two of them.
 pub(super) fn distinct(
     cluster: &ClusterConfig,
     shards: &[Vec<Probe>],
     findings: &mut Vec<Finding>,
 ) {
-    let mut seen: Vec<(usize, (&str, &str))> = Vec::new();
-    for (number, (probes, config)) in shards.iter().zip(&cluster.shards).enumerate() {
-        let identity = probes.iter().zip(config.servers()).find_map(|(probe, server)| {
-            let system = probe.facts.as_ref().ok()?.system.as_deref()?;
-            Some((system, server.info.database.as_str()))
-        });
-        let Some(identity) = identity else { continue };
-        if let Some((other, _)) = seen.iter().find(|(_, known)| *known == identity) {
+    let mut seen: Vec<(usize, &str)> = Vec::new();
+    for (number, probes) in shards.iter().enumerate() {
+        let system = probes.iter().find_map(|probe| probe.facts.as_ref().ok()?.system.as_deref());
+        let Some(system) = system else { continue };
+        if let Some((other, _)) = seen.iter().find(|(_, known)| *known == system) {
             let text = format!("it is the same database as shard {other}: rows would count twice");
             let about = format!("{}.{number}", cluster.name);
             findings.push(Finding::problem(about, text).fix("name each shard's own servers"));
         }
-        seen.push((number, identity));
+        seen.push((number, system));
     }
 }
 

@@ -34,8 +34,6 @@ pub(super) fn read(name: &str, section: &Section<'_, '_>, secrets: &mut Secrets)
     section.section("timeouts", |timeouts| {
         timeouts.set("wait", &mut cluster.timeouts.wait);
         timeouts.set("flight", &mut cluster.timeouts.flight);
-        timeouts.set("login", &mut cluster.timeouts.login);
-        timeouts.set("stall", &mut cluster.timeouts.stall);
     });
     let password = password(section, secrets);
     secrets.use_for_urls(password);
@@ -95,7 +93,6 @@ fn shards(section: &Section<'_, '_>, cluster: &mut ClusterConfig, secrets: &mut 
         section.problem(section.span(), text);
     }
     agree(section, cluster, &all);
-    server::tell_apart(all.iter_mut().flatten().map(|(server, _span)| server));
     twice(section, &all);
     cluster.shards = all
         .into_iter()
@@ -108,18 +105,17 @@ fn shards(section: &Section<'_, '_>, cluster: &mut ClusterConfig, secrets: &mut 
         .collect();
 }
 
-/// All servers of a cluster are logged in to as one role: it is what clients come as.
+/// All servers of a cluster are logged in to as one role, which is what clients come as, and have
+/// the same name for its database.
 fn agree(section: &Section<'_, '_>, cluster: &mut ClusterConfig, all: &[Vec<Placed>]) {
     let mut servers = all.iter().flatten();
     let Some((first, _span)) = servers.next() else { return };
     let role = &first.info.user;
-    for (server, span) in servers.filter(|(server, _span)| server.info.user != *role) {
-        let text = format!(
-            "the role is `{}` here and `{role}` at {}: all servers of a cluster are logged in to \
-             as one role",
-            server.info.user, first.name,
-        );
-        section.problem(span.clone(), text);
+    for (server, span) in servers {
+        if let Some(what) = server::different(&first.info, &server.info) {
+            let text = format!("{what}: that is one for all servers of a cluster");
+            section.problem(span.clone(), text);
+        }
     }
     cluster.users.push(UserConfig {
         name: role.clone(),

@@ -67,6 +67,8 @@ pub(super) fn read(text: &str, secrets: &mut Secrets) -> Result<Config, Vec<Prob
         top.set("listen", &mut config.listen);
         top.set("admin", &mut config.admin);
         top.set_within("connections_max", &mut config.connections_max, 1..=100_000);
+        top.set("login_max", &mut config.login_max);
+        top.set("stall_max", &mut config.stall_max);
         let read = |name: &str, section: &Section<'_, '_>| cluster::read(name, section, secrets);
         config.clusters = top.named("clusters", read);
         if config.clusters.is_empty() && !top.has("clusters") {

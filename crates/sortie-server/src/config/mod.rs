@@ -9,6 +9,8 @@
 //! | `listen` | `"127.0.0.1:6440"` | where Postgres clients connect; loopback only |
 //! | `admin` | `"127.0.0.1:6441"` | where `/metrics`, `/healthz`, `/readyz` are; loopback only |
 //! | `connections_max` | `900` | clients served at a time |
+//! | `login_max` | `"10s"` | how long a client's startup may take |
+//! | `stall_max` | `"30s"` | how long a client may take nothing of its answer |
 //! | `mode` | `"share"` | `share`, `observe` (relay all, report what could be shared) or `pipe` |
 //! | `pipe_target` | `"replica"` | where the pipe lane goes: `replica` or `primary` |
 //! | `hedge` | `"70ms"` | silence of a replica after which another is asked, or `"off"` |
@@ -21,8 +23,6 @@
 //! | `pool.lifetime` | `"1h"` | age at which a connection is replaced |
 //! | `timeouts.wait` | `"5s"` | for a free connection |
 //! | `timeouts.flight` | `"60s"` | for a shared read, however many wait for it |
-//! | `timeouts.login` | `"10s"` | for a client's startup |
-//! | `timeouts.stall` | `"30s"` | how long a client may take nothing of its answer |
 
 //!
 //! What has no default:
@@ -42,10 +42,8 @@
 //! # Invariants
 //!
 //! 1. What could be read is right in itself: names are unique, URLs can be parsed, every shard has
-//!    a server, all servers of a cluster are logged in to as one role.
+//!    a server, all servers of a cluster are logged in to as one role in one database.
 //! 2. A password is neither shown nor part of a message.
-
-#![cfg_attr(not(test), expect(dead_code, reason = "read as soon as clusters are served"))]
 
 mod cluster;
 mod file;
@@ -74,6 +72,10 @@ pub(crate) struct Config {
     pub(crate) admin: Loopback,
     /// Clients served at a time.
     pub(crate) connections_max: u32,
+    /// How long a client's startup may take.
+    pub(crate) login_max: Duration,
+    /// How long a client may take nothing of its answer.
+    pub(crate) stall_max: Duration,
     /// At least one; names differ.
     pub(crate) clusters: Vec<ClusterConfig>,
 }
@@ -114,8 +116,7 @@ pub(crate) struct ShardConfig {
 /// One PostgreSQL server.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ServerConfig {
-    /// How people call it, unique in its cluster: `host:port`, or `host:port/database` where one
-    /// server has several shards.
+    /// How people call it, unique in its cluster: `host:port`.
     pub(crate) name: String,
     /// Where it is and how to log in, the password included.
     pub(crate) info: ConnInfo,
@@ -195,32 +196,20 @@ pub(crate) struct Timeouts {
     pub(crate) wait: Duration,
     /// For a shared read, however many wait for it.
     pub(crate) flight: Duration,
-    /// For a client's startup.
-    pub(crate) login: Duration,
-    /// How long a client may take nothing of its answer.
-    pub(crate) stall: Duration,
 }
 
 impl Config {
     /// What nobody has said otherwise, without a cluster.
     pub(crate) fn empty() -> Self {
         let port = |port| Loopback(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        Self { listen: port(6440), admin: port(6441), connections_max: 900, clusters: Vec::new() }
-    }
-
-    /// The cluster that a client asks for, and the shard that its session is bound to:
-    /// `NAME` or `NAME.SHARD`.
-    pub(crate) fn cluster(&self, database: &str) -> Option<(&ClusterConfig, Option<usize>)> {
-        let named = |name: &str| self.clusters.iter().find(|cluster| cluster.name == name);
-        if let Some(cluster) = named(database) {
-            return Some((cluster, None));
+        Self {
+            listen: port(6440),
+            admin: port(6441),
+            connections_max: 900,
+            login_max: Duration::from_secs(10),
+            stall_max: Duration::from_secs(30),
+            clusters: Vec::new(),
         }
-        let (name, shard) = database.rsplit_once('.')?;
-        let cluster = named(name)?;
-        let number: usize = shard.parse().ok()?;
-        // `bank.01` and `bank.+1` are nobody's names.
-        let is_its_name = number < cluster.shards.len() && number.to_string() == shard;
-        is_its_name.then_some((cluster, Some(number)))
     }
 }
 
@@ -258,11 +247,6 @@ impl ClusterConfig {
 }
 
 impl ShardConfig {
-    /// Where reads go: to the replicas, or to the primary where there are none.
-    pub(crate) fn readers(&self) -> &[ServerConfig] {
-        if self.replicas.is_empty() { self.primary.as_slice() } else { &self.replicas }
-    }
-
     /// The primary, where it is known, and the replicas.
     pub(crate) fn servers(&self) -> impl Iterator<Item = &ServerConfig> {
         self.primary.iter().chain(&self.replicas)
@@ -283,12 +267,7 @@ impl Default for PoolSettings {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            wait: Duration::from_secs(5),
-            flight: Duration::from_secs(60),
-            login: Duration::from_secs(10),
-            stall: Duration::from_secs(30),
-        }
+        Self { wait: Duration::from_secs(5), flight: Duration::from_secs(60) }
     }
 }
 

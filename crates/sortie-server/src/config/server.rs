@@ -85,8 +85,13 @@ pub(crate) fn from_urls(
         match parse(url, &mut secrets) {
             Err(what) => problem(what),
             Ok(server) => {
-                if let Some(first) = replicas.first() {
-                    different(&first.info, &server.info).into_iter().for_each(&mut problem);
+                let differs =
+                    replicas.first().and_then(|first| different(&first.info, &server.info));
+                if let Some(what) = differs {
+                    problem(format!(
+                        "{what}: several `-d` are replicas of one database; for more than that \
+                         write a file, `-c sortie.toml`"
+                    ));
                 }
                 if replicas.iter().any(|one| one.name == server.name) {
                     problem(format!("{} is named twice", server.name));
@@ -110,14 +115,11 @@ pub(crate) fn from_urls(
     Ok(Loaded { config, warnings: Vec::new() })
 }
 
-/// Replicas hold the same rows, and are logged in to as one role.
-fn different(first: &ConnInfo, other: &ConnInfo) -> Option<String> {
+/// Says what differs between servers of one cluster that may not.
+pub(super) fn different(first: &ConnInfo, other: &ConnInfo) -> Option<String> {
     let say = |what: &str, one: &str, two: &str| {
-        let text = format!(
-            "{what} `{two}`, and `{one}` in URL 1: several `-d` are replicas of one database; \
-             for more than that write a file, `-c sortie.toml`"
-        );
-        (one != two).then_some(text)
+        let text = || format!("the {what} is `{two}` here and `{one}` at {}", first.address);
+        (one != two).then(text)
     };
     say("database", &first.database, &other.database)
         .or_else(|| say("role", &first.user, &other.user))
@@ -128,15 +130,4 @@ pub(super) fn parse(url: &str, secrets: &mut Secrets) -> Result<ServerConfig, St
     let mut info: ConnInfo = url.parse().map_err(|error| format!("{error}"))?;
     secrets.fill(&mut info);
     Ok(ServerConfig { name: info.address.to_string(), info })
-}
-
-/// Adds the database to the names of servers that have the same address.
-pub(super) fn tell_apart<'s>(servers: impl Iterator<Item = &'s mut ServerConfig>) {
-    let mut servers: Vec<&mut ServerConfig> = servers.collect();
-    let names: Vec<String> = servers.iter().map(|server| server.name.clone()).collect();
-    for server in &mut servers {
-        if names.iter().filter(|name| **name == server.name).count() > 1 {
-            server.name = format!("{}/{}", server.name, server.info.database);
-        }
-    }
 }

@@ -29,7 +29,12 @@ pub(super) async fn serve(config: &Config) -> Result<(), Error> {
     let (listen, admin) = (local(&listener, "--listen")?, local(&admin_listener, "--admin")?);
     let (drain, draining) = watch::channel(false);
     let sessions_max = config.connections_max as usize;
-    let limits = Limits { sessions_max, ..Limits::default() };
+    let limits = Limits {
+        sessions_max,
+        login_max: config.login_max,
+        egress_stall_max: config.stall_max,
+        ..Limits::default()
+    };
     let clusters = clusters(config);
     let lane = lane(&clusters);
     let relay = Relay::new(lane.clone(), clusters, limits, draining.clone());
