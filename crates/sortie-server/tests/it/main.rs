@@ -9,6 +9,8 @@
 mod cancel;
 mod check;
 mod cli;
+mod clients;
+mod differential;
 mod documents;
 mod drain;
 mod freshness;
@@ -18,5 +20,6 @@ mod pgbench;
 mod protocol;
 mod psycopg;
 mod rows;
+mod stage;
 mod support;
 mod trouble;

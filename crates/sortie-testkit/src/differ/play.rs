@@ -183,8 +183,7 @@ impl<'a> Player<'a> {
                 }
             }
             Step::Cancel => self.cancel().await,
-            Step::AwaitRunning(part) => self.running(part, true).await,
-            Step::AwaitGone(part) => self.running(part, false).await,
+            Step::AwaitRunning(part) => self.until_running(part).await,
             Step::Elsewhere(sql) => elsewhere(self.target.servers[0], sql).await,
             // A server that closed first is no error of the script.
             Step::HalfClose => drop(self.writer.shutdown().await),
@@ -258,7 +257,8 @@ impl<'a> Player<'a> {
         if let Some(neighbours) = &mut self.neighbours
             && matches!(self.events.last(), Some(Event::Frame(frame)) if idle(frame))
         {
-            neighbours.act().await;
+            let wrong = neighbours.act().await;
+            self.events.extend(wrong.map(Event::Neighbour));
         }
     }
 
@@ -274,7 +274,7 @@ impl<'a> Player<'a> {
         assert!(answer.is_ok_and(|byte| byte.is_err()), "a cancel request gets only its end");
     }
 
-    async fn running(&self, part: &str, wanted: bool) {
+    async fn until_running(&mut self, part: &str) {
         let sql = format!(
             "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' \
              AND pid <> pg_backend_pid() AND position('{part}' IN query) > 0"
@@ -289,10 +289,14 @@ impl<'a> Player<'a> {
             for observer in &mut observers {
                 running |= observer.rows(&sql).await != [[Some("0".to_owned())]];
             }
-            if running == wanted {
+            if running {
                 return;
             }
-            assert!(Instant::now() < limit, "{part:?} runs: {running}");
+            if Instant::now() >= limit {
+                self.events.push(Event::Silence(format!("{part:?} to run")));
+                self.over = true;
+                return;
+            }
             sleep(POLL).await;
         }
     }

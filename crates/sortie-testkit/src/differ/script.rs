@@ -42,8 +42,6 @@ pub(super) enum Step {
     Cancel,
     /// Waits until a server runs a statement with this in its text.
     AwaitRunning(String),
-    /// Waits until no server runs a statement with this in its text.
-    AwaitGone(String),
     /// A statement on a connection of its own, straight to the server.
     Elsewhere(String),
     /// Closes the sending half and goes on reading.
@@ -160,12 +158,6 @@ impl Script {
     #[must_use]
     pub fn until_running(self, part: &str) -> Self {
         self.step(Step::AwaitRunning(part.to_owned()))
-    }
-
-    /// Waits until none does.
-    #[must_use]
-    pub fn until_gone(self, part: &str) -> Self {
-        self.step(Step::AwaitGone(part.to_owned()))
     }
 
     /// Asks on a second connection to cancel what runs on this one, and waits for its end.

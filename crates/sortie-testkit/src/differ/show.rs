@@ -14,6 +14,7 @@ pub(super) fn show(event: &Event) -> String {
         Event::Frame(frame) => format!("{} {}", name(frame.tag), body(frame)),
         Event::Torn(bytes) => format!("torn frame: {}", bytes.escape_ascii()),
         Event::Closed => "the connection was closed".to_owned(),
+        Event::Neighbour(said) => format!("a neighbour was answered wrongly: {said}"),
         Event::Silence(awaited) => format!("silence, while waiting for {awaited}"),
     };
     if line.len() <= SHOWN_MAX {

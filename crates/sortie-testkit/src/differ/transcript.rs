@@ -31,6 +31,8 @@ pub(super) enum Event {
     Closed,
     /// What was waited for and did not come.
     Silence(String),
+    /// What went wrong with somebody else's session.
+    Neighbour(String),
 }
 
 /// Where two transcripts part, readable.
@@ -92,6 +94,10 @@ impl Transcript {
                 event => event.clone(),
             })
             .collect();
+        if script.loose {
+            // A refusal may come before or after the login is said to be fine.
+            events.retain(|event| !matches!(event, Event::Frame(frame) if frame.tag == b'R'));
+        }
         sort_startup(&mut events);
         events
     }

@@ -1,0 +1,62 @@
+//! The pipe lane is honest: what a client gets through sortie is, byte for byte, what it gets
+//! from PostgreSQL.
+
+use sortie_testkit::differ::{Mode, Script, Target, differences, random, scripts};
+
+use crate::stage::{Setup, Stage};
+use crate::support::among_others;
+
+/// Scripts under way at the same time.
+const AT_ONCE: usize = 6;
+const RANDOM: u64 = 60;
+
+async fn check(setup: Setup, modes: &[Mode], at_once: usize, scripts: Vec<Script>) {
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let endpoint = stage.endpoint(setup.clone()).await;
+    let servers = [stage.primary(), stage.cluster.standby(0, 0).address()];
+    let theirs = match setup.pipe_target {
+        "primary" => servers[0],
+        _ => servers[1],
+    };
+    let targets = (&Target::endpoint(endpoint.listen(), &servers), &Target::postgres(theirs));
+    let found = differences(scripts, modes, targets, at_once).await;
+    assert!(found.is_empty(), "{} differences:\n{found}", found.matches("\n## ").count() + 1);
+    endpoint.stop().await;
+}
+
+fn all() -> Vec<Script> {
+    scripts().into_iter().chain((0..RANDOM).map(random)).collect()
+}
+
+#[tokio::test]
+async fn the_pipe_lane_to_a_primary() {
+    let setup = Setup { mode: "pipe", ..Setup::default() };
+    check(setup, &[Mode::AsWritten, Mode::Pipelined], AT_ONCE, all()).await;
+}
+
+#[tokio::test]
+async fn the_pipe_lane_cut_into_pieces() {
+    let setup = Setup { mode: "pipe", ..Setup::default() };
+    check(setup, &[Mode::EveryByte, Mode::Cut(1)], AT_ONCE, scripts()).await;
+}
+
+#[tokio::test]
+async fn the_pipe_lane_to_a_standby() {
+    let setup = Setup { mode: "pipe", pipe_target: "replica", ..Setup::default() };
+    let mut scripts = all();
+    scripts.retain(|script| !script.writes());
+    check(setup, &[Mode::AsWritten, Mode::Pipelined], AT_ONCE, scripts).await;
+}
+
+#[tokio::test]
+async fn both_lanes() {
+    check(Setup::default(), &[Mode::AsWritten, Mode::Pipelined], AT_ONCE, all()).await;
+}
+
+#[tokio::test]
+async fn both_lanes_among_neighbours() {
+    // Fewer connections than clients, so that they go from hand to hand.
+    let setup = Setup { connections_max: 3, ..Setup::default() };
+    check(setup, &[Mode::Disturbed], 2, all()).await;
+}
