@@ -96,7 +96,7 @@ impl Quarantine {
 
     /// How many times as long as the first the present phase may take.
     pub(super) fn patience(&self) -> u32 {
-        1 << self.cancels.saturating_sub(1).min(CANCELS_MAX)
+        1 << (2 * self.cancels.saturating_sub(1).min(CANCELS_MAX))
     }
 
     /// Whether a request is under way.

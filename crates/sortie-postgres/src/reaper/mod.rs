@@ -35,8 +35,10 @@ const COST_AT_FIRST: Duration = Duration::from_millis(5);
 /// How much of the last one goes into the measured cost: an eighth.
 const COST_WEIGHT: u64 = 8;
 
-/// A query that a request has not stopped is asked again after so long at first.
-const AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// A query that a request has not stopped is asked again after four times what a cancel costs at
+/// first, within these bounds.
+const AGAIN_MIN: Duration = Duration::from_millis(10);
+const AGAIN_MAX: Duration = Duration::from_millis(100);
 
 /// What one server's connections share in being stopped.
 #[derive(Debug)]
@@ -156,7 +158,10 @@ impl Reaper {
         let mut until = since + self.drain_max;
         loop {
             match step {
-                Step::Wait if state.is_spent() => until = since + AGAIN_AFTER * state.patience(),
+                Step::Wait if state.is_spent() => {
+                    let again = (self.cost() * 4).clamp(AGAIN_MIN, AGAIN_MAX);
+                    until = since + again * state.patience();
+                }
                 Step::Wait => {}
                 Step::Ask => {
                     asking = Some(Box::pin(Arc::clone(&self.permits).acquire_owned()));

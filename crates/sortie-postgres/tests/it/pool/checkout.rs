@@ -3,30 +3,30 @@
 use std::time::Duration;
 
 use sortie_postgres::{Address, ConnInfo, Login, PoolError, Residue, Server};
-use sortie_testkit::{Postgres, free_port};
+use sortie_testkit::free_port;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{LONG, checkout, config, login, server, settled, value};
+use super::{LONG, config, place, settled, value};
 
 #[tokio::test]
 async fn a_connection_goes_back_and_is_found_again() {
-    let postgres = Postgres::start().await;
-    let server = server(&postgres, config(4));
-    let mut mine = checkout(&server).await.unwrap();
+    let place = place().await;
+    let server = place.server(config(4));
+    let mut mine = place.checkout(&server).await.unwrap();
     let process = value(&mut mine, "SELECT pg_backend_pid()").await.unwrap();
     let id = mine.id();
     let left = Some(Residue { owner: 7, version: 1 });
     mine.set_residue(left);
-    let other = checkout(&server).await.unwrap();
+    let other = place.checkout(&server).await.unwrap();
     drop((mine, other));
     assert_eq!(server.stats().idle, 2);
 
-    let mut again = server.checkout(&login(), Some(id), Instant::now() + LONG).await.unwrap();
+    let mut again = server.checkout(&place.login, Some(id), Instant::now() + LONG).await.unwrap();
     assert_eq!((again.id(), again.residue()), (id, left));
     assert_eq!(value(&mut again, "SELECT pg_backend_pid()").await.unwrap(), process);
     drop(again);
-    let stranger = server.try_checkout(&login(), None).unwrap();
+    let stranger = server.try_checkout(&place.login, None).unwrap();
     assert_eq!(stranger.residue(), None, "a stranger gets the one without residue");
     assert_ne!(stranger.id(), id);
     let stats = server.stats();
@@ -35,13 +35,13 @@ async fn a_connection_goes_back_and_is_found_again() {
 
 #[tokio::test]
 async fn many_share_a_few_and_all_get_their_turn() {
-    let postgres = Postgres::start().await;
-    let server = server(&postgres, config(3));
+    let place = place().await;
+    let server = place.server(config(3));
     let mut callers = JoinSet::new();
     for number in 0..60_u32 {
-        let server = server.clone();
+        let (server, login) = (server.clone(), place.login.clone());
         callers.spawn(async move {
-            let mut mine = checkout(&server).await.unwrap();
+            let mut mine = server.checkout(&login, None, Instant::now() + LONG).await.unwrap();
             let text = format!("SELECT {number} FROM pg_sleep(0.002)");
             assert_eq!(value(&mut mine, text).await.unwrap(), number.to_string());
         });
@@ -56,19 +56,19 @@ async fn many_share_a_few_and_all_get_their_turn() {
 
 #[tokio::test]
 async fn other_logins_make_room() {
-    let postgres = Postgres::start().await;
-    postgres.script("CREATE ROLE other LOGIN;").await;
-    let server = server(&postgres, config(2));
-    let first = checkout(&server).await.unwrap();
-    let second = checkout(&server).await.unwrap();
+    let place = place().await;
+    place.run("CREATE ROLE other LOGIN").await;
+    let server = place.server(config(2));
+    let first = place.checkout(&server).await.unwrap();
+    let second = place.checkout(&server).await.unwrap();
     drop(second);
-    let other = Login::new("other", "postgres");
+    let other = Login::new("other", &place.login.database);
     let mut theirs = server.checkout(&other, None, Instant::now() + LONG).await.unwrap();
     assert_eq!(value(&mut theirs, "SELECT current_user").await.unwrap(), "other");
     let stats = server.stats();
     assert_eq!((stats.in_use, stats.idle, stats.closed), (2, 0, 1));
     // And a digest of its own for other parameters.
-    let named = login().parameter("application_name", "named");
+    let named = place.login.clone().parameter("application_name", "named");
     let waits = server.checkout(&named, None, Instant::now() + LONG);
     let (named, ()) = tokio::join!(waits, async {
         sleep(Duration::from_millis(20)).await;
@@ -80,16 +80,16 @@ async fn other_logins_make_room() {
 
 #[tokio::test]
 async fn whoever_waits_too_long_is_told() {
-    let postgres = Postgres::start().await;
+    let place = place().await;
     let mut config = config(1);
     config.waiters_max = 1;
-    let server = server(&postgres, config);
-    let mine = checkout(&server).await.unwrap();
-    let (login, soon) = (login(), Instant::now() + Duration::from_millis(80));
-    let waiting = server.checkout(&login, None, soon);
+    let server = place.server(config);
+    let mine = place.checkout(&server).await.unwrap();
+    let soon = Instant::now() + Duration::from_millis(80);
+    let waiting = server.checkout(&place.login, None, soon);
     let crowded = async {
         sleep(Duration::from_millis(10)).await;
-        checkout(&server).await
+        place.checkout(&server).await
     };
     let (waited, crowded) = tokio::join!(waiting, crowded);
     assert!(matches!(waited, Err(PoolError::Timeout { .. })), "{waited:?}");
@@ -97,7 +97,7 @@ async fn whoever_waits_too_long_is_told() {
     assert!(matches!(crowded, PoolError::Crowded), "{crowded:?}");
     assert_eq!(crowded.sqlstate(), "53300");
     // Whoever is dropped while waiting leaves nothing behind.
-    timeout(Duration::from_millis(5), checkout(&server)).await.unwrap_err();
+    timeout(Duration::from_millis(5), place.checkout(&server)).await.unwrap_err();
     drop(mine);
     let stats = settled(&server).await;
     assert_eq!((stats.idle, stats.waiting, stats.refused), (1, 0, 2));
@@ -107,9 +107,10 @@ async fn whoever_waits_too_long_is_told() {
 async fn a_server_that_is_not_there_is_said_at_once() {
     let address = Address::tcp("127.0.0.1", free_port());
     let server = Server::new(ConnInfo::new(address, "postgres", "postgres"), config(4));
+    let login = Login::new("postgres", "postgres");
     for _ in 0..5 {
         let begun = Instant::now();
-        let error = checkout(&server).await.unwrap_err();
+        let error = server.checkout(&login, None, begun + LONG).await.unwrap_err();
         assert!(matches!(error, PoolError::Connect(_)), "{error:?}");
         assert_eq!(error.sqlstate(), "08001");
         assert!(begun.elapsed() < LONG / 2, "not only at the deadline");
@@ -120,37 +121,41 @@ async fn a_server_that_is_not_there_is_said_at_once() {
 
 #[tokio::test]
 async fn a_wrong_login_is_the_servers_word_and_harms_nobody_else() {
-    let postgres = Postgres::start().await;
-    let server = server(&postgres, config(4));
-    let nobody = Login::new("nobody", "postgres");
+    let place = place().await;
+    let server = place.server(config(4));
+    let nobody = Login::new("nobody", &place.login.database);
     let error = server.checkout(&nobody, None, Instant::now() + LONG).await.unwrap_err();
     assert_eq!(error.sqlstate(), "28000");
-    checkout(&server).await.unwrap();
+    place.checkout(&server).await.unwrap();
 }
 
 #[tokio::test]
 async fn sessions_that_the_server_ended_are_not_handed_out() {
-    let postgres = Postgres::start().await;
-    let server = server(&postgres, config(4));
-    drop((checkout(&server).await.unwrap(), checkout(&server).await.unwrap()));
+    let place = place().await;
+    let server = place.server(config(4));
+    drop((place.checkout(&server).await.unwrap(), place.checkout(&server).await.unwrap()));
     assert_eq!(server.stats().idle, 2);
-    let others = "FROM pg_stat_activity \
-         WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
-    postgres.script(&format!("SELECT pg_terminate_backend(pid) {others};")).await;
+    place
+        .run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE pid <> pg_backend_pid() AND datname = current_database()",
+        )
+        .await;
     sleep(Duration::from_millis(50)).await;
-    let mut fresh = checkout(&server).await.unwrap();
+    let mut fresh = place.checkout(&server).await.unwrap();
     assert_eq!(value(&mut fresh, "SELECT 1").await.unwrap(), "1");
     assert_eq!(server.stats().broken, 2);
 }
 
 #[tokio::test]
 async fn warm_ones_stay_and_idle_ones_go() {
-    let postgres = Postgres::start().await;
+    let place = place().await;
     let mut config = config(4);
     (config.warm_min, config.idle_timeout) = (2, Duration::from_millis(100));
-    let server = server(&postgres, config);
-    server.keep_warm(&login());
-    let users = tokio::join!(checkout(&server), checkout(&server), checkout(&server));
+    let server = place.server(config);
+    server.keep_warm(&place.login);
+    let users =
+        tokio::join!(place.checkout(&server), place.checkout(&server), place.checkout(&server));
     assert_eq!(server.stats().in_use, 3);
     drop(users);
     let end = Instant::now() + LONG;
@@ -170,18 +175,18 @@ async fn warm_ones_stay_and_idle_ones_go() {
 
 #[tokio::test]
 async fn nothing_of_a_server_outlives_it() {
-    let postgres = Postgres::start().await;
-    let server = server(&postgres, config(4));
-    let mut mine = checkout(&server).await.unwrap();
+    let place = place().await;
+    let server = place.server(config(4));
+    let mut mine = place.checkout(&server).await.unwrap();
     drop(timeout(Duration::from_millis(20), value(&mut mine, "SELECT pg_sleep(60)")).await);
     drop(mine);
     drop(server);
     // Its sockets are closed; the query itself the server stops when it looks after us.
-    let watch = super::server(&postgres, config(1));
-    let mut watch = checkout(&watch).await.unwrap();
+    let watch = place.server(config(1));
+    let mut watch = place.checkout(&watch).await.unwrap();
     let end = Instant::now() + LONG;
     let others = "SELECT count(*) FROM pg_stat_activity \
-         WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+         WHERE datname = current_database() AND pid <> pg_backend_pid()";
     while value(&mut watch, others).await.unwrap() != "0" {
         assert!(Instant::now() < end);
         sleep(Duration::from_millis(50)).await;

@@ -5,12 +5,11 @@
 
 use std::time::Duration;
 
-use sortie_postgres::{ExchangeError, PoolStats, Server};
-use sortie_testkit::Postgres;
+use sortie_postgres::{ExchangeError, Login, PoolStats, Server};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{checkout, config, query, server, settled, value};
+use super::{LONG, config, place, query, settled, value};
 
 const CANCELS: u64 = 10_000;
 
@@ -34,14 +33,14 @@ impl Lottery {
 
 /// Abandons a query shortly before or after its end, and asks the next one. Returns whether that
 /// one was hit.
-async fn round(server: &Server, lottery: &mut Lottery) -> bool {
+async fn round(server: &Server, login: &Login, lottery: &mut Lottery) -> bool {
     let natural = ABANDONED_AT - SPREAD + lottery.below(2 * SPREAD);
     let text = format!("SELECT pg_sleep({natural}.0 / 1000000)");
-    let mut mine = checkout(server).await.unwrap();
+    let mut mine = server.checkout(login, None, Instant::now() + LONG).await.unwrap();
     drop(timeout(Duration::from_micros(ABANDONED_AT), mine.exchange(query(text))).await);
     drop(mine);
     // The pool has one connection: this is it.
-    let mut next = checkout(server).await.unwrap();
+    let mut next = server.checkout(login, None, Instant::now() + LONG).await.unwrap();
     match value(&mut next, "SELECT 'alive' FROM pg_sleep(0.002)").await {
         Ok(answer) => {
             assert_eq!(answer, "alive");
@@ -56,23 +55,30 @@ async fn round(server: &Server, lottery: &mut Lottery) -> bool {
 }
 
 /// Rounds on one connection until `cancels` requests were sent, or `hits_max` queries were hit.
-async fn rounds(server: Server, seed: u64, cancels: u64, hits_max: u64) -> (u64, PoolStats) {
+async fn rounds(
+    server: Server,
+    login: Login,
+    seed: u64,
+    cancels: u64,
+    hits_max: u64,
+) -> (u64, PoolStats) {
     let mut lottery = Lottery(seed);
     let mut hits = 0;
     while server.stats().cancels_sent < cancels && hits < hits_max {
-        hits += u64::from(round(&server, &mut lottery).await);
+        hits += u64::from(round(&server, &login, &mut lottery).await);
     }
     (hits, settled(&server).await)
 }
 
 async fn all(reckless: bool, cancels: u64, hits_max: u64) -> (u64, u64) {
-    let postgres = Postgres::start().await;
+    let place = place().await;
     let mut workers = JoinSet::new();
     for seed in 0..PARALLEL {
         let mut config = config(1);
         config.reuse_before_cancel_ends = reckless;
         let share = cancels.div_ceil(PARALLEL as u64);
-        workers.spawn(rounds(server(&postgres, config), seed as u64, share, hits_max));
+        let server = place.server(config);
+        workers.spawn(rounds(server, place.login.clone(), seed as u64, share, hits_max));
     }
     let (mut hits, mut sent) = (0, 0);
     while let Some(worker) = workers.join_next().await {

@@ -3,21 +3,20 @@
 use std::time::Duration;
 
 use sortie::{Hedge, ReplicaSet};
-use sortie_postgres::{Frontend, Server};
-use sortie_testkit::Postgres;
+use sortie_postgres::{Frontend, Login, Server};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{LONG, checkout, config, query, server, settled, value};
+use super::{LONG, Place, config, place, query, settled, value};
 
-const ACTIVE: &str = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' \
+const ACTIVE: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
      AND pid <> pg_backend_pid() AND (state <> 'idle' OR backend_xid IS NOT NULL)";
 
 /// Waits until nobody but the one who looks does anything on the server.
-async fn quiet(postgres: &Postgres) -> Duration {
+async fn quiet(place: &Place) -> Duration {
     let begun = Instant::now();
-    let watch = server(postgres, config(1));
-    let mut watch = checkout(&watch).await.unwrap();
+    let watch = place.server(config(1));
+    let mut watch = place.checkout(&watch).await.unwrap();
     while value(&mut watch, ACTIVE).await.unwrap() != "0" {
         assert!(begun.elapsed() < LONG, "something is still active");
         sleep(Duration::from_millis(5)).await;
@@ -26,25 +25,30 @@ async fn quiet(postgres: &Postgres) -> Duration {
 }
 
 /// Starts a query, and drops it in its middle.
-async fn abandon(server: Server, text: &'static str, after: Duration) {
-    let mut mine = checkout(&server).await.unwrap();
+async fn abandon(server: Server, login: Login, text: &'static str, after: Duration) {
+    let mut mine = server.checkout(&login, None, Instant::now() + LONG).await.unwrap();
     drop(timeout(after, mine.exchange(query(text))).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hundreds_of_abandoned_queries_leave_nothing() {
-    let postgres = Postgres::start().await;
-    let server = server(&postgres, config(40));
+    let place = place().await;
+    let server = place.server(config(40));
     for _ in 0..3 {
         let mut callers = JoinSet::new();
         for number in 0..100_u64 {
             let after = Duration::from_millis(20 + number % 7);
-            callers.spawn(abandon(server.clone(), "SELECT pg_sleep(60)", after));
+            callers.spawn(abandon(
+                server.clone(),
+                place.login.clone(),
+                "SELECT pg_sleep(60)",
+                after,
+            ));
         }
         while let Some(caller) = callers.join_next().await {
             caller.unwrap();
         }
-        quiet(&postgres).await;
+        quiet(&place).await;
         let stats = settled(&server).await;
         assert!(stats.idle > 0, "{stats:?}");
     }
@@ -53,7 +57,7 @@ async fn hundreds_of_abandoned_queries_leave_nothing() {
     // All that are open can be used.
     let mut all = Vec::new();
     for _ in 0..40 {
-        all.push(checkout(&server).await.unwrap());
+        all.push(place.checkout(&server).await.unwrap());
     }
     for one in &mut all {
         assert_eq!(value(one, "SELECT 1").await.unwrap(), "1");
@@ -65,32 +69,32 @@ async fn hundreds_of_abandoned_queries_leave_nothing() {
 /// Dropping the loser's future is all that a hedge does, and all that is needed.
 #[tokio::test]
 async fn a_hedges_loser_is_stopped_by_its_drop() {
-    let postgres = Postgres::start().await;
-    let (slow, fast) = (server(&postgres, config(2)), server(&postgres, config(2)));
+    let place = place().await;
+    let (slow, fast) = (place.server(config(2)), place.server(config(2)));
     let replicas = ReplicaSet::new([
         (slow.clone(), "SELECT 'slow' FROM pg_sleep(60)"),
         (fast.clone(), "SELECT 'fast'"),
     ]);
     let hedge = Hedge::after(Duration::from_millis(20));
     let answer = hedge
-        .run(&replicas, |(server, text)| async move {
-            let mut mine = checkout(&server).await.map_err(|error| error.to_string())?;
+        .run(&replicas, async |(server, text)| {
+            let mut mine = place.checkout(&server).await.map_err(|error| error.to_string())?;
             value(&mut mine, text).await.map_err(|error| error.to_string())
         })
         .await;
     assert_eq!(answer.unwrap(), "fast");
-    quiet(&postgres).await;
+    quiet(&place).await;
     let stats = settled(&slow).await;
     assert_eq!((stats.cancelled, stats.idle, stats.closed), (1, 1, 0));
 }
 
 #[tokio::test]
 async fn a_query_that_is_about_to_end_is_left_to_end() {
-    let postgres = Postgres::start().await;
+    let place = place().await;
     let mut config = config(1);
     config.drain_max = LONG;
-    let server = server(&postgres, config);
-    let mut mine = checkout(&server).await.unwrap();
+    let server = place.server(config);
+    let mut mine = place.checkout(&server).await.unwrap();
     drop(timeout(Duration::from_millis(10), value(&mut mine, "SELECT pg_sleep(0.02)")).await);
     mine.expect_end(Instant::now() + Duration::from_millis(1));
     drop(mine);
@@ -100,45 +104,45 @@ async fn a_query_that_is_about_to_end_is_left_to_end() {
 
 #[tokio::test]
 async fn what_was_expected_to_end_and_does_not_is_cancelled() {
-    let postgres = Postgres::start().await;
-    let server = server(&postgres, config(1));
-    let mut mine = checkout(&server).await.unwrap();
+    let place = place().await;
+    let server = place.server(config(1));
+    let mut mine = place.checkout(&server).await.unwrap();
     drop(timeout(Duration::from_millis(10), value(&mut mine, "SELECT pg_sleep(60)")).await);
     mine.expect_end(Instant::now() + Duration::from_millis(1));
     drop(mine);
     let stats = settled(&server).await;
     assert_eq!((stats.drained, stats.cancelled, stats.idle), (0, 1, 1));
-    quiet(&postgres).await;
+    quiet(&place).await;
 }
 
 #[tokio::test]
 async fn open_transactions_are_rolled_back_and_soiled_sessions_cleaned() {
-    let postgres = Postgres::start().await;
-    postgres.script("CREATE TABLE t (x int);").await;
-    let server = server(&postgres, config(1));
-    let mut mine = checkout(&server).await.unwrap();
+    let place = place().await;
+    place.run("CREATE TABLE t (x int)").await;
+    let server = place.server(config(1));
+    let mut mine = place.checkout(&server).await.unwrap();
     value(&mut mine, "BEGIN").await.unwrap();
     value(&mut mine, "INSERT INTO t VALUES (1)").await.unwrap();
     drop(mine);
-    let mut mine = checkout(&server).await.unwrap();
+    let mut mine = place.checkout(&server).await.unwrap();
     assert_eq!(value(&mut mine, "SELECT count(*) FROM t").await.unwrap(), "0");
     value(&mut mine, "BEGIN").await.unwrap();
     value(&mut mine, "SELECT 1/0").await.unwrap_err();
     drop(mine);
-    let mut mine = checkout(&server).await.unwrap();
+    let mut mine = place.checkout(&server).await.unwrap();
     value(&mut mine, "SET work_mem = '77MB'").await.unwrap();
     mine.soil();
     drop(mine);
-    let mut mine = checkout(&server).await.unwrap();
+    let mut mine = place.checkout(&server).await.unwrap();
     assert_ne!(value(&mut mine, "SHOW work_mem").await.unwrap(), "77MB");
     assert_eq!(server.stats().opened, 1, "always the same connection");
 }
 
 #[tokio::test]
 async fn batches_of_several_queries_are_stopped_one_after_the_other() {
-    let postgres = Postgres::start().await;
-    let server = server(&postgres, config(1));
-    let mut mine = checkout(&server).await.unwrap();
+    let place = place().await;
+    let server = place.server(config(1));
+    let mut mine = place.checkout(&server).await.unwrap();
     let mut frames = bytes::BytesMut::new();
     for _ in 0..3 {
         Frontend::Query { text: "SELECT pg_sleep(60)".into() }.encode(&mut frames);
@@ -148,20 +152,20 @@ async fn batches_of_several_queries_are_stopped_one_after_the_other() {
     drop(mine);
     let stats = settled(&server).await;
     assert_eq!((stats.cancelled, stats.cancels_sent, stats.idle), (1, 3, 1));
-    quiet(&postgres).await;
+    quiet(&place).await;
 }
 
 /// A server that awaits data listens to no cancel; only the end of the connection stops it.
 #[tokio::test]
 async fn a_copy_without_its_end_and_a_batch_without_its_sync_are_closed() {
-    let postgres = Postgres::start().await;
-    postgres.script("CREATE TABLE t (x int);").await;
-    let server = server(&postgres, config(3));
-    let mut copying = checkout(&server).await.unwrap();
+    let place = place().await;
+    place.run("CREATE TABLE t (x int)").await;
+    let server = place.server(config(3));
+    let mut copying = place.checkout(&server).await.unwrap();
     let mut frames = bytes::BytesMut::new();
     Frontend::Query { text: "COPY t FROM STDIN".into() }.encode(&mut frames);
     copying.send(&mut frames).await.unwrap();
-    let mut unsynced = checkout(&server).await.unwrap();
+    let mut unsynced = place.checkout(&server).await.unwrap();
     let parse = Frontend::Parse {
         statement: "".into(),
         text: "INSERT INTO t VALUES (1)".into(),
@@ -176,33 +180,38 @@ async fn a_copy_without_its_end_and_a_batch_without_its_sync_are_closed() {
         frame.encode(&mut frames);
     }
     unsynced.send(&mut frames).await.unwrap();
-    let mut half = checkout(&server).await.unwrap();
+    let mut half = place.checkout(&server).await.unwrap();
     half.send(&mut &b"Q\0\0\0\x20SELECT"[..]).await.unwrap();
     sleep(Duration::from_millis(50)).await;
     drop((copying, unsynced, half));
     let stats = settled(&server).await;
     assert_eq!((stats.idle, stats.closed), (0, 3));
-    quiet(&postgres).await;
-    let mut mine = checkout(&server).await.unwrap();
+    quiet(&place).await;
+    let mut mine = place.checkout(&server).await.unwrap();
     assert_eq!(value(&mut mine, "SELECT count(*) FROM t").await.unwrap(), "0", "none committed");
 }
 
 /// Past the bound connections are closed, and what they ran ends all the same.
 #[tokio::test]
 async fn too_many_at_once_are_closed_and_still_end() {
-    let postgres = Postgres::start().await;
+    let place = place().await;
     let mut config = config(8);
     (config.quarantined_max, config.cancels_max) = (Some(1), 1);
     config.check_interval = Duration::from_millis(100);
-    let server = server(&postgres, config);
+    let server = place.server(config);
     let mut callers = JoinSet::new();
     for _ in 0..8 {
-        callers.spawn(abandon(server.clone(), "SELECT pg_sleep(60)", Duration::from_millis(100)));
+        callers.spawn(abandon(
+            server.clone(),
+            place.login.clone(),
+            "SELECT pg_sleep(60)",
+            Duration::from_millis(100),
+        ));
     }
     while let Some(caller) = callers.join_next().await {
         caller.unwrap();
     }
-    quiet(&postgres).await;
+    quiet(&place).await;
     let stats = settled(&server).await;
     assert!(stats.killed > 0, "{stats:?}");
 }

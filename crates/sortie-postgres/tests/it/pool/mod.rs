@@ -3,7 +3,9 @@
 mod checkout;
 mod kills;
 mod leftovers;
+mod runtimes;
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +13,7 @@ use sortie_postgres::{
     Body, ExchangeError, Frontend, Login, PoolConfig, PoolError, PoolStats, Pooled, Request, Server,
 };
 use sortie_testkit::Postgres;
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
 use crate::server::info;
@@ -24,16 +27,36 @@ fn config(size_max: u32) -> PoolConfig {
     config
 }
 
-fn login() -> Login {
-    Login::new("postgres", "postgres")
+/// A database of the test's own, on a server that all tests here share.
+struct Place {
+    postgres: &'static Postgres,
+    login: Login,
 }
 
-fn server(postgres: &Postgres, config: PoolConfig) -> Server {
-    Server::new(info(postgres), config)
+async fn place() -> Place {
+    static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+    static PLACES: AtomicU32 = AtomicU32::new(0);
+    let postgres = SHARED.get_or_init(Postgres::start).await;
+    let database = format!("place_{}", PLACES.fetch_add(1, Relaxed));
+    postgres.script(&format!("CREATE DATABASE {database} TEMPLATE template0;")).await;
+    Place { postgres, login: Login::new("postgres", database) }
 }
 
-async fn checkout(server: &Server) -> Result<Pooled, PoolError> {
-    server.checkout(&login(), None, Instant::now() + LONG).await
+impl Place {
+    /// Pools of the server.
+    fn server(&self, config: PoolConfig) -> Server {
+        Server::new(info(self.postgres), config)
+    }
+
+    async fn checkout(&self, server: &Server) -> Result<Pooled, PoolError> {
+        server.checkout(&self.login, None, Instant::now() + LONG).await
+    }
+
+    /// Runs a statement, away from all pools.
+    async fn run(&self, text: &'static str) {
+        let mut aside = self.checkout(&self.server(config(1))).await.unwrap();
+        aside.exchange(query(text)).await.unwrap();
+    }
 }
 
 fn query(text: impl Into<Bytes>) -> Request {
