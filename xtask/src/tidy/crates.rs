@@ -25,6 +25,7 @@ const POSTGRES: &[&str] = &[
     "ring",
     "rustls",
     "rustls-native-certs",
+    "socket2",
     "tokio",
     "tokio-postgres",
     "tokio-rustls",

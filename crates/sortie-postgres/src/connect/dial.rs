@@ -3,13 +3,20 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 
 use super::error::ConnectCause;
 use super::stream::Stream;
 use super::tls::{self, Offer, Secured};
 use crate::conninfo::{Address, ConnInfo, TlsMode};
+
+/// How long a connection must be silent before the host is asked whether it is still there.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+const KEEPALIVE_EACH: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
 
 /// Where a connection really went, and how: a name may stand for several servers, and a cancel
 /// request must go to the same one.
@@ -91,5 +98,8 @@ async fn reach(info: &ConnInfo) -> Result<(SocketAddr, TcpStream), ConnectCause>
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
+    // A host that vanished is noticed after a minute, also by a session that only waits.
+    let alive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EACH);
+    SockRef::from(&stream).set_tcp_keepalive(&alive.with_retries(KEEPALIVE_RETRIES))?;
     Ok(stream)
 }

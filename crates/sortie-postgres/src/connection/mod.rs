@@ -22,9 +22,11 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 
 pub use cancel::CancelKey;
 pub use parameters::Parameters;
@@ -38,6 +40,12 @@ use crate::walk::Walk;
 
 /// A read buffer of our own that grew beyond this is given back when it is empty, in bytes.
 const KEPT_MAX: usize = 64 * 1024;
+
+/// How many reads of unasked messages are taken in before a server is taken for mad.
+const CHECKS_MAX: usize = 64;
+
+/// How long saying goodbye may take.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
 /// A session on a server.
 pub struct Connection {
@@ -195,7 +203,7 @@ impl Connection {
     /// session. A connection that rested is checked before it is used again.
     pub fn check(&mut self) -> io::Result<()> {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        loop {
+        for _ in 0..CHECKS_MAX {
             self.input.clear();
             self.events.clear();
             let (mut input, mut events) =
@@ -204,25 +212,29 @@ impl Connection {
             let fatal = events.iter().any(|event| event.tag == b'E');
             (self.input, self.events) = (input, events);
             if fatal {
-                self.broken = true;
-                return Err(io::ErrorKind::ConnectionAborted.into());
+                break;
             }
             match read {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(read) => read?,
             }
         }
+        self.broken = true;
+        Err(io::ErrorKind::ConnectionAborted.into())
     }
 
     /// Says goodbye and closes. Without it the server notices the end of the socket by itself.
     ///
-    /// Dropping the future closes the socket at once.
+    /// Dropping the future closes the socket at once, and so does a second without an answer.
     pub async fn close(mut self) {
-        if self.outgoing.is_between() && !self.broken {
-            // Whatever happens now, the session ends.
-            self.send(&mut &b"X\0\0\0\x04"[..]).await.ok();
-        }
-        self.stream.shutdown().await.ok();
+        let goodbye = async {
+            if self.outgoing.is_between() && !self.broken {
+                self.send(&mut &b"X\0\0\0\x04"[..]).await?;
+            }
+            self.stream.shutdown().await
+        };
+        // Whatever happens now, the session ends.
+        timeout(GOODBYE_MAX, goodbye).await.ok();
     }
 
     /// Writes what can be written of `out`, and waits until something was read into `input`.
@@ -231,10 +243,14 @@ impl Connection {
         let mut events = std::mem::take(&mut self.events);
         // A dropped future loses the buffers, not the count of what was in them.
         let filled = poll_fn(|cx| {
-            if let Poll::Ready(Err(error)) = self.poll_send(cx, out) {
-                return Poll::Ready(Err(error));
+            let sent = self.poll_send(cx, out);
+            match (sent, self.poll_read(cx, &mut input, &mut events)) {
+                // A server that hung up may have said why before.
+                (Poll::Ready(Err(error)), Poll::Pending | Poll::Ready(Err(_))) => {
+                    Poll::Ready(Err(error))
+                }
+                (_, read) => read,
             }
-            self.poll_read(cx, &mut input, &mut events)
         });
         let filled = filled.await;
         (self.input, self.events) = (input, events);

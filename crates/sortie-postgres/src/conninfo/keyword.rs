@@ -41,8 +41,8 @@ const UNSUPPORTED: &[(&[&str], &str)] = &[
     (&["min_protocol_version", "max_protocol_version"], "leave it out: 3.0 is spoken"),
     (&["require_auth"], "leave it out: a clear-text password is only sent inside of TLS"),
     (&["krbsrvname", "gsslib", "gssdelegation"], "GSSAPI and Kerberos are not spoken"),
-    (&["keepalives", "keepalives_idle", "keepalives_interval"], "leave it out"),
-    (&["keepalives_count", "tcp_user_timeout"], "leave it out"),
+    (&["keepalives", "keepalives_idle"], "leave it out: a silent host is probed after 30 s"),
+    (&["keepalives_interval", "keepalives_count", "tcp_user_timeout"], "leave it out"),
     (&["sslkeylogfile", "scram_client_key", "scram_server_key"], "leave it out"),
     (&["oauth_issuer", "oauth_client_id", "oauth_client_secret", "oauth_scope"], "leave it out"),
 ];

@@ -148,3 +148,63 @@ async fn a_relay_sees_every_byte() {
     assert_eq!(events.last().unwrap().end, into.len());
     assert!(connection.is_idle());
 }
+
+#[tokio::test]
+async fn a_row_longer_than_any_buffer_passes() {
+    const WIDE: &str = "SELECT repeat('x', 20000000)";
+    const LENGTH: usize = 1 + 4 + 2 + 4 + 20_000_000;
+    let mut connection = session().await;
+    let reply = connection.exchange(Request::new(simple(WIDE))).await.unwrap();
+    let Body::Stream(mut stream) = reply.body else { panic!("it is long") };
+    let mut length = 0;
+    while let Some(piece) = stream.next(&mut connection).await.unwrap() {
+        length += piece.len();
+        assert!(piece.len() < 4 << 20, "{}", piece.len());
+    }
+    assert_eq!(length, LENGTH);
+    let whole = connection.exchange(Request::new(simple(WIDE)).whole_max(1 << 30)).await.unwrap();
+    assert_eq!(rows(&whole).len(), LENGTH);
+
+    let (mut into, mut events) = (BytesMut::with_capacity(8192), Vec::new());
+    connection.send(&mut simple(WIDE)).await.unwrap();
+    let mut received = 0;
+    while connection.owed() > 0 {
+        connection.receive(&mut into, &mut events).await.unwrap();
+        received += into.len();
+        into.clear();
+        events.clear();
+    }
+    assert!(received > LENGTH && into.capacity() < 1 << 20, "{received} {}", into.capacity());
+    assert!(connection.is_idle());
+}
+
+#[tokio::test]
+async fn a_batch_longer_than_any_socket_buffer_passes() {
+    let mut connection = session().await;
+    let mut text = "SELECT length('".to_owned();
+    text.extend(std::iter::repeat_n('y', 20_000_000));
+    text.push_str("')");
+    let mut frames = BytesMut::new();
+    sortie_postgres::Frontend::Query { text: text.into() }.encode(&mut frames);
+    let reply = connection.exchange(Request::new(frames)).await.unwrap();
+    assert!(rows(&reply).ends_with(b"20000000"));
+    // Many small statements whose answers must be taken while they go out.
+    let mut batch = BytesMut::new();
+    for _ in 0..20_000 {
+        batch.extend_from_slice(&simple("SELECT repeat('z', 1000)"));
+    }
+    let (mut into, mut events) = (BytesMut::new(), Vec::new());
+    while !batch.is_empty() || connection.owed() > 0 {
+        std::future::poll_fn(|cx| {
+            if !batch.is_empty() && connection.poll_send(cx, &mut batch).is_ready() {
+                return std::task::Poll::Ready(Ok(()));
+            }
+            connection.poll_receive(cx, &mut into, &mut events)
+        })
+        .await
+        .unwrap();
+        into.clear();
+        events.clear();
+    }
+    assert!(connection.is_idle());
+}

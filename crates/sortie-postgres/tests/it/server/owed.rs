@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use sortie_postgres::{Bind, Connection, Frontend, Target};
+use sortie_postgres::{Bind, Connection, Event, Frontend, Target};
 use tokio::time::timeout;
 
 use super::session;
@@ -118,6 +118,35 @@ async fn prepared() -> Connection {
     send(&mut connection, &[query("CREATE TEMP TABLE copied (x int)")]).await;
     settle(&mut connection).await;
     connection
+}
+
+/// As drivers do it: the data go out after the server has said that it awaits them, and what is
+/// sent behind an error is sent before the error is seen.
+#[tokio::test]
+async fn a_copy_that_fails_in_the_middle_is_followed() {
+    let mut connection = prepared().await;
+    for (early, fails) in [(true, true), (true, false), (false, true), (false, false)] {
+        for rows in [vec![], vec![data(true)], vec![data(true), data(false), data(true)]] {
+            let mut begun = statement(COPY);
+            begun.push(if early { Frontend::Sync } else { Frontend::Flush });
+            send(&mut connection, &begun).await;
+            let (mut into, mut events) = (BytesMut::new(), Vec::new());
+            while events.last().is_none_or(|event: &Event| event.tag != b'G') {
+                connection.receive(&mut into, &mut events).await.unwrap();
+            }
+            for row in &rows {
+                send(&mut connection, std::slice::from_ref(row)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            send(&mut connection, &[end(fails), Frontend::Sync]).await;
+            let told = settle(&mut connection).await;
+            assert_eq!(told.matches('Z').count(), 1, "{told}");
+            assert!(connection.is_sure() && connection.owed() == 0, "{connection:?}");
+            send(&mut connection, &[query("SELECT 42")]).await;
+            assert_eq!(settle(&mut connection).await, "TDCZ", "{early} {fails} {rows:?}");
+            assert!(connection.is_idle());
+        }
+    }
 }
 
 #[tokio::test]
