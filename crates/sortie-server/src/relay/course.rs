@@ -36,6 +36,11 @@ const KEPT_MAX: usize = 16;
 pub(crate) struct Course<P> {
     pub(crate) here: Here,
     expects: VecDeque<Expect<P>>,
+    /// Messages of the extended protocol sent since the last marker, and answered since then.
+    sent: u32,
+    answered: u32,
+    /// It is known which statements are prepared here.
+    is_sure: bool,
     /// A message failed whose Sync has not been sent yet.
     skipping: bool,
     /// The batch that is being answered has failed.
@@ -67,6 +72,9 @@ impl<P> Course<P> {
         Self {
             here: Here::default(),
             expects: VecDeque::new(),
+            sent: 0,
+            answered: 0,
+            is_sure: true,
             skipping: false,
             failed: false,
             portals: Vec::new(),
@@ -79,6 +87,7 @@ impl<P> Course<P> {
     /// The session has a connection with this on it, to which `replayed` queries of its own go.
     pub(crate) fn begin(&mut self, here: Here, replayed: u32) {
         self.settle();
+        self.is_sure = true;
         self.here = here;
         self.expects.extend((0..replayed).map(|_| Expect::replay()));
     }
@@ -120,6 +129,7 @@ impl<P> Course<P> {
     pub(crate) fn settle(&mut self) {
         // Only a COPY can have left something: the server overlooks a Sync inside of it.
         self.expects.clear();
+        (self.sent, self.answered) = (0, 0);
         self.skipping = false;
         self.failed = false;
         self.portals.clear();
@@ -154,7 +164,7 @@ impl<P> Course<P> {
                 self.expects.push_back(Expect::ready(None, None));
             }
             _ if self.skipping => {}
-            b'P' => self.parse(ledger, frame, out),
+            b'P' => self.parse(ledger, frame, status, out),
             b'B' => self.bind(ledger, frame, out),
             b'E' => self.execute(ledger, frame, status),
             b'D' => {
@@ -167,7 +177,7 @@ impl<P> Course<P> {
                     Some((b'S', name)) => Some(Bytes::copy_from_slice(name)),
                     _ => None,
                 };
-                self.expects.push_back(Expect::Close { name, ours: false });
+                self.expects.push_back(Expect::Close { name, ours: false, before: None });
             }
             b'Q' => {
                 let text = frames::text(&frame[frames::HEADER_LEN..]).map_or(&[][..], |it| it.0);
@@ -180,6 +190,14 @@ impl<P> Course<P> {
             }
             _ => {}
         }
+        if matches!(frame[0], b'P' | b'B') && !self.skipping && self.is_lasting_open() {
+            self.lose_count(ledger);
+        }
+        match frame[0] {
+            b'P' | b'B' | b'D' | b'E' | b'C' => self.sent += 1,
+            b'S' | b'Q' | b'F' => self.sent = 0,
+            _ => {}
+        }
         out.extend_from_slice(frame);
     }
 
@@ -188,8 +206,12 @@ impl<P> Course<P> {
         if self.skipping {
             return;
         }
+        if matches!(tag, b'P' | b'B') {
+            self.sent += 1;
+        }
         match tag {
             b'Q' | b'F' => {
+                self.sent = 0;
                 self.soil(ledger, Reason::Unreadable);
                 self.expects.push_back(Expect::ready(None, None));
             }
@@ -200,8 +222,14 @@ impl<P> Course<P> {
 
     /// The Parse frame of the statement that a message about this name would mean.
     pub(crate) fn frame_of(&self, ledger: &Ledger<P>, name: &[u8]) -> Option<Bytes> {
-        let pending = self.expects.iter().rev().find_map(|expect| expect.parses(name));
-        pending.or_else(|| ledger.known(name)).map(|statement| statement.frame.clone())
+        let pending = self.pending(name);
+        pending.unwrap_or_else(|| ledger.known(name)).map(|statement| statement.frame.clone())
+    }
+
+    /// The statement that will have this name when all has been answered, or that there is none;
+    /// `None` if nothing is under way about it.
+    fn pending(&self, name: &[u8]) -> Option<Option<&Statement<P>>> {
+        self.expects.iter().rev().find_map(|expect| expect.about(name))
     }
 
     /// A query goes out that must fail, so that its transaction does: the client is told why.
@@ -214,6 +242,7 @@ impl<P> Course<P> {
     pub(crate) fn fail_extended(&mut self, error: SqlError, out: &mut BytesMut) {
         if !self.skipping {
             frames::parse_failing(out);
+            self.sent += 1;
             self.expects.push_back(Expect::Fail(Box::new(error)));
         }
     }
@@ -227,10 +256,11 @@ impl<P> Course<P> {
         status: Status,
         out: &mut BytesMut,
     ) {
+        let names = named(ledger, &effects);
+        if !names.is_empty() {
+            self.prepare_ahead(ledger, &names, out);
+        }
         if let Some(reason) = effects.reason() {
-            if ledger.dirty().is_none() {
-                self.prepare_all(ledger, out);
-            }
             self.soil(ledger, reason);
         }
         // The server drops it before it looks at the text.
@@ -240,40 +270,50 @@ impl<P> Course<P> {
         self.expects.push_back(Expect::ready(left, None).controlling(effects.controls()));
     }
 
-    fn parse(&mut self, ledger: &mut Ledger<P>, frame: &[u8], out: &mut BytesMut) {
+    /// Whether the batch that is being sent runs something that no rollback takes back.
+    fn is_lasting_open(&self) -> bool {
+        let open = self.expects.iter().rev().take_while(|expect| !expect.is_ready());
+        open.into_iter()
+            .any(|expect| matches!(expect, Expect::Ran { left, .. } if left.effects.is_lasting()))
+    }
+
+    fn parse(&mut self, ledger: &mut Ledger<P>, frame: &[u8], status: Status, out: &mut BytesMut) {
         let Some(parse) = frames::parse(frame) else { return };
         if !parse.name.is_empty() {
-            self.ensure(ledger, parse.name, out);
-            if self.here.has(parse.name) {
-                return; // It is there, and the server will say so.
+            // Of two mistakes the server tells the one in the text.
+            if status != Status::Failed {
+                self.ensure(ledger, parse.name, out);
+            }
+            let is_there = match self.pending(parse.name) {
+                Some(pending) => pending.is_some(),
+                None => self.here.has(parse.name),
+            };
+            if is_there && self.is_sure {
+                return; // The server will say so.
             }
         }
-        let statement = Statement::of(frame, parse.text);
-        let name = Bytes::copy_from_slice(parse.name);
-        self.here.prepare(&name, statement.number());
-        self.expects.push_back(Expect::Parse { name, statement: Some(Box::new(statement)) });
+        let statement = Box::new(Statement::of(frame, parse.text));
+        let number = statement.number();
+        self.expect_parse(parse.name, number, Some(statement));
     }
 
     fn bind(&mut self, ledger: &mut Ledger<P>, frame: &[u8], out: &mut BytesMut) {
         let Some((portal, name)) = frames::bind(frame) else { return };
         self.ensure(ledger, name, out);
-        let pending = self.expects.iter().rev().find_map(|expect| expect.parses(name));
-        let known = match pending {
-            Some(pending) => Some(pending),
-            None => ledger.known(name),
-        };
+        let pending = self.expects.iter().rev().find_map(|expect| expect.about(name));
+        let known = pending.unwrap_or_else(|| ledger.known(name));
         self.portals.retain(|(known, _)| known != portal);
         let Some(statement) = known.filter(|statement| !statement.effects.left.is_empty()) else {
             return;
         };
-        if let Some(reason) = statement.effects.reason() {
-            if ledger.dirty().is_none() && reason == Reason::Prepare {
-                self.prepare_rest(ledger, out);
-            }
+        let (effects, text) = (statement.effects.clone(), Bytes::copy_from_slice(statement.text()));
+        for name in named(ledger, &effects) {
+            self.ensure(ledger, &name, out);
+        }
+        if let Some(reason) = effects.reason() {
             self.soil(ledger, reason);
             return;
         }
-        let (effects, text) = (statement.effects.clone(), Bytes::copy_from_slice(statement.text()));
         let left = Left { effects, text, soiled: 0 };
         self.portals.push((Bytes::copy_from_slice(portal), left));
     }
@@ -286,10 +326,15 @@ impl<P> Course<P> {
         let Some((_, left)) = self.portals.iter().find(|(name, _)| name == portal) else { return };
         let (effects, text) = (left.effects.clone(), left.text.clone());
         if effects.controls() {
+            let open = self.expects.iter().rev().take_while(|expect| !expect.is_ready());
+            if open.into_iter().any(Expect::sets) {
+                // It may be taken back.
+                self.soil(ledger, Reason::SetInTransaction);
+            }
             self.expects.push_back(Expect::Control);
         }
         if let Some(left) = self.keep(ledger, &effects, &text, status) {
-            self.expects.push_back(Expect::Ran(left));
+            self.expects.push_back(Expect::Ran { left, index: self.sent });
         }
     }
 
@@ -316,6 +361,13 @@ impl<P> Course<P> {
         Some(Box::new(Left { effects: effects.clone(), text, soiled: ledger.soiled() }))
     }
 
+    /// What is prepared on the server, and what not, can't be told from its answers any more: the
+    /// session keeps its connection, and nothing is put in between.
+    fn lose_count(&mut self, ledger: &mut Ledger<P>) {
+        self.soil(ledger, Reason::Unknown);
+        self.is_sure = false;
+    }
+
     fn soil(&mut self, ledger: &mut Ledger<P>, reason: Reason) {
         if ledger.soil(reason) {
             self.soiled.push(reason);
@@ -326,43 +378,48 @@ impl<P> Course<P> {
     fn ensure(&mut self, ledger: &Ledger<P>, name: &[u8], out: &mut BytesMut) {
         let frame = match ledger.need(name, &self.here) {
             Need::Nothing => return,
-            _ if self.expects.iter().any(|expect| expect.parses(name).is_some()) => return,
+            _ if !self.is_sure => return,
+            _ if self.pending(name).is_some() => return,
+            // It is to be gone by then.
+            _ if self.expects.iter().any(|expect| expect.takes(name)) => return,
             Need::Parse(frame) => Some(frame),
             Need::Close(frame) => {
                 frames::close(out, name);
+                let before = self.here.number(name);
                 let name = Some(Bytes::copy_from_slice(name));
-                self.expects.push_back(Expect::Close { name, ours: true });
+                self.expects.push_back(Expect::Close { name, ours: true, before });
+                self.sent += 1;
                 frame
             }
         };
         self.here.forget(name);
         if let (Some(frame), Some(number)) = (frame, ledger.number(name)) {
             out.extend_from_slice(&frame);
-            self.here.prepare(name, number);
-            let name = Bytes::copy_from_slice(name);
-            self.expects.push_back(Expect::Parse { name, statement: None });
+            self.expect_parse(name, number, None);
+            self.sent += 1;
         }
     }
 
-    /// Prepares all statements here, ahead of a text that may use any of them by its name.
-    fn prepare_all(&mut self, ledger: &Ledger<P>, out: &mut BytesMut) {
+    fn expect_parse(&mut self, name: &[u8], number: u64, statement: Option<Box<Statement<P>>>) {
+        let before = self.here.prepare(name, number);
+        let (name, index) = (Bytes::copy_from_slice(name), self.sent);
+        self.expects.push_back(Expect::Parse { name, statement, index, before });
+    }
+
+    /// Prepares statements here, ahead of a query that may use them by their names.
+    fn prepare_ahead(&mut self, ledger: &Ledger<P>, names: &[Bytes], out: &mut BytesMut) {
         let open = self.expects.back().is_some_and(|last| !last.is_ready());
         if open {
             return; // A failure would take the query with it.
         }
         let before = out.len();
-        self.prepare_rest(ledger, out);
+        for name in names {
+            self.ensure(ledger, name, out);
+        }
         if out.len() > before {
             out.extend_from_slice(b"S\0\0\0\x04");
             self.expects.push_back(Expect::replay());
-        }
-    }
-
-    fn prepare_rest(&mut self, ledger: &Ledger<P>, out: &mut BytesMut) {
-        let missing: Vec<Bytes> =
-            ledger.names().filter(|name| !self.here.has(name)).cloned().collect();
-        for name in missing {
-            self.ensure(ledger, &name, out);
+            self.sent = 0;
         }
     }
 
@@ -376,6 +433,9 @@ impl<P> Course<P> {
         status: Option<Status>,
     ) -> Heard {
         let replaying = self.is_replaying();
+        if ended && matches!(tag, b'1' | b'2' | b'3' | b'T' | b'n' | b'C' | b'I' | b's') {
+            self.answered += 1;
+        }
         let swallow = || if replaying { Heard::Swallow } else { Heard::Pass };
         match tag {
             b'1' | b'3' => self.hear_complete(ledger, tag, ended),
@@ -402,16 +462,20 @@ impl<P> Course<P> {
             return if self.expects[at].is_ours() { Heard::Swallow } else { Heard::Pass };
         }
         match self.expects.remove(at) {
-            Some(Expect::Parse { name, statement: Some(statement) }) => {
+            Some(Expect::Parse { name, statement: Some(statement), .. }) => {
                 if !ledger.prepared(&name, statement) {
                     self.soil(ledger, Reason::Bound);
                 }
                 Heard::Pass
             }
-            Some(Expect::Close { name, ours: false }) => {
+            Some(Expect::Close { name, ours: false, .. }) => {
                 if let Some(name) = name {
                     ledger.forget(&name);
-                    self.here.forget(&name);
+                    match self.expects.iter_mut().find_map(|expect| expect.before(&name)) {
+                        // A new one is on its way, and was entered.
+                        Some(before) => *before = None,
+                        None => self.here.forget(&name),
+                    }
                 }
                 Heard::Pass
             }
@@ -426,47 +490,72 @@ impl<P> Course<P> {
         }
         let mut heard = if replaying { Heard::Swallow } else { Heard::Pass };
         self.failed = true;
-        let mut first = true;
-        loop {
-            match self.expects.front_mut() {
-                None => {
-                    // Asked for by nobody: the server ends the session.
-                    self.skipping = !first;
-                    break;
-                }
-                Some(Expect::Ready { instead, .. }) => {
-                    if let Some(error) = instead.take() {
-                        heard = Heard::Replace(error);
-                    }
-                    break;
-                }
-                Some(_) => {}
+        let end = self.expects.iter().position(Expect::is_ready);
+        let dropped: Vec<_> = self.expects.drain(..end.unwrap_or(self.expects.len())).collect();
+        if let Some(Expect::Ready { instead, .. }) = self.expects.front_mut() {
+            if let Some(error) = instead.take() {
+                heard = Heard::Replace(error);
             }
-            match self.expects.pop_front() {
-                Some(Expect::Parse { name, .. }) => {
-                    self.here.forget(&name);
-                    if name.is_empty() {
-                        ledger.forget(&name);
-                    }
-                }
-                Some(Expect::Fail(error)) if first => heard = Heard::Replace(error),
-                _ => {}
-            }
-            first = false;
+        } else if self.sent > 0 {
+            // What comes up to the Sync is skipped. Without a message nobody has asked for the
+            // error: the server ends the session.
+            self.skipping = true;
+        }
+        if let Some(error) = self.undo(ledger, dropped) {
+            heard = Heard::Replace(error);
         }
         heard
     }
 
+    /// Messages failed, or were skipped, whose answers were expected.
+    fn undo(&mut self, ledger: &mut Ledger<P>, dropped: Vec<Expect<P>>) -> Option<Box<SqlError>> {
+        let mut told = None;
+        // The last one first, so that in the end everything is as it was.
+        for (at, expect) in dropped.into_iter().enumerate().rev() {
+            match expect {
+                Expect::Parse { name, index, before, .. } => {
+                    self.here.restore(&name, before);
+                    if name.is_empty() && index == self.answered {
+                        // The server drops the old one before it looks at the new one.
+                        self.here.forget(&name);
+                        ledger.forget(&name);
+                    }
+                }
+                Expect::Fail(error) if at == 0 => {
+                    self.here.forget(b"");
+                    ledger.forget(b"");
+                    told = Some(error);
+                }
+                Expect::Close { name: Some(name), ours: true, before } => {
+                    self.here.restore(&name, before);
+                }
+                // It was done before the error, and no rollback takes it back.
+                Expect::Ran { left, index } if index < self.answered => {
+                    if left.effects.is_lasting() {
+                        self.enter(ledger, &left);
+                    }
+                }
+                _ => {}
+            }
+        }
+        told
+    }
+
     fn hear_ready(&mut self, ledger: &mut Ledger<P>, status: Option<Status>) {
         let failed = std::mem::take(&mut self.failed);
+        self.answered = 0;
         while let Some(expect) = self.expects.pop_front() {
             let (left, last) = match expect {
-                Expect::Ran(left) => (Some(left), false),
+                Expect::Ran { left, .. } => (Some(left), false),
                 Expect::Ready { left, .. } => (left, true),
                 _ => (None, false),
             };
-            if let Some(left) = left.filter(|_| !failed) {
-                self.enter(ledger, &left);
+            match left {
+                Some(left) if !failed => self.enter(ledger, &left),
+                Some(left) if left.effects.statements > 1 && left.effects.is_lasting() => {
+                    self.lose_count(ledger);
+                }
+                _ => {}
             }
             if last {
                 break;
@@ -482,7 +571,10 @@ impl<P> Course<P> {
         for (effect, text) in left.effects.with_texts(&left.text) {
             match effect {
                 Effect::Switch(name, value) => self.switched.push((name.clone(), value.clone())),
-                Effect::DiscardAll => ledger.cleaned(left.soiled),
+                Effect::DiscardAll => {
+                    ledger.cleaned(left.soiled);
+                    self.is_sure |= ledger.dirty().is_none();
+                }
                 _ => {}
             }
             if !ledger.left(effect, text, &mut self.here) {
@@ -490,4 +582,17 @@ impl<P> Course<P> {
             }
         }
     }
+}
+
+/// The statements that a text may use by their names: those that it deallocates, or all of them
+/// if nobody knows what it does.
+fn named<P>(ledger: &Ledger<P>, effects: &Effects) -> Vec<Bytes> {
+    if effects.reason().is_some() && ledger.dirty().is_none() {
+        return ledger.names().cloned().collect();
+    }
+    let deallocated = effects.left.iter().filter_map(|effect| match effect {
+        Effect::Deallocate(Some(name)) => Some(Bytes::copy_from_slice(name.as_bytes())),
+        _ => None,
+    });
+    deallocated.collect()
 }

@@ -2,25 +2,24 @@
 //!
 //! Terms: a *parameter* is set by a statement whose text sets it again; a *statement* is prepared
 //! by a Parse frame, which prepares it again; a session that left anything else is *dirty*, and
-//! keeps its connection. A *home* is a connection that the session used, with what it left there:
-//! whoever gets it back and finds that nobody else used it since has nothing to do again.
+//! keeps its connection.
 //!
 //! # Invariants
 //!
 //! 1. Parameters are set again in the order in which they were set last.
 //! 2. A statement is in the ledger only when the server has confirmed it.
-//! 3. A connection that is given back says, in its [`Residue`], whether it must be cleaned before
-//!    somebody else uses it, and how thoroughly.
+//! 3. Of a connection that is given back it is known whether it must be cleaned before somebody
+//!    else uses it, and how thoroughly ([`Here::flags`]).
 //! 4. Everything is bounded; beyond a bound the session is dirty.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use sortie_postgres::{ConnId, Residue};
 
 use super::effect::{Effect, Effects, Reason};
 use super::frames;
+use super::homes::Found;
 use super::shared::Verdict;
 use super::switches::Switches;
 
@@ -32,25 +31,20 @@ const PARAMETERS_BYTES_MAX: usize = 16 << 10;
 const STATEMENTS_MAX: usize = 2_000;
 /// The length of all their Parse frames, in bytes.
 const STATEMENTS_BYTES_MAX: usize = 8 << 20;
-/// Connections of which a session remembers what it left there.
-const HOMES_MAX: usize = 4;
-
-/// What a residue's version says about what was left: parameters, named statements, the unnamed.
+/// What a residue says about what was left: parameters, named statements, the unnamed one.
 const PARAMETERS: u64 = 1;
 const NAMED: u64 = 2;
 const UNNAMED: u64 = 4;
-const FLAGS: u64 = 3;
 
 /// A statement of a stranger.
 const STRANGE: u64 = 0;
 
-/// Numbers for sessions and statements.
+/// Numbers for statements.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 /// What a session has left on servers.
 #[derive(Debug)]
 pub(crate) struct Ledger<P> {
-    owner: u64,
     parameters: Vec<Parameter>,
     /// The change that the parameters are at; 0 when there are none.
     at: u64,
@@ -62,7 +56,6 @@ pub(crate) struct Ledger<P> {
     dirty: Option<Reason>,
     /// How often the session was made dirty.
     soiled: u64,
-    homes: Vec<Home>,
 }
 
 /// A parameter that was set.
@@ -99,13 +92,6 @@ pub(crate) struct Here {
     statements: HashMap<Bytes, u64>,
 }
 
-#[derive(Debug)]
-struct Home {
-    connection: ConnId,
-    stamp: u64,
-    here: Here,
-}
-
 /// What must be there for a statement of a certain name.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Need {
@@ -121,7 +107,6 @@ impl<P> Ledger<P> {
     /// The ledger of a new session.
     pub(crate) fn new() -> Self {
         Self {
-            owner: number(),
             parameters: Vec::new(),
             at: 0,
             removed_at: 0,
@@ -130,7 +115,6 @@ impl<P> Ledger<P> {
             statements_bytes: 0,
             dirty: None,
             soiled: 0,
-            homes: Vec::new(),
         }
     }
 
@@ -272,30 +256,25 @@ impl<P> Ledger<P> {
         self.changes
     }
 
-    /// The session gets a connection, on which somebody left this. Appends the queries that make
-    /// it the session's own to `replay`, and returns how many there are.
-    pub(crate) fn arrive(
-        &mut self,
-        connection: ConnId,
-        residue: Option<Residue>,
-        replay: &mut BytesMut,
-    ) -> (Here, u32) {
+    /// The session gets a connection. Appends the queries that make it the session's own to
+    /// `replay`, and returns what is there then, and how many queries there are.
+    pub(crate) fn arrive(&mut self, found: Found, replay: &mut BytesMut) -> (Here, u32) {
         let mut queries = 0;
         let mut here = Here::default();
-        match (self.take_home(connection, residue), residue) {
-            (Some(home), _) => here = home,
-            (None, Some(Residue { version, .. })) => {
-                if version & PARAMETERS != 0 {
-                    frames::query(replay, b"DISCARD ALL");
-                    queries += 1;
-                } else if version & NAMED != 0 {
-                    frames::query(replay, b"DEALLOCATE ALL");
-                    queries += 1;
-                } else if version & UNNAMED != 0 {
-                    here.statements.insert(Bytes::new(), STRANGE);
-                }
+        match found {
+            Found::Own(own) => here = own,
+            Found::Strange(flags) if flags & PARAMETERS != 0 => {
+                frames::query(replay, b"DISCARD ALL");
+                queries += 1;
             }
-            (None, None) => {}
+            Found::Strange(flags) if flags & NAMED != 0 => {
+                frames::query(replay, b"DEALLOCATE ALL");
+                queries += 1;
+            }
+            Found::Strange(flags) if flags & UNNAMED != 0 => {
+                here.statements.insert(Bytes::new(), STRANGE);
+            }
+            Found::Strange(_) => {}
         }
         if here.at != self.at {
             if here.at != 0 && (self.at == 0 || self.removed_at > here.at) {
@@ -314,34 +293,6 @@ impl<P> Ledger<P> {
             here.statements.remove(&b""[..]);
         }
         (here, queries)
-    }
-
-    /// The session gives a connection back. Returns what it leaves there.
-    pub(crate) fn leave(&mut self, connection: ConnId, here: Here) -> Option<Residue> {
-        let mut flags = 0;
-        if here.at != 0 {
-            flags |= PARAMETERS;
-        }
-        for name in here.statements.keys() {
-            flags |= if name.is_empty() { UNNAMED } else { NAMED };
-        }
-        self.homes.retain(|home| home.connection != connection);
-        if flags == 0 {
-            return None;
-        }
-        let stamp = number();
-        if self.homes.len() == HOMES_MAX {
-            self.homes.remove(0);
-        }
-        self.homes.push(Home { connection, stamp, here });
-        Some(Residue { owner: self.owner, version: (stamp << FLAGS) | flags })
-    }
-
-    fn take_home(&mut self, connection: ConnId, residue: Option<Residue>) -> Option<Here> {
-        let at = self.homes.iter().position(|home| home.connection == connection)?;
-        let home = self.homes.remove(at);
-        let residue = residue?;
-        (residue.owner == self.owner && residue.version >> FLAGS == home.stamp).then_some(home.here)
     }
 
     /// What must happen on the connection before a message about the statement of this name.
@@ -397,18 +348,38 @@ impl<P> Statement<P> {
 }
 
 impl Here {
+    /// What is left to be cleaned: 1 parameters, 2 named statements, 4 the unnamed one.
+    pub(crate) fn flags(&self) -> u64 {
+        let mut flags = if self.at == 0 { 0 } else { PARAMETERS };
+        for name in self.statements.keys() {
+            flags |= if name.is_empty() { UNNAMED } else { NAMED };
+        }
+        flags
+    }
+
     /// Whether a statement of this name is there.
     pub(crate) fn has(&self, name: &[u8]) -> bool {
         self.statements.contains_key(name)
     }
 
-    /// A statement is on its way.
-    pub(crate) fn prepare(&mut self, name: &[u8], number: u64) {
+    /// A statement is on its way. Returns which one had its name.
+    pub(crate) fn prepare(&mut self, name: &[u8], number: u64) -> Option<u64> {
         match self.statements.get_mut(name) {
-            Some(known) => *known = number,
-            None => {
-                self.statements.insert(Bytes::copy_from_slice(name), number);
-            }
+            Some(known) => Some(std::mem::replace(known, number)),
+            None => self.statements.insert(Bytes::copy_from_slice(name), number),
+        }
+    }
+
+    /// The number of the statement of this name.
+    pub(crate) fn number(&self, name: &[u8]) -> Option<u64> {
+        self.statements.get(name).copied()
+    }
+
+    /// It has not come: the name means what it meant before.
+    pub(crate) fn restore(&mut self, name: &[u8], before: Option<u64>) {
+        match before {
+            Some(number) => drop(self.prepare(name, number)),
+            None => self.forget(name),
         }
     }
 
@@ -426,6 +397,3 @@ fn survives_reset_all(name: &str) -> bool {
 fn number() -> u64 {
     NUMBERS.fetch_add(1, Ordering::Relaxed)
 }
-
-#[cfg(test)]
-mod tests;

@@ -9,7 +9,7 @@
 //! | part | module |
 //! |---|---|
 //! | what a statement leaves on a session, from its text | `effect` |
-//! | what a session has left on servers, to have it again | `ledger` |
+//! | what a session has left on servers, to have it again | `ledger`, `homes` |
 //! | what is under way on a connection | `course` |
 //! | what an idle client wants next, and in which lane | `decide`, `lanes`, `local`, `switches` |
 //! | bytes in both directions | `client`, `pump`, `buffers` |
@@ -29,6 +29,7 @@ mod decide;
 mod effect;
 mod failure;
 mod frames;
+mod homes;
 mod lanes;
 mod ledger;
 mod local;

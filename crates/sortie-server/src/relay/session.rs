@@ -29,6 +29,7 @@ use super::client::Client;
 use super::cluster::{Cluster, Leased, Place};
 use super::course::Course;
 use super::decide::{self, Batch};
+use super::homes::Homes;
 use super::ledger::{Here, Ledger};
 use super::shared::{PipeReason, Shared, Who};
 use super::stats::Gauge;
@@ -47,6 +48,7 @@ pub(super) struct Session<'a, S, L: Shared> {
     pub(super) key: &'a Key,
     pub(super) account: Account,
     pub(super) ledger: Ledger<L::Plan>,
+    pub(super) homes: Homes<ConnId>,
     pub(super) switches: Switches,
     pub(super) course: Course<L::Plan>,
     pub(super) held: Option<Held<'a>>,
@@ -308,7 +310,8 @@ where
     fn hold(&mut self, leased: Leased, reason: PipeReason) {
         let id = leased.server.id();
         let residue = leased.server.residue();
-        let (here, replayed) = self.ledger.arrive(id, residue, &mut self.out);
+        let found = self.homes.arrive(id, residue);
+        let (here, replayed) = self.ledger.arrive(found, &mut self.out);
         if replayed > 0 {
             self.inner.lanes.replayed(replayed);
         }
@@ -367,7 +370,7 @@ where
             self.inner.lanes.observed(began.elapsed());
         }
         let here: Here = self.course.end();
-        let residue = self.ledger.leave(held.leased.server.id(), here);
+        let residue = self.homes.leave(held.leased.server.id(), here);
         held.leased.server.set_residue(residue);
         held.is_clean = true;
     }

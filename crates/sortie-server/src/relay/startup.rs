@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::cluster::Cluster;
 use super::course::Course;
 use super::effect::{Reason, is_readable};
+use super::homes::Homes;
 use super::ledger::Ledger;
 use super::session::{Account, Session};
 use super::shared::Shared;
@@ -134,6 +135,7 @@ impl<'a, S, L: Shared> Session<'a, S, L> {
             key: &opened.key,
             account: opened.account.clone(),
             ledger,
+            homes: Homes::new(),
             switches: opened.switches,
             course: Course::new(),
             held: None,

@@ -19,11 +19,27 @@ pub(super) struct Left {
 #[derive(Debug)]
 pub(super) enum Expect<P> {
     /// A `ParseComplete`; without a statement it is nobody's but ours.
-    Parse { name: Bytes, statement: Option<Box<Statement<P>>> },
+    Parse {
+        name: Bytes,
+        statement: Option<Box<Statement<P>>>,
+        /// Which message of its batch it is.
+        index: u32,
+        /// The number of the statement that had the name before.
+        before: Option<u64>,
+    },
     /// A `CloseComplete`, of the statement of this name, or of a portal.
-    Close { name: Option<Bytes>, ours: bool },
+    Close {
+        name: Option<Bytes>,
+        ours: bool,
+        /// The number of the statement that it closes, if it is ours.
+        before: Option<u64>,
+    },
     /// That a statement succeeds which leaves something.
-    Ran(Box<Left>),
+    Ran {
+        left: Box<Left>,
+        /// Which message of its batch it is.
+        index: u32,
+    },
     /// That a statement succeeds which begins or ends a transaction.
     Control,
     /// That a message fails which was sent for that; the client is told this instead.
@@ -89,10 +105,35 @@ impl<P> Expect<P> {
         }
     }
 
-    /// The statement that is being prepared under this name, by the client.
-    pub(super) fn parses(&self, wanted: &[u8]) -> Option<&Statement<P>> {
+    /// The statement that the client prepares under this name, or that it closes it.
+    pub(super) fn about(&self, wanted: &[u8]) -> Option<Option<&Statement<P>>> {
         match self {
-            Self::Parse { name, statement } if name == wanted => statement.as_deref(),
+            Self::Parse { name, statement: Some(statement), .. } if name == wanted => {
+                Some(Some(&**statement))
+            }
+            Self::Close { name: Some(name), ours: false, .. } if name == wanted => Some(None),
+            _ => None,
+        }
+    }
+
+    /// Whether a statement that is awaited takes away the prepared one of this name.
+    pub(super) fn takes(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Ran { left, .. } => left.effects.takes(name),
+            Self::Ready { left: Some(left), .. } => left.effects.takes(name),
+            _ => false,
+        }
+    }
+
+    /// Whether a statement is awaited that sets a parameter.
+    pub(super) fn sets(&self) -> bool {
+        matches!(self, Self::Ran { left, .. } if left.effects.sets())
+    }
+
+    /// The statement that had this name before one that is awaited.
+    pub(super) fn before(&mut self, wanted: &[u8]) -> Option<&mut Option<u64>> {
+        match self {
+            Self::Parse { name, before, .. } if name == wanted => Some(before),
             _ => None,
         }
     }

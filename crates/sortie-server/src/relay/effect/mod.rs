@@ -198,6 +198,22 @@ impl Effects {
         self.left.contains(&Effect::Control)
     }
 
+    /// Whether something is left that no rollback takes back.
+    pub(crate) fn is_lasting(&self) -> bool {
+        let lasting =
+            |effect: &Effect| matches!(effect, Effect::DiscardAll | Effect::Deallocate(_));
+        self.left.iter().any(lasting)
+    }
+
+    /// Whether the prepared statement of this name is gone then.
+    pub(crate) fn takes(&self, name: &[u8]) -> bool {
+        self.left.iter().any(|effect| match effect {
+            Effect::DiscardAll | Effect::Deallocate(None) => true,
+            Effect::Deallocate(Some(gone)) => gone.as_bytes() == name,
+            _ => false,
+        })
+    }
+
     /// Whether a parameter is set or reset.
     pub(crate) fn sets(&self) -> bool {
         self.left

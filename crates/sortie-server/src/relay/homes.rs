@@ -1,0 +1,81 @@
+//! Connections that a session has used, and what it has left on each.
+//!
+//! A session that gets one of them back, and finds that nobody else has used it since, has nothing
+//! to do again. `C` names a connection.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sortie_postgres::Residue;
+
+use super::ledger::Here;
+
+/// Connections of which a session remembers what it left there.
+const HOMES_MAX: usize = 4;
+
+/// How many bits of a residue's version say what was left; see [`Here::flags`].
+const FLAGS: u32 = 3;
+
+/// Numbers for sessions and visits.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// The connections of one session.
+#[derive(Debug)]
+pub(crate) struct Homes<C> {
+    owner: u64,
+    homes: Vec<Home<C>>,
+}
+
+#[derive(Debug)]
+struct Home<C> {
+    connection: C,
+    /// The number of the visit.
+    stamp: u64,
+    here: Here,
+}
+
+/// What is on a connection that a session gets.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// What the session itself has left there.
+    Own(Here),
+    /// What somebody else has: the flags of [`Here::flags`].
+    Strange(u64),
+}
+
+impl<C: Copy + Eq> Homes<C> {
+    /// None, of a new session.
+    pub(crate) fn new() -> Self {
+        Self { owner: number(), homes: Vec::new() }
+    }
+
+    /// The session gets a connection that somebody, or nobody, has left this on.
+    pub(crate) fn arrive(&mut self, connection: C, residue: Option<Residue>) -> Found {
+        let known = self.homes.iter().position(|home| home.connection == connection);
+        let home = known.map(|at| self.homes.swap_remove(at));
+        let Some(residue) = residue else { return Found::Own(Here::default()) };
+        match home {
+            Some(home) if residue.owner == self.owner && residue.version >> FLAGS == home.stamp => {
+                Found::Own(home.here)
+            }
+            _ => Found::Strange(residue.version & ((1 << FLAGS) - 1)),
+        }
+    }
+
+    /// The session gives a connection back. Returns what it leaves there, for whoever comes next.
+    pub(crate) fn leave(&mut self, connection: C, here: Here) -> Option<Residue> {
+        let flags = here.flags();
+        if flags == 0 {
+            return None;
+        }
+        if self.homes.len() == HOMES_MAX {
+            self.homes.remove(0);
+        }
+        let stamp = number();
+        self.homes.push(Home { connection, stamp, here });
+        Some(Residue { owner: self.owner, version: (stamp << FLAGS) | flags })
+    }
+}
+
+fn number() -> u64 {
+    NUMBERS.fetch_add(1, Ordering::Relaxed)
+}
