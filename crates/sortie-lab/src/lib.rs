@@ -29,7 +29,7 @@
 //!
 //! let lab = Lab::start(&LabConfig::default(), |step| eprintln!("{step}"))?;
 //! let primary = lab.shards()[0].primary();
-//! println!("{}", primary.psql_line("reader", "sortie"));
+//! println!("psql postgres://reader@{}/sortie", primary.address());
 //! primary.script("sortie", "UPDATE users SET balance = 0 WHERE user_id = 42")?;
 //! lab.shards()[0].standbys()[0].pause();
 //! lab.stop()?;

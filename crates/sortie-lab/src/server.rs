@@ -84,12 +84,6 @@ impl Server {
         postmaster.as_ref().map(Child::id)
     }
 
-    /// Returns the command line that opens psql here.
-    pub fn psql_line(&self, user: &str, database: &str) -> String {
-        let address = self.address();
-        format!("psql -h {} -p {} -U {user} -d {database}", address.ip(), address.port())
-    }
-
     /// Runs a script as the superuser `postgres`, stops at its first error, and returns the rows,
     /// columns separated by `|`.
     ///
@@ -177,7 +171,8 @@ impl Server {
         signal::send("CONT", &[id]);
     }
 
-    /// Stops a standby from replaying what it receives, until [`resume_replay`](Self::resume_replay).
+    /// Stops a standby from replaying what it receives, until
+    /// [`resume_replay`](Self::resume_replay).
     ///
     /// # Errors
     ///

@@ -1,5 +1,7 @@
 //! The command line: what can be asked for, and refusals that say what to do instead.
 
+mod lab;
+
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -11,6 +13,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use sortie_sqlite::{Address, Latency};
 
 use crate::config::{self, Config, ConfigError, Loaded};
+
+pub(crate) use lab::Lab;
 
 /// What `sortie` understands.
 #[derive(Debug, Parser)]
@@ -34,6 +38,9 @@ pub(crate) enum Command {
     /// Connect to every configured server, and say what will work and what not
     #[command(after_long_help = CHECKED, after_help = "`--help` says what is checked.")]
     Check(Check),
+    /// Make a real, sharded, replicated PostgreSQL cluster, with sortie in front of it
+    #[command(after_long_help = lab::EXAMPLES, after_help = "`--help` shows examples.")]
+    Lab(Lab),
 }
 
 /// `sortie check`.
@@ -175,6 +182,7 @@ impl Command {
         match self {
             Self::Serve(options) => options.check(),
             Self::Check(options) => options.check(),
+            Self::Lab(_) => Ok(()),
         }
     }
 }

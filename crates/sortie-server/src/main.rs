@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod cores;
 mod judge;
+mod lab;
 mod listener;
 mod metrics;
 mod read;
@@ -32,6 +33,9 @@ fn main() -> ExitCode {
     let ended = match command {
         Command::Serve(options) => {
             serve::run(&options).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
+        }
+        Command::Lab(options) => {
+            lab::run(&options).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
         }
         Command::Check(options) => check::run(&options).map_err(|error| error.to_string()),
     };

@@ -8,15 +8,14 @@
 //!    temporary directory; also when something fails on the way in.
 
 mod clusters;
+mod front;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use sortie_sqlite::{Embedded, EmbeddedConfig, Replica};
-use tokio::net::TcpListener;
 use tokio::runtime::Builder;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -30,6 +29,9 @@ use crate::metrics::{self, Snapshot};
 use crate::read::{ReadConfig, ReadPath};
 use crate::session::{Limits, Sessions};
 use crate::sql::Catalog;
+
+pub(crate) use clusters::serve as serve_clusters;
+pub(crate) use front::Front;
 
 /// Connections above `--connections-max` that are told so rather than closed: the message comes
 /// after a client's first packet, so each may wait for it as long as a login may take.
@@ -59,33 +61,37 @@ pub(crate) enum Error {
 /// [`Error`] when it can't start.
 pub(crate) fn run(options: &Serve) -> Result<(), Error> {
     if options.embedded {
-        return block_on(serve(options));
+        return block_on(serve(options))?;
     }
     let Loaded { mut config, warnings } = options.servers.load()?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     options.override_in(&mut config);
-    block_on(clusters::serve(&config))
+    block_on(clusters::run(&config))?
 }
 
-/// The main thread is for the listener and the admin address; sessions run on the cores.
-fn block_on(serving: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+/// Runs all of a command. The main thread is for the listener and the admin address; sessions run
+/// on the cores.
+///
+/// # Errors
+///
+/// [`Error::System`] when there can't be a runtime.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Error> {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| Error::System { what: "the runtime", source })?;
-    let served = runtime.block_on(serving);
+    let done = runtime.block_on(work);
     runtime.shutdown_timeout(cores::END_MAX);
-    served
+    Ok(done)
 }
 
 async fn serve(options: &Serve) -> Result<(), Error> {
     let mut general = Config::empty();
     options.override_in(&mut general);
-    let mut signals = Signals::new()?;
-    let listener = bind(general.listen.0, "--listen").await?;
-    let admin_listener = bind(general.admin.0, "--admin").await?;
+    let front = Front::bind(general.listen, general.admin).await?;
+    let Front { mut signals, listener, admin_listener, listen, admin } = front;
     let began = Instant::now();
     // On the runtime's main thread, while it has nothing else to do.
     let config = embedded(options);
@@ -98,8 +104,8 @@ async fn serve(options: &Serve) -> Result<(), Error> {
         is_new: cluster.is_new(),
         is_temporary: cluster.is_temporary(),
         took: began.elapsed(),
-        listen: local(&listener, "--listen")?,
-        admin: local(&admin_listener, "--admin")?,
+        listen,
+        admin,
     };
 
     let (drain, draining) = watch::channel(false);
@@ -169,15 +175,6 @@ fn cores() -> Result<Cores, Error> {
     Cores::start().map_err(|source| Error::System { what: "a thread for each core", source })
 }
 
-async fn bind(address: SocketAddr, option: &'static str) -> Result<TcpListener, Error> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|source| Error::Bind { address, option, source })
-}
-
-fn local(listener: &TcpListener, what: &'static str) -> Result<SocketAddr, Error> {
-    listener.local_addr().map_err(|source| Error::System { what, source })
-}
-
 /// What to do when an address can't be listened on.
 fn fix(error: &io::Error, option: &str) -> String {
     match error.kind() {
@@ -189,29 +186,5 @@ fn fix(error: &io::Error, option: &str) -> String {
             format!("; choose a port above 1023 with {option} (port 0 takes a free one)")
         }
         _ => String::new(),
-    }
-}
-
-/// The two ways to be told to stop.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Error> {
-        let listen =
-            |kind| signal(kind).map_err(|source| Error::System { what: "signal handlers", source });
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _got = self.interrupt.recv() => {}
-            _got = self.terminate.recv() => {}
-        }
     }
 }

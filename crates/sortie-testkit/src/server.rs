@@ -1,7 +1,8 @@
 //! The binary `sortie` under test.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -16,7 +17,9 @@ use crate::ports::free_port;
 use crate::process::Process;
 
 const READY_WITHIN: Duration = Duration::from_secs(20);
-const STOPPED_WITHIN: Duration = Duration::from_secs(15);
+const LAB_READY_WITHIN: Duration = Duration::from_secs(120);
+/// A lab removes thousands of files.
+const STOPPED_WITHIN: Duration = Duration::from_secs(45);
 const IDLE_WITHIN: Duration = Duration::from_secs(10);
 const ADMIN_WITHIN: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(10);
@@ -49,17 +52,38 @@ impl Server {
     pub async fn start(binary: &str, arguments: &[&str]) -> Self {
         let home = TempDir::with_prefix("server-").expect("a temporary folder");
         let log = File::create(home.path().join("log")).expect("a log file");
-        Self::start_in(home, log, binary, arguments).await
+        let mut server = Self::spawn_in(home, log, binary, "serve", arguments);
+        server.until_ready(READY_WITHIN).await;
+        server
     }
 
     /// As [`start`](Self::start), with an output that takes nothing: every write to it fails.
     pub async fn start_unheard(binary: &str, arguments: &[&str]) -> Self {
         let home = TempDir::with_prefix("server-").expect("a temporary folder");
         let log = File::options().write(true).open("/dev/full").expect("this is Linux");
-        Self::start_in(home, log, binary, arguments).await
+        let mut server = Self::spawn_in(home, log, binary, "serve", arguments);
+        server.until_ready(READY_WITHIN).await;
+        server
     }
 
-    async fn start_in(home: TempDir, log: File, binary: &str, arguments: &[&str]) -> Self {
+    /// Starts `binary lab ARGUMENTS` on free ports and waits until it listens.
+    pub async fn lab(binary: &str, arguments: &[&str]) -> Self {
+        let mut server = Self::unready_lab(binary, arguments);
+        server.until_ready(LAB_READY_WITHIN).await;
+        server
+    }
+
+    /// As [`lab`](Self::lab), without waiting.
+    pub fn unready_lab(binary: &str, arguments: &[&str]) -> Self {
+        let home = TempDir::with_prefix("server-").expect("a temporary folder");
+        let log = File::create(home.path().join("log")).expect("a log file");
+        // The account that runs PostgreSQL has to reach its files.
+        let open = Permissions::from_mode(0o755);
+        fs::set_permissions(home.path(), open).expect("it is our folder");
+        Self::spawn_in(home, log, binary, "lab", arguments)
+    }
+
+    fn spawn_in(home: TempDir, log: File, binary: &str, verb: &str, arguments: &[&str]) -> Self {
         let temporary = home.path().join("tmp");
         fs::create_dir(&temporary).expect("a folder inside it");
         let [listen, admin] = [free_port(), free_port()];
@@ -67,14 +91,12 @@ impl Server {
             [listen, admin].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let mut command = Command::new(binary);
         command
-            .args(["serve", "--listen", &listen.to_string(), "--admin", &admin.to_string()])
+            .args([verb, "--listen", &listen.to_string(), "--admin", &admin.to_string()])
             .args(arguments)
             .env("TMPDIR", &temporary)
             .stdout(log.try_clone().expect("a second handle to the log"))
             .stderr(log);
-        let mut server = Self { process: Process::spawn(&mut command), listen, admin, home };
-        server.until_ready().await;
-        server
+        Self { process: Process::spawn(&mut command), listen, admin, home }
     }
 
     /// Where clients connect.
@@ -176,8 +198,8 @@ impl Server {
         Stopped { status, output, left, took: started.elapsed() }
     }
 
-    async fn until_ready(&mut self) {
-        let end = Instant::now() + READY_WITHIN;
+    async fn until_ready(&mut self, limit: Duration) {
+        let end = Instant::now() + limit;
         loop {
             if let Some(status) = self.process.ended() {
                 panic!("the server ended before it was ready ({status}):\n{}", self.output());
@@ -186,7 +208,7 @@ impl Server {
             if matches!(timeout(POLL * 50, get(self.admin, "/healthz")).await, Ok(Ok((200, _)))) {
                 return;
             }
-            assert!(Instant::now() < end, "not ready after {READY_WITHIN:?}:\n{}", self.output());
+            assert!(Instant::now() < end, "not ready after {limit:?}:\n{}", self.output());
             sleep(POLL).await;
         }
     }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Error, Signals, TURNED_AWAY_MAX, bind, cores, local};
+use super::{Error, Front, TURNED_AWAY_MAX, cores};
 use crate::admin::{self, Admin, PROBE_MAX, Readiness};
 use crate::config::{Config, Mode, PoolSettings, ServerConfig};
 use crate::judge::{ClusterServers, SharedLane};
@@ -22,11 +22,19 @@ use crate::session::Limits;
 /// # Errors
 ///
 /// [`Error`] when it can't start.
-pub(super) async fn serve(config: &Config) -> Result<(), Error> {
-    let mut signals = Signals::new()?;
-    let listener = bind(config.listen.0, "--listen").await?;
-    let admin_listener = bind(config.admin.0, "--admin").await?;
-    let (listen, admin) = (local(&listener, "--listen")?, local(&admin_listener, "--admin")?);
+pub(super) async fn run(config: &Config) -> Result<(), Error> {
+    let front = Front::bind(config.listen, config.admin).await?;
+    let (listen, admin) = (front.listen, front.admin);
+    serve(front, config, || announce(config, listen, admin)).await
+}
+
+/// As [`run`], on ports that are taken already; calls `announce` when clients are answered.
+pub(crate) async fn serve(
+    front: Front,
+    config: &Config,
+    announce: impl FnOnce(),
+) -> Result<(), Error> {
+    let Front { mut signals, listener, admin_listener, .. } = front;
     let (drain, draining) = watch::channel(false);
     let sessions_max = config.connections_max as usize;
     let limits = Limits {
@@ -41,7 +49,7 @@ pub(super) async fn serve(config: &Config) -> Result<(), Error> {
     let administration = administration(&relay, lane.clone(), draining);
     let admin_page = admin::serve(admin_listener, Arc::new(administration));
     let cores = cores()?;
-    announce(config, listen, admin);
+    announce();
     let connections = listener::run(
         listener,
         sessions_max + TURNED_AWAY_MAX,

@@ -16,6 +16,7 @@ mod drain;
 mod freshness;
 mod garbage;
 mod herd;
+mod lab;
 mod pgbench;
 mod protocol;
 mod psycopg;
