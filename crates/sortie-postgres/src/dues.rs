@@ -18,6 +18,9 @@ use crate::scan::Event;
 /// Runs of marks that may be outstanding; a sender that goes beyond it never reads its answers.
 pub(crate) const MARKS_MAX: usize = 256 * 1024;
 
+/// Room for so many runs is kept when nothing is outstanding.
+const MARKS_KEPT_MAX: usize = 1024;
+
 /// What was sent and is not answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Mark {
@@ -194,6 +197,9 @@ impl Dues {
             if matches!(mark, Mark::Query | Mark::Sync) {
                 self.owed -= 1;
                 self.skip_copy();
+                if self.marks.is_empty() && self.marks.capacity() > MARKS_KEPT_MAX {
+                    self.marks = VecDeque::new();
+                }
                 return;
             }
             if matches!(mark, Mark::Extended(_)) {

@@ -12,6 +12,7 @@ use super::error::ConnectCause;
 use super::stream::Stream;
 use super::tls::{self, Offer, Secured};
 use crate::conninfo::{Address, ConnInfo, TlsMode};
+use crate::scan::StreamError;
 
 /// How long a connection must be silent before the host is asked whether it is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
@@ -54,6 +55,7 @@ pub(crate) async fn dial(info: &ConnInfo) -> Result<(Stream, Place), ConnectCaus
             Ok((Stream::Tcp(stream), Place { peer, secured: None }))
         }
         Offer::NotSpoken => Err(ConnectCause::NoTls),
+        Offer::Strange(byte) => Err(StreamError::FrameType(byte).into()),
     }
 }
 
@@ -68,7 +70,7 @@ impl Place {
         let Some(secured) = &self.secured else { return Ok(Stream::Tcp(stream)) };
         match tls::offer(&mut stream).await? {
             Offer::Spoken => secured.wrap(stream).await.map(Stream::Tls),
-            Offer::NotSpoken => Err(io::Error::new(
+            Offer::NotSpoken | Offer::Strange(_) => Err(io::Error::new(
                 io::ErrorKind::ConnectionRefused,
                 "the server does not speak TLS any more",
             )),

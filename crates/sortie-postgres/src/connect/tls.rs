@@ -40,6 +40,8 @@ pub(crate) struct Secured {
 pub(super) enum Offer {
     Spoken,
     NotSpoken,
+    /// No answer that a PostgreSQL server gives.
+    Strange(u8),
 }
 
 impl Secured {
@@ -75,7 +77,7 @@ pub(super) async fn offer(stream: &mut TcpStream) -> io::Result<Offer> {
     match stream.read_u8().await? {
         b'S' => Ok(Offer::Spoken),
         b'N' => Ok(Offer::NotSpoken),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it does not know the request")),
+        other => Ok(Offer::Strange(other)),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use bytes::BytesMut;
 use sortie_postgres::backend::Status;
-use sortie_postgres::{Body, Connection, ExchangeError, Reply, Request};
+use sortie_postgres::{Body, Connection, ExchangeError, Reply, Request, TlsMode};
 
-use super::{at, cluster, extended, open, session, simple};
+use super::{at, cluster, extended, open, rig, session, simple};
 
 fn rows(reply: &Reply) -> &[u8] {
     match &reply.body {
@@ -149,11 +149,20 @@ async fn a_relay_sees_every_byte() {
     assert!(connection.is_idle());
 }
 
+/// A session whose bytes go through TLS.
+async fn encrypted() -> Connection {
+    open(&rig::shared().await.info("scram", TlsMode::Require)).await
+}
+
 #[tokio::test]
 async fn a_row_longer_than_any_buffer_passes() {
+    wide(session().await).await;
+    wide(encrypted().await).await;
+}
+
+async fn wide(mut connection: Connection) {
     const WIDE: &str = "SELECT repeat('x', 20000000)";
     const LENGTH: usize = 1 + 4 + 2 + 4 + 20_000_000;
-    let mut connection = session().await;
     let reply = connection.exchange(Request::new(simple(WIDE))).await.unwrap();
     let Body::Stream(mut stream) = reply.body else { panic!("it is long") };
     let mut length = 0;
@@ -180,7 +189,11 @@ async fn a_row_longer_than_any_buffer_passes() {
 
 #[tokio::test]
 async fn a_batch_longer_than_any_socket_buffer_passes() {
-    let mut connection = session().await;
+    long(session().await).await;
+    long(encrypted().await).await;
+}
+
+async fn long(mut connection: Connection) {
     let mut text = "SELECT length('".to_owned();
     text.extend(std::iter::repeat_n('y', 20_000_000));
     text.push_str("')");

@@ -276,3 +276,21 @@ async fn a_server_that_says_nothing_costs_the_timeout() {
         assert!(begun.elapsed() < Duration::from_secs(10));
     }
 }
+
+#[tokio::test]
+async fn what_is_no_postgres_is_said_to_be_none() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for mode in [TlsMode::Disable, TlsMode::Prefer] {
+        let web = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let said = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+            tokio::io::AsyncWriteExt::write_all(&mut stream, said).await.unwrap();
+            stream
+        };
+        let mut info = ConnInfo::new(Address::tcp("127.0.0.1", port), "u", "d");
+        info.tls.mode = mode;
+        let (_stream, error) = tokio::join!(web, refused(&info));
+        says(&error, &["does not speak as a PostgreSQL server does"]);
+    }
+}
