@@ -10,6 +10,7 @@ mod cancel;
 mod check;
 mod cli;
 mod clients;
+mod configured;
 mod differential;
 mod documents;
 mod drain;
