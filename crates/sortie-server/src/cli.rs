@@ -62,11 +62,11 @@ pub(crate) struct Check {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Servers {
     /// The clusters of a configuration file
-    #[arg(short, long, value_name = "FILE", conflicts_with = "database")]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "database", help_heading = START)]
     pub(crate) config: Option<PathBuf>,
 
     /// A replica of one database, without a file: repeat it for each replica
-    #[arg(short, long, value_name = "URL")]
+    #[arg(short, long, value_name = "URL", help_heading = START)]
     pub(crate) database: Vec<String>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) struct Serve {
     #[arg(long, help_heading = START, conflicts_with_all = ["config", "database"])]
     pub(crate) embedded: bool,
 
-    #[command(flatten, next_help_heading = START)]
+    #[command(flatten)]
     pub(crate) servers: Servers,
 
     /// Where Postgres clients connect; loopback only, port 0 takes a free one [default: the
@@ -133,7 +133,7 @@ pub(crate) struct Loopback(pub(crate) SocketAddr);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct HedgeDelay(pub(crate) Option<Duration>);
 
-const START: &str = "What to serve (one of)";
+const START: &str = "Where the rows are (one of)";
 const EMBEDDED: &str = "Embedded cluster";
 
 const EXAMPLES: &str = "\
