@@ -176,8 +176,8 @@ async fn a_server_answers_as_often_as_the_connection_says() {
         // Had it answered more often than was said, that would come now, ahead of these.
         send(&mut connection, &[query("ROLLBACK"), query("SELECT 42")]).await;
         let rest = settle(&mut connection).await;
-        let rest = rest.trim_start_matches('N');
-        assert_eq!(rest, "CZTDCZ", "{told} after {steps:?} at once: {at_once}");
+        let right = rest.matches('Z').count() == 2 && rest.ends_with("ZTDCZ");
+        assert!(right, "{rest} behind {told} after {steps:?} at once: {at_once}");
         assert!(connection.is_idle(), "{connection:?} after {steps:?}");
     }
     assert!(unsure < SCRIPTS / 20, "{unsure}");
