@@ -118,10 +118,13 @@ impl Scanner {
         let mut here = 0;
         while here < chunk.len() {
             let rest = &chunk[here..];
-            let piece = self
-                .walk
-                .step(rest)
-                .map_err(|(tag, length)| StreamError::FrameLength { tag, length })?;
+            let piece = self.walk.step(rest).map_err(|(tag, length)| {
+                if is_known(tag) {
+                    StreamError::FrameLength { tag, length }
+                } else {
+                    StreamError::FrameType(tag)
+                }
+            })?;
             if piece.header > 0 {
                 check(&piece)?;
             }
@@ -260,20 +263,44 @@ fn check(piece: &Piece) -> Result<(), StreamError> {
         b'K' => body <= KEY_MAX,
         _ => body < FRAME_MAX,
     };
-    match (piece.tag, piece.body) {
-        (
-            b'1' | b'2' | b'3' | b'A' | b'C' | b'D' | b'E' | b'G' | b'H' | b'I' | b'K' | b'N'
-            | b'R' | b'S' | b'T' | b'V' | b'W' | b'Z' | b'c' | b'd' | b'n' | b's' | b't' | b'v',
-            body,
-        ) => match body {
-            Some(body) if !fits(body) => {
-                let length = i32::try_from(body + 4).unwrap_or(i32::MAX);
-                Err(StreamError::FrameLength { tag: piece.tag, length })
-            }
-            _ => Ok(()),
-        },
-        (tag, _) => Err(StreamError::FrameType(tag)),
+    match piece.body {
+        _ if !is_known(piece.tag) => Err(StreamError::FrameType(piece.tag)),
+        Some(body) if !fits(body) => {
+            let length = i32::try_from(body + 4).unwrap_or(i32::MAX);
+            Err(StreamError::FrameLength { tag: piece.tag, length })
+        }
+        _ => Ok(()),
     }
+}
+
+/// Whether a server may send frames of this type.
+fn is_known(tag: u8) -> bool {
+    matches!(
+        tag,
+        b'1' | b'2'
+            | b'3'
+            | b'A'
+            | b'C'
+            | b'D'
+            | b'E'
+            | b'G'
+            | b'H'
+            | b'I'
+            | b'K'
+            | b'N'
+            | b'R'
+            | b'S'
+            | b'T'
+            | b'V'
+            | b'W'
+            | b'Z'
+            | b'c'
+            | b'd'
+            | b'n'
+            | b's'
+            | b't'
+            | b'v'
+    )
 }
 
 /// A byte as a reader knows it.

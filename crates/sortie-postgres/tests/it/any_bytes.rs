@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use bytes::BytesMut;
-use sortie_postgres::{Frame, ProtocolError, Startup};
+use sortie_postgres::{Frame, ProtocolError, Scanner, Startup, StreamError};
 
 /// Small, so that random lengths are found on both sides of it.
 pub(crate) const FRAME_MAX: usize = 300;
@@ -13,7 +13,9 @@ pub(crate) const FRAME_MAX: usize = 300;
 /// 1. nothing panics,
 /// 2. the pieces in which the stream arrives change nothing,
 /// 3. an accepted frame never needs more than its limit in the buffer,
-/// 4. a message that was understood is encoded to the bytes that it came from.
+/// 4. a message that was understood is encoded to the bytes that it came from;
+///
+/// and, as a server's stream, that the pieces change nothing about what the scanner tells of it.
 ///
 /// The first byte says how many bytes arrive at a time.
 pub(crate) fn check(data: &[u8]) {
@@ -23,6 +25,27 @@ pub(crate) fn check(data: &[u8]) {
     assert_eq!(whole, run(stream, piece, startup, sortie_postgres::STARTUP_MAX + 4));
     let whole = run(stream, stream.len().max(1), frame, FRAME_MAX + 1);
     assert_eq!(whole, run(stream, piece, frame, FRAME_MAX + 1));
+    assert_eq!(scan(stream, stream.len().max(1)), scan(stream, piece));
+}
+
+/// A frame's type, and its body where the scanner has it.
+type Ended = (u8, Option<Vec<u8>>);
+
+/// What the scanner tells: the frames that end, with their bodies; and why it gave up.
+fn scan(stream: &[u8], piece: usize) -> (Vec<Ended>, Option<StreamError>) {
+    let (mut scanner, mut told) = (Scanner::new(), Vec::new());
+    for chunk in stream.chunks(piece) {
+        let mut events = Vec::new();
+        let outcome = scanner.scan(chunk, 0, &mut events);
+        for event in &events {
+            let body = event.body(chunk).map(<[u8]>::to_vec);
+            told.extend((0..event.frames).map(|_| (event.tag, body.clone())));
+        }
+        if let Err(error) = outcome {
+            return (told, Some(error));
+        }
+    }
+    (told, None)
 }
 
 /// Feeds `stream` in pieces until it ends or is lost; returns what came out and what was left.
