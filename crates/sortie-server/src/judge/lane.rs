@@ -205,9 +205,10 @@ impl Shared for SharedLane {
         let spread = lane.is_sharded() && who.shard.is_none();
         let Some(known) = lane.known() else {
             let reason = "nothing is known of the shards' databases yet";
-            return match spread {
-                true => Verdict::Refuse(Box::new(SqlError::new(state::CANNOT_CONNECT_NOW, reason))),
-                false => Verdict::Pipe(PipeReason::Catalog),
+            return if spread {
+                Verdict::Refuse(Box::new(SqlError::new(state::CANNOT_CONNECT_NOW, reason)))
+            } else {
+                Verdict::Pipe(PipeReason::Catalog)
             };
         };
         let opinion = lane.judge.judge(asked.text, asked.oids, !spread, &known);
@@ -246,6 +247,11 @@ impl Shared for SharedLane {
             Values::Simple => None,
             Values::Bound(bind) => Some(bind),
         };
+        // Each reader's own, never the flight's: others may wait longer.
+        let own = who.parameters.iter().find(|(name, _)| &**name == "statement_timeout");
+        let own = own.and_then(|(_, value)| Settings::timeout(value));
+        let own = own.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = deadline.into_iter().chain(own).min();
         let read = Box::pin(lane.read(who, plan, bind, deadline)).await;
         read.inspect_err(|error| lane.suspect(error))
     }
@@ -253,7 +259,7 @@ impl Shared for SharedLane {
 
 /// The first parameter by which a text, or what is worked out on this side, may mean something
 /// else.
-fn unreadable<'w>(parameters: &'w [(Box<str>, Box<str>)], spread: bool) -> Option<&'w str> {
+fn unreadable(parameters: &[(Box<str>, Box<str>)], spread: bool) -> Option<&str> {
     const MERGED: [&str; 3] = ["array_nulls", "transform_null_equals", "options"];
     let found = parameters.iter().find(|(name, value)| match &**name {
         "standard_conforming_strings" => !matches!(&**value, "on" | "true" | "yes" | "1"),

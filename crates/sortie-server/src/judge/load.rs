@@ -130,7 +130,7 @@ pub(crate) async fn look(
         }
         raw.push(found.ok_or(LookError::Unreachable { shard, reason })?);
     }
-    Ok(super::raw::known(raw, tables))
+    Ok(super::raw::known(&raw, tables))
 }
 
 async fn look_at(server: &Server) -> Result<RawShard, String> {

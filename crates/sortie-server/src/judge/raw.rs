@@ -46,7 +46,7 @@ const OPAQUE: [&str; 9] = [
 ];
 
 /// Puts the shards' catalogs together. There is at least one.
-pub(super) fn known(shards: Vec<RawShard>, tables: &[TableConfig]) -> Known {
+pub(super) fn known(shards: &[RawShard], tables: &[TableConfig]) -> Known {
     let bytewise = shards.iter().all(|shard| shard.bytewise);
     let mut system = HashSet::new();
     let mut relations = Vec::new();
@@ -82,7 +82,7 @@ pub(super) fn known(shards: Vec<RawShard>, tables: &[TableConfig]) -> Known {
             tracing::warn!(schema, name, "a configured table is no plain table of every shard");
         }
     }
-    Known { catalog: Catalog::new(relations, system, bytewise), vocabulary: vocabulary(&shards) }
+    Known { catalog: Catalog::new(relations, system, bytewise), vocabulary: vocabulary(shards) }
 }
 
 enum Kind {

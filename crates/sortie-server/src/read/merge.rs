@@ -54,7 +54,7 @@ pub(super) fn merge(
         if rows.iter().any(|rows| rows.count > limits.rows_max)
             || gathered.saturating_sub(skip).min(take) > limits.rows_max
         {
-            return Err(too_large(format!("{} rows", limits.rows_max)));
+            return Err(too_large(&format!("{} rows", limits.rows_max)));
         }
         let falling: Vec<bool> = wanted.order().into_iter().map(|(_, falling)| falling).collect();
         if falling.is_empty() || rows.len() < 2 {
@@ -64,13 +64,13 @@ pub(super) fn merge(
         }
     };
     if reply.rows.len() > limits.bytes_max {
-        return Err(too_large(format!("{} bytes", limits.bytes_max)));
+        return Err(too_large(&format!("{} bytes", limits.bytes_max)));
     }
     Ok(reply)
 }
 
 /// The error of an answer past a limit.
-pub(super) fn too_large(limit: String) -> SqlError {
+pub(super) fn too_large(limit: &str) -> SqlError {
     let message = format!("the result has more than {limit}");
     let error = SqlError::new(state::PROGRAM_LIMIT_EXCEEDED, message);
     error.hint("Ask for fewer rows, for example with LIMIT.")
@@ -99,7 +99,9 @@ fn concatenated(parts: &[Rows], mut skip: u64, mut take: u64) -> Reply {
         [only] if parts.iter().any(|part| part.frames.len() == only.len()) => only.clone(),
         slices => {
             let mut rows = BytesMut::with_capacity(slices.iter().map(Bytes::len).sum());
-            slices.iter().for_each(|slice| rows.extend_from_slice(slice));
+            for slice in slices {
+                rows.extend_from_slice(slice);
+            }
             rows.freeze()
         }
     };

@@ -46,9 +46,9 @@ impl Source for Replica {
         (query.sql.into(), query.params.into_iter().map(param).collect())
     }
 
-    fn ask(self, query: Query) -> impl Future<Output = Result<Answer, Error>> + Send {
+    async fn ask(self, query: Query) -> Result<Answer, Error> {
         let (sql, params) = query;
-        async move { Replica::query(&self, sql, params).await }
+        Replica::query(&self, sql, params).await
     }
 
     fn part(answer: Answer, wanted: &Wanted<'_>) -> Result<Part, SqlError> {

@@ -134,11 +134,8 @@ impl Catalog {
 
     /// What a name stands for; it is folded to lower case already where it was not quoted.
     pub(crate) fn find(&self, schema: Option<&str>, name: &str) -> Found<'_> {
-        let is_system = self.system.contains(name);
-        match schema {
-            Some("pg_catalog") if is_system => return Found::System,
-            None if is_system => return Found::System,
-            _ => {}
+        if matches!(schema, None | Some("pg_catalog")) && self.system.contains(name) {
+            return Found::System;
         }
         let named = self.relations.get(name).map_or(&[][..], Vec::as_slice);
         let mut named =

@@ -58,7 +58,7 @@ pub(crate) struct SqlError {
     pub(crate) position: Option<usize>,
     /// The `ErrorResponse` of the server that it comes from: what a client is told instead of
     /// everything else.
-    pub(crate) report: Option<Bytes>,
+    pub(crate) report: Option<Box<Bytes>>,
 }
 
 impl SqlError {

@@ -11,7 +11,7 @@ impl SqlError {
     /// A server's report, to be handed on as it is.
     pub(crate) fn of_server(report: &ServerError) -> Self {
         let error = Self::new(code(report.sqlstate()), report.message());
-        Self { report: Some(report.frame().clone()), ..error }
+        Self { report: Some(Box::new(report.frame().clone())), ..error }
     }
 
     /// The same with the name of the shard that it comes from. A place is left out: it is one in
@@ -20,11 +20,11 @@ impl SqlError {
     pub(crate) fn of_shard(self, shard: &impl fmt::Display) -> Self {
         let message = format!("shard {shard}: {}", self.message);
         let report = self.report.as_ref().map(|report| {
-            edited(report, |kind, text| match kind {
+            Box::new(edited(report, |kind, text| match kind {
                 b'M' => Some([format!("shard {shard}: ").as_bytes(), text].concat()),
                 b'P' | b'p' | b'q' => None,
                 _ => Some(text.to_vec()),
-            })
+            }))
         });
         Self { message, report, ..self }
     }
@@ -34,13 +34,13 @@ impl SqlError {
     pub(crate) fn moved(mut self, place: impl Fn(usize) -> usize) -> Self {
         self.position = self.position.map(&place);
         self.report = self.report.map(|report| {
-            edited(&report, |kind, text| {
+            Box::new(edited(&report, |kind, text| {
                 let number = || std::str::from_utf8(text).ok()?.parse().ok();
                 match (kind, number()) {
                     (b'P', Some(number)) => Some(place(number).to_string().into_bytes()),
                     _ => Some(text.to_vec()),
                 }
-            })
+            }))
         });
         self
     }

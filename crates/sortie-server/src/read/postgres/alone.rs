@@ -104,6 +104,6 @@ impl Inner<PgReplica> {
 
 fn query(key: &ReadKey, text: &str, results: &[i16], share_max: usize) -> Query {
     let Identity { oids, formats, values, .. } = &key.identity;
-    let frames = frames::batch(text, oids, &Values { formats, values, results }, true);
+    let frames = frames::batch(text, oids, &Values { formats, params: values, results }, true);
     Query { login: super::login(&key.who), request: Request::new(frames).whole_max(share_max) }
 }

@@ -7,27 +7,29 @@ use crate::sql::Query;
 /// A statement's values and formats, as in a Bind message.
 pub(super) struct Values<'a> {
     pub(super) formats: &'a [i16],
-    pub(super) values: &'a [Option<Bytes>],
+    pub(super) params: &'a [Option<Bytes>],
     pub(super) results: &'a [i16],
 }
 
 /// Parses, binds, describes if `described`, and executes a statement without a name.
 pub(super) fn batch(text: &str, oids: &[u32], values: &Values<'_>, described: bool) -> Bytes {
     let length = |value: &Option<Bytes>| 4 + value.as_ref().map_or(0, Bytes::len);
-    let carried: usize = values.values.iter().map(length).sum();
+    let carried: usize = values.params.iter().map(length).sum();
     let mut output = BytesMut::with_capacity(64 + text.len() + 4 * oids.len() + carried);
     frame(&mut output, b'P', |body| {
         body.put_u8(0);
         body.put_slice(text.as_bytes());
         body.put_u8(0);
         body.put_u16(count(oids.len()));
-        oids.iter().for_each(|oid| body.put_u32(*oid));
+        for oid in oids {
+            body.put_u32(*oid);
+        }
     });
     frame(&mut output, b'B', |body| {
         body.put_slice(&[0, 0]);
         formats(body, values.formats);
-        body.put_u16(count(values.values.len()));
-        for value in values.values {
+        body.put_u16(count(values.params.len()));
+        for value in values.params {
             match value {
                 None => body.put_i32(-1),
                 Some(value) => {
@@ -56,12 +58,14 @@ pub(super) fn of_shard(query: &Query, binary: &[bool]) -> Bytes {
     });
     let values: Vec<Option<Bytes>> = values.collect();
     let results: Vec<i16> = binary.iter().map(|binary| i16::from(*binary)).collect();
-    batch(&query.sql, &oids, &Values { formats: &[], values: &values, results: &results }, false)
+    batch(&query.sql, &oids, &Values { formats: &[], params: &values, results: &results }, false)
 }
 
 fn formats(body: &mut BytesMut, formats: &[i16]) {
     body.put_u16(count(formats.len()));
-    formats.iter().for_each(|format| body.put_i16(*format));
+    for format in formats {
+        body.put_i16(*format);
+    }
 }
 
 fn count(length: usize) -> u16 {

@@ -118,14 +118,14 @@ impl Source for PgReplica {
         Query { login: login(wanted.who), request }
     }
 
-    fn ask(self, query: Query) -> impl Future<Output = Result<Answer, Trouble>> + Send {
-        async move { Box::pin(self.exchange(query)).await }
+    async fn ask(self, query: Query) -> Result<Answer, Trouble> {
+        Box::pin(self.exchange(query)).await
     }
 
     fn part(answer: Answer, wanted: &Wanted<'_>) -> Result<Part, SqlError> {
         match answer.rows {
             Some(rows) => part::part(rows, answer.count, wanted),
-            None => Err(merge::too_large(format!("{} bytes", wanted.bytes_max))),
+            None => Err(merge::too_large(&format!("{} bytes", wanted.bytes_max))),
         }
     }
 
@@ -169,13 +169,13 @@ impl Trouble {
                 let message = format!("replica {replica}: {error}");
                 SqlError::new(state::INTERNAL_ERROR, message)
             }
-            Self::Pool(PoolError::Connect(error)) => match error.server() {
-                Some(report) => SqlError::of_server(report),
-                None => {
-                    let message = format!("replica {replica} can't be reached: {error}");
-                    SqlError::new(state::CONNECTION_FAILURE, message)
+            Self::Pool(PoolError::Connect(error)) => {
+                if let Some(report) = error.server() {
+                    return SqlError::of_server(report);
                 }
-            },
+                let message = format!("replica {replica} can't be reached: {error}");
+                SqlError::new(state::CONNECTION_FAILURE, message)
+            }
             Self::Pool(error @ PoolError::Closed) => {
                 SqlError::new(state::ADMIN_SHUTDOWN, format!("replica {replica}: {error}"))
             }

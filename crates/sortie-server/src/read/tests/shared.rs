@@ -14,7 +14,7 @@ const MULTI: &str =
 async fn equal_reads_share_one_load_and_its_bytes() {
     let mut config = config(2, 200);
     config.trouble.latency.push("fixed:50ms".parse().unwrap());
-    let rig = Rig::new(&config, &ReadConfig::default());
+    let rig = Rig::new(&config, &ReadConfig { hedge: None, ..ReadConfig::default() });
     let bound = bound(MULTI, None, &[], &[]).unwrap();
     let reads = (0..200).map(|_| rig.path.read(&rig.who, &bound, &[], None));
     let replies: Vec<_> = join_all(reads).await.into_iter().map(Result::unwrap).collect();

@@ -203,8 +203,12 @@ impl Settings {
 
     /// How long a statement of this session may take.
     pub(crate) fn statement_timeout(&self) -> Option<Duration> {
-        let parameter = find("statement_timeout").expect("it is on the list");
-        let milliseconds = parameter::milliseconds(&self.value(parameter))?;
+        Self::timeout(&self.value(find("statement_timeout").expect("it is on the list")))
+    }
+
+    /// What a value of `statement_timeout` says; `None` is without end.
+    pub(crate) fn timeout(value: &str) -> Option<Duration> {
+        let milliseconds = parameter::milliseconds(&value.to_ascii_lowercase())?;
         (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
     }
 

@@ -106,3 +106,14 @@ fn clients_are_told_all_reported_parameters_once_and_then_what_changes() {
     settings.set("application_name", Some("x"), false).unwrap();
     assert_eq!(settings.changes(), [("application_name", "x".to_owned())]);
 }
+
+#[test]
+fn a_statement_timeout_is_read_in_every_unit() {
+    let milliseconds = |value| Settings::timeout(value).map(|timeout| timeout.as_millis());
+    assert_eq!(milliseconds("250"), Some(250));
+    assert_eq!(milliseconds("2S"), Some(2_000));
+    assert_eq!(milliseconds(" 1min "), Some(60_000));
+    for never in ["0", "0s", "soon", "-1"] {
+        assert_eq!(milliseconds(never), None, "{never}");
+    }
+}

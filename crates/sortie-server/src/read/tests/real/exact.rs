@@ -32,7 +32,7 @@ async fn two_hundred_generated_statements_equal_one_postgresql_with_all_rows() {
         let columns = plan.judged.prepared.columns().unwrap().len();
         let results: Vec<i16> =
             (0..columns).map(|_| i16::from(generator.dice.roll(2) == 1)).collect();
-        let values = super::bound(&formats, &values, &results);
+        let values = bound(&formats, &values, &results);
         match real.say(&who, &text, &oids, &values).await {
             Said::Rows(found) => compare(&statement, false, found, expected, &text),
             other => panic!("{other:?}: {text}"),

@@ -29,7 +29,7 @@ async fn no_answer_crosses_from_one_key_to_another() {
                     _ => Bytes::copy_from_slice(&id.to_be_bytes()),
                 };
                 let text = format!("select id, at from times where id = $1 -- {round}");
-                let values = super::bound(&[binary], &[Some(value)], &[0]);
+                let values = bound(&[binary], &[Some(value)], &[0]);
                 match real.say(&one, &text, &[20], &values).await {
                     Said::Rows(rows) => rows,
                     other => panic!("{other:?}"),
@@ -78,7 +78,7 @@ async fn an_error_points_into_each_readers_own_text() {
     // The parameter's type is only known to be wrong when its value comes.
     let ask = |text: &'static str| {
         let (real, one) = (&real, Arc::clone(&one));
-        let values = super::bound(&[], &[Some(Bytes::from_static(b"x"))], &[]);
+        let values = bound(&[], &[Some(Bytes::from_static(b"x"))], &[]);
         async move { real.say(&one, text, &[], &values).await }
     };
     let said = tokio::join!(
