@@ -140,11 +140,10 @@ impl StandbyNames {
     /// Reads `FIRST n (a, b)`, `ANY n (a, b)`, `n (a, b)`, `a, b` or nothing.
     pub(super) fn parse(text: &str) -> Result<Self, Unreadable> {
         let tokens = tokens(text)?;
-        let word = |token: &Token, word: &str| matches!(token, Token::Name { text, quoted: false } if text.eq_ignore_ascii_case(word));
         let (method, rest) = match tokens.split_first() {
             None => return Ok(Self { method: Method::First, needed: 0, names: Vec::new() }),
-            Some((first, rest)) if word(first, "FIRST") => (Method::First, rest),
-            Some((first, rest)) if word(first, "ANY") => (Method::Any, rest),
+            Some((first, rest)) if first.is_word("FIRST") => (Method::First, rest),
+            Some((first, rest)) if first.is_word("ANY") => (Method::Any, rest),
             Some(_) => (Method::First, &tokens[..]),
         };
         let counted = match rest {
@@ -169,6 +168,13 @@ enum Token {
     Comma,
     Open,
     Close,
+}
+
+impl Token {
+    /// Whether it is this keyword, which a quoted name never is.
+    fn is_word(&self, word: &str) -> bool {
+        matches!(self, Self::Name { text, quoted: false } if text.eq_ignore_ascii_case(word))
+    }
 }
 
 fn names(list: &[Token]) -> Option<Vec<String>> {

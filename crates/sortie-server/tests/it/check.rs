@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use sortie_testkit::{Cluster, LabConfig, Node, Ran, cluster, free_port, program, run};
+use sortie_testkit::{
+    Cluster, LabConfig, Node, Ran, cluster, free_port, newest_cluster, program, run,
+};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
@@ -58,8 +60,16 @@ async fn small() -> Cluster {
 
 #[tokio::test]
 async fn a_sound_cluster_passes() {
+    sound(cluster().await).await;
+}
+
+#[tokio::test]
+async fn a_sound_cluster_of_the_newest_version_passes() {
+    sound(newest_cluster().await).await;
+}
+
+async fn sound(cluster: Cluster) {
     let _others = among_others().await;
-    let cluster = cluster().await;
     let text = configuration(&[shard(&cluster, 0, "reader"), shard(&cluster, 1, "reader")]);
     let ran = check(&text, &[]).await;
     println!("{}", ran.out);
