@@ -1,8 +1,8 @@
 //! Documents do what they say: every shell block of them is run.
 //!
-//! A line `cargo run --release -- serve …` starts a server with these arguments, on free ports;
-//! the lines after it, until the next such line, are run against that server, with the default
-//! ports replaced by its own. `cargo xtask …` and `git clone …` are not run here: the first runs
+//! A line `cargo run --release -- serve …` or `… lab …` starts a server with these arguments, on
+//! free ports; the lines after it, until the next such line, are run against that server, with the
+//! default ports replaced by its own. `cargo xtask …` and `git clone …` are not run here: the first runs
 //! these very tests. Rust blocks are documentation tests of the library.
 
 use std::net::SocketAddr;
@@ -32,14 +32,17 @@ async fn check(document: &str) {
     let mut server: Option<Server> = None;
     let mut script = String::new();
     for line in blocks.iter().flat_map(|block| commands(block)) {
-        if let Some(arguments) = line.strip_prefix(RUN).and_then(|rest| rest.strip_prefix("serve"))
-        {
+        let started =
+            line.strip_prefix(RUN).map(|rest| rest.split_whitespace().collect::<Vec<_>>());
+        if let Some([verb @ ("serve" | "lab"), arguments @ ..]) = started.as_deref() {
             execute(document, &mut script, server.as_ref()).await;
             if let Some(old) = server.take() {
                 old.stop().await;
             }
-            let arguments: Vec<&str> = arguments.split_whitespace().collect();
-            server = Some(Server::start(BINARY, &arguments).await);
+            server = Some(match *verb {
+                "lab" => Server::lab(BINARY, arguments).await,
+                _ => Server::start(BINARY, arguments).await,
+            });
         } else if !line.starts_with("cargo xtask ") && !line.starts_with("git clone ") {
             script.push_str(&line);
             script.push('\n');
