@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use sortie::ShardMap;
-use sortie_lab::{Binaries, Lab, Server};
+use sortie_lab::{Binaries, Lab};
 
 /// The user of the examples.
 const USER: i64 = 42;
@@ -21,7 +21,7 @@ pub(super) struct Guide {
     servers: Vec<(String, SocketAddr)>,
     /// The primary of the examples' user.
     primary: SocketAddr,
-    /// The process of a standby of the examples' user.
+    /// The process of a standby of the examples' user, when there is another one.
     standby: Option<u32>,
 }
 
@@ -38,7 +38,10 @@ impl Guide {
             pgbench: command(programs, "pgbench"),
             servers: lab.servers().map(|it| (it.name().to_owned(), it.address())).collect(),
             primary: shard.primary().address(),
-            standby: shard.standbys().first().and_then(Server::process),
+            standby: match shard.standbys() {
+                [standby, _, ..] => standby.process(),
+                _ => None,
+            },
         }
     }
 
@@ -63,7 +66,7 @@ impl fmt::Display for Guide {
             f,
             "  echo 'SELECT count(*), sum(balance) FROM users' | {pgbench} -n -f - -c 50 -t 20 \
              -h {ip} -p {port} -U reader sortie; curl -s http://{admin}/metrics | \
-             grep -E '(client|backend)_statements_total|flights_total'"
+             grep -E '^sortie_(client_statements|flights_begun|attempts)_total'"
         )?;
         if let Some(id) = self.standby {
             let family = family(id);
