@@ -78,11 +78,15 @@ impl SharedLane {
     }
 
     /// Waits until every cluster's databases have been looked at.
-    #[cfg(test)]
-    pub(crate) async fn ready(&self) {
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the waiting.
+    pub(crate) async fn looked(&self) {
         for lane in self.0.iter() {
             let mut known = lane.known.subscribe();
-            known.wait_for(Option::is_some).await.expect("the lane lives");
+            // The sender is the lane's own: it outlives this.
+            let _known = known.wait_for(Option::is_some).await;
         }
     }
 }
@@ -134,7 +138,9 @@ impl Lane {
                 Err(error) => tracing::warn!(cluster = self.name, %error, "nothing new is known"),
             }
             sleep(LOOK_PAUSE).await;
-            let _surprised = timeout(LOOK_EVERY, self.surprised.notified()).await;
+            if self.known.borrow().is_some() {
+                let _surprised = timeout(LOOK_EVERY, self.surprised.notified()).await;
+            }
         }
     }
 

@@ -52,10 +52,7 @@ use tracing::Instrument;
 use self::client::Client;
 pub(crate) use self::cluster::{Cluster, ShardServers};
 use self::session::{Session, Signals};
-#[expect(unused_imports, reason = "the shared lane comes next")]
-pub(crate) use self::shared::{
-    Asked, Outcome, PipeReason, Reply, Shared, Unshared, Values, Verdict, Who,
-};
+pub(crate) use self::shared::{Asked, Outcome, PipeReason, Reply, Shared, Values, Verdict, Who};
 pub(crate) use self::stats::LaneStats;
 use self::stats::Lanes;
 use crate::session::failure::{self as told, Failure};

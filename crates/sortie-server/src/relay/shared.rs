@@ -34,28 +34,6 @@ pub(crate) trait Shared: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Outcome, SqlError>> + Send;
 }
 
-/// Nobody: everything takes the pipe.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Unshared;
-
-impl Shared for Unshared {
-    type Plan = std::convert::Infallible;
-
-    fn judge(&self, _who: &Who, _asked: &Asked<'_>) -> Verdict<Self::Plan> {
-        Verdict::Pipe(PipeReason::Grammar)
-    }
-
-    async fn read(
-        &self,
-        _who: &Arc<Who>,
-        plan: &Arc<Self::Plan>,
-        _values: &Values,
-        _deadline: Option<Instant>,
-    ) -> Result<Outcome, SqlError> {
-        match **plan {}
-    }
-}
-
 /// Whose statement it is, and all that an answer may depend on beside the statement.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Who {

@@ -1,6 +1,8 @@
 //! `sortie serve` in front of PostgreSQL servers.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sortie_postgres::{ConnInfo, Connection, Login, PoolConfig, Server};
 use tokio::sync::watch;
@@ -16,6 +18,9 @@ use crate::metrics::Snapshot;
 use crate::read::ReadStats;
 use crate::relay::{Cluster, Relay, ShardServers};
 use crate::session::Limits;
+
+/// How long the start waits for the clusters' databases to be looked at.
+const LOOKED_MAX: Duration = Duration::from_secs(3);
 
 /// Serves the clusters of a configuration until it is told to stop, by SIGINT or SIGTERM.
 ///
@@ -49,6 +54,12 @@ pub(crate) async fn serve(
     let administration = administration(&relay, lane.clone(), draining);
     let admin_page = admin::serve(admin_listener, Arc::new(administration));
     let cores = cores()?;
+    let mut looking = pin!(lane.clone().keep_known());
+    tokio::select! {
+        never = &mut looking => match never {},
+        // Whoever does not answer by then is served when it does.
+        _looked = timeout(LOOKED_MAX, lane.looked()) => {}
+    }
     announce();
     let connections = listener::run(
         listener,
@@ -64,7 +75,7 @@ pub(crate) async fn serve(
     let cut = tokio::select! {
         cut = connections => cut,
         never = admin_page => match never {},
-        never = lane.keep_known() => match never {},
+        never = looking => match never {},
     };
     tracing::info!(cut, "stopped");
     Ok(())

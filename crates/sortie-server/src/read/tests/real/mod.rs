@@ -106,7 +106,7 @@ impl Real {
         let mut looking = JoinSet::new();
         let keep = lane.clone().keep_known();
         looking.spawn(async move { match keep.await {} });
-        lane.ready().await;
+        lane.looked().await;
         Self { cluster: cluster.clone(), lane, _looking: looking }
     }
 
