@@ -55,7 +55,22 @@ impl Wire {
 
     /// Connects as a user and waits for the first `ReadyForQuery`.
     pub async fn connect_as(address: SocketAddr, user: &str) -> Self {
-        let stream = TcpStream::connect(address).await.expect("the server listens");
+        match Self::try_connect(address, user).await {
+            Ok(wire) => wire,
+            Err(frames) => {
+                let report = frames.iter().find_map(Frame::report);
+                panic!("{user} was refused at {address}: {report:?}")
+            }
+        }
+    }
+
+    /// As [`connect_as`](Self::connect_as); what the server said instead when it refuses.
+    ///
+    /// # Errors
+    ///
+    /// All frames up to the end of the connection.
+    pub async fn try_connect(address: SocketAddr, user: &str) -> Result<Self, Vec<Frame>> {
+        let Ok(stream) = TcpStream::connect(address).await else { return Err(Vec::new()) };
         stream.set_nodelay(true).expect("a TCP socket");
         let (buffer, parameters) = (BytesMut::new(), Vec::new());
         let mut wire = Self { address, stream, buffer, key: None, parameters };
@@ -65,16 +80,16 @@ impl Wire {
         let mut bytes = BytesMut::new();
         bytes.put_u32(u32::try_from(startup.len() + 4).expect("a short frame"));
         bytes.put_slice(&startup);
-        wire.send(&bytes).await;
-        for mut frame in wire.until_ready().await {
+        wire.stream.write_all(&bytes).await.ok();
+        let frames = wire.until_ready_or_end().await?;
+        for mut frame in frames {
             match frame.tag {
                 b'K' => wire.key = Some(frame.body),
                 b'S' => wire.parameters.push((text(&mut frame.body), text(&mut frame.body))),
-                b'E' => panic!("refused: {:?}", frame.report()),
                 _ => {}
             }
         }
-        wire
+        Ok(wire)
     }
 
     /// What the server reported about a parameter at startup.
@@ -89,6 +104,13 @@ impl Wire {
 
     /// The next frame; `None` when the server closed the connection.
     pub async fn frame(&mut self) -> Option<Frame> {
+        let frame = self.frame_or_end().await;
+        assert!(frame.is_some() || self.buffer.is_empty(), "cut inside a frame: {:?}", self.buffer);
+        frame
+    }
+
+    /// The next whole frame; `None` when none comes any more.
+    async fn frame_or_end(&mut self) -> Option<Frame> {
         loop {
             if self.buffer.len() > 4 {
                 let length = (&self.buffer[1..5]).get_u32();
@@ -104,7 +126,6 @@ impl Wire {
             let read = timeout(FRAME_WITHIN, self.stream.read_buf(&mut self.buffer)).await;
             let read = read.unwrap_or_else(|_| panic!("no answer within {FRAME_WITHIN:?}"));
             if read.unwrap_or(0) == 0 {
-                assert!(self.buffer.is_empty(), "cut inside a frame: {:?}", self.buffer);
                 return None;
             }
         }
@@ -112,16 +133,35 @@ impl Wire {
 
     /// Frames up to and with `ReadyForQuery`.
     pub async fn until_ready(&mut self) -> Vec<Frame> {
+        let frames = self.until_ready_or_end().await;
+        frames.unwrap_or_else(|frames| panic!("closed after {frames:?}"))
+    }
+
+    /// Frames up to and with `ReadyForQuery`.
+    ///
+    /// # Errors
+    ///
+    /// The frames up to the end, when the connection ends first: in a frame's middle, maybe.
+    pub async fn until_ready_or_end(&mut self) -> Result<Vec<Frame>, Vec<Frame>> {
         let mut frames = Vec::new();
         loop {
-            let frame = self.frame().await;
-            let frame = frame.unwrap_or_else(|| panic!("closed after {frames:?}"));
+            let Some(frame) = self.frame_or_end().await else { return Err(frames) };
             let ready = frame.tag == b'Z';
             frames.push(frame);
             if ready {
-                return frames;
+                return Ok(frames);
             }
         }
+    }
+
+    /// As [`simple`](Self::simple), of a server that may go.
+    ///
+    /// # Errors
+    ///
+    /// The frames up to the end, when the connection ends before `ReadyForQuery`.
+    pub async fn try_simple(&mut self, sql: &str) -> Result<Vec<Frame>, Vec<Frame>> {
+        self.stream.write_all(Batch::new().query(sql).bytes()).await.ok();
+        self.until_ready_or_end().await
     }
 
     /// Sends a batch that ends in Sync or is a Query, and returns all of its answer.

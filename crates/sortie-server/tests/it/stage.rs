@@ -24,7 +24,8 @@ pub(crate) struct Setup {
     pub(crate) pipe_target: &'static str,
     pub(crate) connections_max: u32,
     pub(crate) user: &'static str,
-    pub(crate) more: String,
+    /// Lines at the top of the file.
+    pub(crate) top: &'static str,
 }
 
 /// A server, and the file that it was started with.
@@ -36,13 +37,7 @@ pub(crate) struct Endpoint {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self {
-            mode: "share",
-            pipe_target: "primary",
-            connections_max: 20,
-            user: "tester",
-            more: String::new(),
-        }
+        Self { mode: "share", pipe_target: "primary", connections_max: 20, user: "tester", top: "" }
     }
 }
 
@@ -81,15 +76,15 @@ pub(crate) async fn endpoint(
     standbys: &[SocketAddr],
     setup: Setup,
 ) -> Endpoint {
-    let Setup { mode, pipe_target, connections_max, user, more } = setup;
+    let Setup { mode, pipe_target, connections_max, user, top } = setup;
     let url = |server: &SocketAddr| format!("\"postgres://{user}@{server}/postgres\"");
     let standbys: Vec<String> = standbys.iter().map(url).collect();
-    let mut text = String::new();
+    let mut text = format!("{top}\n");
     writeln!(text, "[clusters.postgres]\nmode = \"{mode}\"\npipe_target = \"{pipe_target}\"")
         .unwrap();
     writeln!(text, "[clusters.postgres.pool]\nconnections_max = {connections_max}").unwrap();
     writeln!(text, "[[clusters.postgres.shards]]\nprimary = {}", url(&primary)).unwrap();
-    writeln!(text, "replicas = [{}]\n{more}", standbys.join(", ")).unwrap();
+    writeln!(text, "replicas = [{}]", standbys.join(", ")).unwrap();
     let mut config = NamedTempFile::new().unwrap();
     config.write_all(text.as_bytes()).unwrap();
     let path = config.path().display().to_string();

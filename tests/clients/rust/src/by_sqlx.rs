@@ -39,10 +39,14 @@ async fn reads(pool: &PgPool) -> Done {
     let labels: Vec<String> = try_join_all(labels).await?;
     show("sqlx at once", labels);
     let rows = sqlx::query("SELECT id FROM items WHERE id < $1 ORDER BY id").bind(20);
-    let ids: Vec<i32> = rows.map(|row: PgRow| row.get::<i32, _>(0)).fetch(pool).try_collect().await?;
+    let ids: Vec<i32> =
+        rows.map(|row: PgRow| row.get::<i32, _>(0)).fetch(pool).try_collect().await?;
     show("sqlx stream", ids);
     let (a, b, c): (i64, Option<String>, Vec<i32>) =
-        sqlx::query_as("SELECT $1::int8, NULL::text, ARRAY[1, 2]").bind(5_i64).fetch_one(pool).await?;
+        sqlx::query_as("SELECT $1::int8, NULL::text, ARRAY[1, 2]")
+            .bind(5_i64)
+            .fetch_one(pool)
+            .await?;
     show("sqlx types", (a, b, c));
     let optional = sqlx::query("SELECT id FROM items WHERE id = -1").fetch_optional(pool).await?;
     show("sqlx none", optional.is_none());
@@ -84,6 +88,9 @@ async fn copies(pool: &PgPool) -> Done {
     let out = connection.copy_out_raw("COPY (SELECT * FROM marks ORDER BY id) TO STDOUT").await?;
     let pieces: Vec<_> = out.try_collect().await?;
     show("sqlx copied out", String::from_utf8(pieces.concat())?);
-    show("sqlx left", sqlx::query("DELETE FROM marks").execute(&mut *connection).await?.rows_affected());
+    show(
+        "sqlx left",
+        sqlx::query("DELETE FROM marks").execute(&mut *connection).await?.rows_affected(),
+    );
     Ok(())
 }

@@ -19,7 +19,9 @@ pub async fn run(port: u16) -> Done {
                 AsyncMessage::Notification(said) => {
                     heard.send(format!("{} {}", said.channel(), said.payload())).ok();
                 }
-                AsyncMessage::Notice(said) => heard.send(said.message().to_owned()).map_or((), drop),
+                AsyncMessage::Notice(said) => {
+                    heard.send(said.message().to_owned()).map_or((), drop)
+                }
                 _ => {}
             }
         }
@@ -48,10 +50,15 @@ async fn reads(client: &Client) -> Done {
     show("parameters", statement.params());
     show("columns", statement.columns().iter().map(|c| (c.name(), c.type_())).collect::<Vec<_>>());
     // All of these are on their way at once.
-    let rows = join_all((1..=50_i32).map(|id| {
-        let statement = &statement;
-        async move { client.query_one(statement, &[&id]).await.map(|row| row.get::<_, String>(1)) }
-    }));
+    let rows =
+        join_all(
+            (1..=50_i32).map(|id| {
+                let statement = &statement;
+                async move {
+                    client.query_one(statement, &[&id]).await.map(|row| row.get::<_, String>(1))
+                }
+            }),
+        );
     show("pipelined", rows.await.into_iter().collect::<Result<Vec<_>, _>>()?);
     let (bad, good) = join(
         client.query("SELECT 1 / (id - 1) FROM items WHERE id = 1", &[]),
@@ -94,7 +101,8 @@ async fn transactions(client: &mut Client) -> Done {
     client.transaction().await?.execute("DELETE FROM marks", &[]).await?;
     show("kept", client.query_one("SELECT count(*) FROM marks", &[]).await?.get::<_, i64>(0));
     let many = client.query_raw("SELECT n FROM generate_series(1, 5000) n", [""; 0]).await?;
-    let sum = many.try_fold(0_i64, |sum, row| async move { Ok(sum + i64::from(row.get::<_, i32>(0))) });
+    let sum =
+        many.try_fold(0_i64, |sum, row| async move { Ok(sum + i64::from(row.get::<_, i32>(0))) });
     show("streamed", sum.await?);
     Ok(())
 }

@@ -1,0 +1,250 @@
+//! Servers that die, hang, refuse and lie: a clear SQLSTATE, no hang, and recovery by itself.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sortie_testkit::{Cluster, FaultProxy, Frame, Injection, LabConfig, Way, Wire, differ};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::stage::{Endpoint, Setup, endpoint};
+use crate::support::among_others;
+
+const POINT: &str = "SELECT label FROM items WHERE id = 7";
+/// Longer than any timeout that is configured here, and a busy machine's share.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+const RECOVERED_WITHIN: Duration = Duration::from_secs(30);
+
+/// SQLSTATEs that say: the server is not there, or is about to go, or is full.
+const UNAVAILABLE: [&str; 9] =
+    ["08000", "08001", "08003", "08006", "57P01", "57P02", "57P03", "53300", "25006"];
+
+/// A cluster of one shard to be harmed.
+async fn cluster(standbys: u32) -> Cluster {
+    let mut config = LabConfig::default();
+    (config.shards, config.replicas, config.sample) = (1, standbys, false);
+    let cluster = Cluster::private(config).await;
+    cluster.primary(0).script_in("postgres", differ::prepare()).await;
+    cluster
+}
+
+async fn before(cluster: &Cluster, setup: Setup) -> Endpoint {
+    let standbys: Vec<SocketAddr> = cluster.standbys(0).iter().map(|one| one.address()).collect();
+    endpoint(cluster.primary(0).address(), &standbys, setup).await
+}
+
+/// What one statement ends in on a connection of its own: `Ok`, or an SQLSTATE; `None` when the
+/// connection is closed without a word.
+async fn outcome(listen: SocketAddr, sql: &str) -> Result<(), Option<String>> {
+    let ask = async { Wire::try_connect(listen, "tester").await?.try_simple(sql).await };
+    let answered = timeout(ANSWER_WITHIN, ask).await;
+    verdict(&answered.unwrap_or_else(|_| panic!("{sql}: no answer within {ANSWER_WITHIN:?}")))
+}
+
+fn verdict(answer: &Result<Vec<Frame>, Vec<Frame>>) -> Result<(), Option<String>> {
+    let (Ok(frames) | Err(frames)) = answer;
+    match frames.iter().find_map(Frame::report) {
+        Some(report) => Err(Some(report.sqlstate)),
+        None => answer.as_ref().map_or(Err(None), |_| Ok(())),
+    }
+}
+
+/// As [`outcome`], on a connection that is there.
+async fn outcome_on(wire: &mut Wire, sql: &str) -> Result<(), Option<String>> {
+    let answered = timeout(ANSWER_WITHIN, wire.try_simple(sql)).await;
+    verdict(&answered.unwrap_or_else(|_| panic!("{sql}: no answer within {ANSWER_WITHIN:?}")))
+}
+
+/// Asks until it is answered; everything until then must be an error that says why.
+async fn until_answered(listen: SocketAddr, sql: &str) -> Vec<String> {
+    let end = Instant::now() + RECOVERED_WITHIN;
+    let mut errors = Vec::new();
+    loop {
+        match outcome(listen, sql).await {
+            Ok(()) => return errors,
+            Err(Some(state)) => {
+                assert!(UNAVAILABLE.contains(&state.as_str()), "{state}");
+                errors.push(state);
+            }
+            Err(None) => panic!("{sql}: closed without a word after {errors:?}"),
+        }
+        assert!(Instant::now() < end, "never answered: {errors:?}");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_primary_that_is_killed_comes_back() {
+    let _others = among_others().await;
+    let cluster = cluster(1).await;
+    let sortie = before(&cluster, Setup::default()).await;
+    let insert = "INSERT INTO marks VALUES (1, 1) ON CONFLICT DO NOTHING";
+    until_answered(sortie.listen(), insert).await;
+    let mut pinned = Wire::connect(sortie.listen()).await;
+    pinned.rows("BEGIN").await;
+    cluster.primary(0).kill().await;
+    let state = outcome_on(&mut pinned, "SELECT 1").await.unwrap_err().expect("an SQLSTATE");
+    assert!(UNAVAILABLE.contains(&state.as_str()), "{state}");
+    // Reads of the standby go on; writes say what is wrong.
+    until_answered(sortie.listen(), POINT).await;
+    let state = outcome(sortie.listen(), insert).await.unwrap_err().expect("an SQLSTATE");
+    assert!(UNAVAILABLE.contains(&state.as_str()), "{state}");
+    cluster.primary(0).start().await;
+    until_answered(sortie.listen(), insert).await;
+    sortie.stop().await;
+}
+
+#[tokio::test]
+async fn a_standby_that_is_killed_is_not_missed() {
+    let _others = among_others().await;
+    let cluster = cluster(2).await;
+    let sortie = before(&cluster, Setup { pipe_target: "replica", ..Setup::default() }).await;
+    for _ in 0..20 {
+        outcome(sortie.listen(), POINT).await.unwrap();
+    }
+    cluster.standby(0, 0).kill().await;
+    for _ in 0..20 {
+        until_answered(sortie.listen(), POINT).await;
+        until_answered(sortie.listen(), "SELECT now()").await;
+    }
+    cluster.standby(0, 0).start().await;
+    cluster.standby(0, 1).kill().await;
+    for _ in 0..20 {
+        until_answered(sortie.listen(), POINT).await;
+        until_answered(sortie.listen(), "SELECT now()").await;
+    }
+    cluster.standby(0, 1).start().await;
+    sortie.stop().await;
+}
+
+#[tokio::test]
+async fn a_standby_that_stands_still_is_outrun() {
+    let _others = among_others().await;
+    let cluster = cluster(2).await;
+    let sortie = before(&cluster, Setup { pipe_target: "replica", ..Setup::default() }).await;
+    for id in 0..40 {
+        let sql = format!("SELECT label FROM items WHERE id = {id}");
+        outcome(sortie.listen(), &sql).await.unwrap();
+    }
+    cluster.standby(0, 0).pause().await;
+    for id in 100..140 {
+        let sql = format!("SELECT label FROM items WHERE id = {id}");
+        outcome(sortie.listen(), &sql).await.unwrap();
+    }
+    cluster.standby(0, 0).resume().await;
+    until_answered(sortie.listen(), "SELECT now()").await;
+    sortie.stop().await;
+}
+
+#[tokio::test]
+async fn a_conflict_with_replay_is_told_and_not_shared() {
+    let _others = among_others().await;
+    let cluster = cluster(1).await;
+    let standby = cluster.standby(0, 0);
+    standby.set("max_standby_streaming_delay", "50ms").await;
+    standby.set("hot_standby_feedback", "off").await;
+    let sortie = before(&cluster, Setup { pipe_target: "replica", ..Setup::default() }).await;
+    let mut wire = Wire::connect(sortie.listen()).await;
+    wire.rows("BEGIN ISOLATION LEVEL REPEATABLE READ").await;
+    wire.rows("SELECT count(*) FROM items").await;
+    let churn = "UPDATE items SET label = label; DELETE FROM items WHERE id > 990;";
+    cluster.primary(0).script_in("postgres", churn).await;
+    cluster.primary(0).script_in("postgres", "VACUUM (FREEZE) items").await;
+    let end = Instant::now() + RECOVERED_WITHIN;
+    let state = loop {
+        match outcome_on(&mut wire, "SELECT count(*) FROM items").await {
+            Err(state) => break state.expect("an SQLSTATE"),
+            Ok(()) => assert!(Instant::now() < end, "no conflict"),
+        }
+        sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(state, "40001");
+    until_answered(sortie.listen(), "SELECT count(*) FROM items").await;
+    drop(wire);
+    sortie.stop().await;
+}
+
+#[tokio::test]
+async fn a_promoted_standby_goes_on_answering() {
+    let _others = among_others().await;
+    let cluster = cluster(2).await;
+    let (old, new, other) = (cluster.primary(0), cluster.standby(0, 0), cluster.standby(0, 1));
+    let sortie = before(&cluster, Setup { pipe_target: "replica", ..Setup::default() }).await;
+    until_answered(sortie.listen(), POINT).await;
+    old.kill().await;
+    new.promote().await;
+    other.follow(&new).await;
+    for _ in 0..20 {
+        until_answered(sortie.listen(), POINT).await;
+        until_answered(sortie.listen(), "SELECT now()").await;
+    }
+    sortie.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_cut_in_the_middle_of_a_row_ends_in_an_error_or_the_end() {
+    let _others = among_others().await;
+    let cluster = cluster(1).await;
+    let proxy = FaultProxy::start(cluster.primary(0).address()).await;
+    let standby = cluster.standby(0, 0).address();
+    for mode in ["pipe", "share"] {
+        let setup = Setup { mode, ..Setup::default() };
+        let sortie = endpoint(proxy.listen(), &[standby], setup).await;
+        let big = "SELECT n, repeat('x', 10000) FROM generate_series(1, 100) n";
+        outcome(sortie.listen(), big).await.unwrap();
+        for bytes in [3, 100, 15_000, 500_000] {
+            let mut wire = Wire::connect(sortie.listen()).await;
+            wire.rows("SELECT 1 FROM generate_series(1, 1)").await;
+            proxy.cut_after(Way::Down, bytes);
+            let state = outcome_on(&mut wire, big).await.expect_err("half an answer");
+            let state = state.as_deref().unwrap_or("08006");
+            assert!(UNAVAILABLE.contains(&state), "{state}");
+            until_answered(sortie.listen(), big).await;
+        }
+        sortie.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_full_says_so() {
+    let _others = among_others().await;
+    let cluster = cluster(1).await;
+    let primary = cluster.primary(0);
+    let sortie = before(&cluster, Setup { mode: "pipe", ..Setup::default() }).await;
+    let mut taken = Vec::new();
+    while let Ok(wire) = Wire::try_connect(primary.address(), "tester").await {
+        taken.push(wire);
+        assert!(taken.len() < 1000, "it is never full");
+    }
+    let state = outcome(sortie.listen(), "SELECT 1").await;
+    if let Err(state) = state {
+        assert_eq!(state.as_deref(), Some("53300"));
+    }
+    drop(taken);
+    until_answered(sortie.listen(), "SELECT 1").await;
+    sortie.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_is_passed_on_by_the_pipe_and_passed_over_by_the_shared_lane() {
+    let _others = among_others().await;
+    let cluster = cluster(2).await;
+    let primary = FaultProxy::start(cluster.primary(0).address()).await;
+    let [first, second] = [0, 1].map(|at| cluster.standby(0, at).address());
+    let standby = FaultProxy::start(first).await;
+    let setup = Setup::default();
+    let sortie = endpoint(primary.listen(), &[standby.listen(), second], setup).await;
+    let mut wire = Wire::connect(sortie.listen()).await;
+    wire.rows("BEGIN").await;
+    primary.inject(Injection::error("53100"));
+    assert_eq!(wire.refusal("SELECT now()").await.sqlstate, "53100");
+    wire.rows("ROLLBACK").await;
+    // In the shared lane the other standby answers.
+    standby.inject(Injection::error("53100").before(b'D'));
+    for id in 1..40 {
+        let sql = format!("SELECT label FROM items WHERE id = {id}");
+        outcome(sortie.listen(), &sql).await.unwrap();
+    }
+    assert_eq!(standby.counts().injected, 1, "the error was met");
+    drop(wire);
+    sortie.stop().await;
+}
