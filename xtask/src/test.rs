@@ -12,6 +12,9 @@ pub(crate) fn run(install: Install) -> Outcome {
         watch.mark(&mut command);
         command
     };
+    let mut clients = cargo(["build", "--quiet", "--locked", "--manifest-path"]);
+    clients.arg("tests/clients/rust/Cargo.toml").env("CARGO_TARGET_DIR", "target/clients-rust");
+    steps.step("clients in Rust", &mut clients)?;
     steps.step("build", &mut cargo(["test", "--workspace", "--all-features", "--no-run"]))?;
     steps.step(
         "unit, property, documentation and end-to-end tests",

@@ -229,22 +229,25 @@ async fn a_full_disk_is_passed_on_by_the_pipe_and_passed_over_by_the_shared_lane
     let _others = among_others().await;
     let cluster = cluster(2).await;
     let primary = FaultProxy::start(cluster.primary(0).address()).await;
-    let [first, second] = [0, 1].map(|at| cluster.standby(0, at).address());
-    let standby = FaultProxy::start(first).await;
-    let setup = Setup::default();
-    let sortie = endpoint(primary.listen(), &[standby.listen(), second], setup).await;
+    let first = FaultProxy::start(cluster.standby(0, 0).address()).await;
+    let second = FaultProxy::start(cluster.standby(0, 1).address()).await;
+    let standbys = [first.listen(), second.listen()];
+    let sortie = endpoint(primary.listen(), &standbys, Setup::default()).await;
     let mut wire = Wire::connect(sortie.listen()).await;
     wire.rows("BEGIN").await;
     primary.inject(Injection::error("53100"));
     assert_eq!(wire.refusal("SELECT now()").await.sqlstate, "53100");
     wire.rows("ROLLBACK").await;
-    // In the shared lane the other standby answers.
-    standby.inject(Injection::error("53100").before(b'D'));
+    // In the shared lane somebody else answers.
+    until_answered(sortie.listen(), POINT).await;
+    first.inject(Injection::error("53100").before(b'D'));
+    second.inject(Injection::error("53100").before(b'D'));
     for id in 1..40 {
         let sql = format!("SELECT label FROM items WHERE id = {id}");
         outcome(sortie.listen(), &sql).await.unwrap();
     }
-    assert_eq!(standby.counts().injected, 1, "the error was met");
+    let injected = first.counts().injected + second.counts().injected;
+    assert!(injected > 0, "nobody met the error");
     drop(wire);
     sortie.stop().await;
 }
