@@ -4,11 +4,13 @@
 //!
 //! 1. Nothing is counted here: a page shows one [`Snapshot`], whose parts come from those who do
 //!    the counting.
-//! 2. A gauge has `in_flight` in its name, and is zero when nobody asks for anything.
+//! 2. A gauge of something under way has `in_flight` in its name, and is zero when nobody asks for
+//!    anything.
 //!
 //! The encoder appends `_total` to the names of counters.
 
 mod lanes;
+mod pools;
 
 use std::fmt;
 
@@ -17,6 +19,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use sortie::{FlightStats, HedgeLedger, ScatterStats};
+use sortie_postgres::PoolStats;
 use sortie_sqlite::{Replica, ReplicaStats};
 
 use crate::relay::LaneStats;
@@ -34,6 +37,8 @@ pub(crate) struct Snapshot {
     pub(crate) legs: ScatterStats,
     /// The two lanes, where there are two.
     pub(crate) lanes: Option<LaneStats>,
+    /// The connections to each PostgreSQL server, by its cluster and address.
+    pub(crate) pools: Vec<(String, PoolStats)>,
     /// Each replica by its label.
     pub(crate) replicas: Vec<(String, ReplicaStats)>,
 }
@@ -60,6 +65,9 @@ impl Collector for Snapshot {
         self.encode_clients(&mut page)?;
         if let Some(lanes) = &self.lanes {
             lanes::encode(lanes, &mut page)?;
+        }
+        if !self.pools.is_empty() {
+            pools::encode(&self.pools, &mut page)?;
         }
         self.encode_flights(&mut page)?;
         self.encode_attempts(&mut page)?;

@@ -10,6 +10,9 @@ fn snapshot() -> Snapshot {
     let mut stats = ReplicaStats::default();
     (stats.statements, stats.in_flight) = (5, 1);
     snapshot.replicas = vec![("0.0".into(), stats), ("0.1".into(), stats)];
+    let mut pool = PoolStats::default();
+    (pool.idle, pool.cancelled) = (3, 2);
+    snapshot.pools = vec![("shop/db1:5432".into(), pool), ("shop/db2:5432".into(), pool)];
     snapshot
 }
 
@@ -27,6 +30,8 @@ fn names_and_labels_are_those_that_dashboards_know() {
         "sortie_attempts_in_flight 6",
         "sortie_backend_statements_in_flight 2",
         "sortie_replica_statements_total{replica=\"0.1\"} 5",
+        "sortie_server_connections_idle{server=\"shop/db2:5432\"} 3",
+        "sortie_abandoned_queries_total{end=\"cancelled\"} 4",
     ] {
         assert!(page.lines().any(|line| line == sample), "no {sample} in\n{page}");
     }
@@ -54,7 +59,10 @@ fn the_page_is_well_formed_and_names_its_gauges_alike() {
             let family = described.last().unwrap();
             match kind {
                 "counter" => assert_eq!(name, format!("{family}_total")),
-                "gauge" => assert!(name == *family && name.contains("in_flight"), "{line}"),
+                "gauge" => {
+                    let fits = name.contains("in_flight") || pools::RESTING.contains(&name);
+                    assert!(name == *family && fits, "{line}");
+                }
                 other => panic!("{other}"),
             }
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sortie_postgres::backend::Status;
-use sortie_postgres::{ConnId, Login, Parameters, PoolError, Pooled, Server};
+use sortie_postgres::{ConnId, Login, Parameters, PoolError, PoolStats, Pooled, Server};
 use tokio::time::Instant;
 
 use super::failure;
@@ -74,6 +74,13 @@ impl Cluster {
     /// The servers of each shard.
     pub(crate) fn servers(&self) -> &[ShardServers] {
         &self.shards
+    }
+
+    /// The connections to each server.
+    pub(crate) fn pools(&self) -> Vec<(String, PoolStats)> {
+        let servers = self.shards.iter().flat_map(|it| it.primary.iter().chain(&it.replicas));
+        let label = |server: &Server| format!("{}/{}", self.config.name, server.info().address);
+        servers.map(|server| (label(server), server.stats())).collect()
     }
 
     /// How many shards there are.

@@ -131,7 +131,8 @@ fn administration(
         Box::new(move || {
             let ReadStats { flights, hedges: hedge, legs } = lane.stats();
             let (clients, lanes) = (relay.stats(), Some(relay.lanes()));
-            Snapshot { clients, flights, hedge, legs, lanes, ..Snapshot::default() }
+            let pools = relay.clusters().iter().flat_map(|cluster| cluster.pools()).collect();
+            Snapshot { clients, flights, hedge, legs, lanes, pools, ..Snapshot::default() }
         })
     };
     let ready = {
