@@ -1,27 +1,22 @@
 //! Which lane a statement takes.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::{Buf, Bytes};
-use sortie_postgres::backend;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::decide::{self, Single};
 use super::effect::{Effects, Reason};
+use super::frames;
 use super::ledger::Statement;
 use super::local::Own;
-use super::session::{Session, Signals, cancelled};
-use super::shared::{Asked, Outcome, PipeReason, Reply, Shared, Values, Verdict, Who};
+use super::session::{Session, Signals};
+use super::share::Share;
+use super::shared::{Asked, PipeReason, Shared, Verdict, Who};
 use super::switches::Switches;
-use super::{buffers, frames};
 use crate::config::Mode;
 use crate::session::failure::Failure;
-use crate::sql::{SqlError, split, utf8};
-
-/// Rows up to this length are copied behind what waits: cheaper than a second write.
-const COPY_MAX: usize = 16 << 10;
+use crate::sql::utf8;
 
 impl<'a, S, L> Session<'a, S, L>
 where
@@ -155,7 +150,7 @@ where
     }
 
     /// The session as the shared lane sees it; nobody if it can't be told what its parameters are.
-    fn who(&mut self) -> Option<Arc<Who>> {
+    pub(super) fn who(&mut self) -> Option<Arc<Who>> {
         let (at, shard) = (self.ledger.at(), self.shard());
         if let Some((known_at, known_shard, who)) = &self.who
             && (*known_at, *known_shard) == (at, shard)
@@ -220,186 +215,12 @@ where
     }
 
     /// A statement was prepared without a server.
-    fn remember(&mut self, name: &[u8], statement: Box<Statement<L::Plan>>) {
+    pub(super) fn remember(&mut self, name: &[u8], statement: Box<Statement<L::Plan>>) {
         if !self.ledger.prepared(name, statement) {
             self.inner.lanes.soiled(Reason::Bound);
             self.ledger.soil(Reason::Bound);
         }
     }
-
-    /// Has a statement read by the shared lane, and says what comes of it.
-    async fn share<D: Future<Output = ()>>(
-        &mut self,
-        who: &Arc<Who>,
-        plan: &Arc<L::Plan>,
-        asked: Share<L::Plan>,
-        signals: &mut Signals<'_, 'a, D>,
-    ) -> Result<(), Failure> {
-        self.release();
-        let values = match &asked {
-            Share::Simple(_) => Some(Values::Simple),
-            Share::Single(single, ..) => single.bound(&self.client.input).map(Values::Bound),
-        };
-        let Some(values) = values else { return self.pipe(PipeReason::Shape, signals).await };
-        let inner = self.inner;
-        let running = inner.stats.statement();
-        let read = {
-            let mut read = Box::pin(inner.lane.read(who, plan, &values, None));
-            poll_fn(|cx| {
-                if let Poll::Ready(read) = read.as_mut().poll(cx) {
-                    return Poll::Ready(Ok(read));
-                }
-                if let Poll::Ready(Err(error)) = self.client.poll_flush(cx) {
-                    return Poll::Ready(Err(Failure::from(error)));
-                }
-                if self.client.has_room()
-                    && let Poll::Ready(Err(gone)) = self.client.poll_fill(cx)
-                {
-                    return Poll::Ready(Err(Failure::from(gone)));
-                }
-                if self.hear_cancel(cx, signals) {
-                    return Poll::Ready(Ok(Err(cancelled())));
-                }
-                Poll::Pending
-            })
-            .await?
-        };
-        drop(running);
-        match read {
-            Ok(Outcome::Reply(reply)) => {
-                inner.lanes.shared();
-                self.answer(&reply, asked).await
-            }
-            Ok(Outcome::Pipe(reason)) => self.pipe(reason, signals).await,
-            Err(error) => {
-                inner.lanes.shared();
-                let len = match asked {
-                    Share::Simple(len) => {
-                        self.ledger.forget(b"");
-                        len
-                    }
-                    Share::Single(single, name, new) => {
-                        if let Some(new) = new {
-                            // Its Parse had succeeded, and so did the Bind perhaps.
-                            backend::parse_complete(&mut self.client.output);
-                            self.remember(&name, new);
-                        }
-                        single.len
-                    }
-                };
-                self.client.input.advance(len);
-                self.fail(&error, true);
-                Ok(())
-            }
-        }
-    }
-
-    /// Says an answer, in the protocol by which it was asked for.
-    async fn answer(&mut self, reply: &Reply, asked: Share<L::Plan>) -> Result<(), Failure> {
-        let output = &mut self.client.output;
-        buffers::borrow(output);
-        let mut closes = false;
-        match asked {
-            Share::Simple(len) => {
-                self.client.input.advance(len);
-                self.ledger.forget(b"");
-                output.extend_from_slice(&reply.head);
-            }
-            Share::Single(single, name, new) => {
-                if single.parse.is_some() {
-                    backend::parse_complete(output);
-                }
-                backend::bind_complete(output);
-                if single.describes {
-                    output.extend_from_slice(&reply.head);
-                }
-                closes = single.closes;
-                self.client.input.advance(single.len);
-                if let Some(new) = new {
-                    self.remember(&name, new);
-                }
-            }
-        }
-        if reply.rows.len() <= COPY_MAX {
-            self.client.output.extend_from_slice(&reply.rows);
-        } else {
-            self.client.write(reply.rows.clone()).await?;
-        }
-        self.client.output.extend_from_slice(&reply.tag);
-        if closes {
-            backend::close_complete(&mut self.client.output);
-        }
-        self.ready();
-        Ok(())
-    }
-
-    /// Judges a frame that is to be passed to one server of several shards. Returns whether it is
-    /// refused: something that fails was passed on in its place.
-    pub(super) fn refuse(&mut self, len: usize) -> bool {
-        if self.course.is_skipping() {
-            return false;
-        }
-        let frame = Bytes::copy_from_slice(&self.client.input[..len]);
-        let refusal = match frame[0] {
-            b'Q' => {
-                let body = &frame[frames::HEADER_LEN..];
-                self.refusal(frames::text(body).map_or(&[][..], |it| it.0), &[], true)
-            }
-            b'P' => frames::parse(&frame)
-                .and_then(|parse| self.refusal(parse.text, &parse.oids(), false)),
-            b'B' => frames::bind(&frame).and_then(|(_, name)| {
-                let known = self.course.frame_of(&self.ledger, name)?;
-                let parse = frames::parse(&known)?;
-                self.refusal(parse.text, &parse.oids(), true)
-            }),
-            b'F' => Some(unbound("a function call")),
-            _ => None,
-        };
-        let Some(error) = refusal else { return false };
-        self.inner.lanes.refused();
-        if frame[0] == b'Q' || frame[0] == b'F' {
-            self.course.fail(error, &mut self.out);
-        } else {
-            self.course.fail_extended(error, &mut self.out);
-        }
-        true
-    }
-
-    /// Why a text may not go to one server of several shards, if it may not.
-    fn refusal(&mut self, text: &[u8], oids: &[u32], runs: bool) -> Option<SqlError> {
-        let effects = Effects::of(text);
-        if effects.statements == 0 || decide::is_of_session(&effects) {
-            return None;
-        }
-        let Ok(text) = utf8(text) else { return Some(unbound("a text that can't be read")) };
-        let Some(who) = self.who() else {
-            return Some(unbound("a session with parameters that can't be read"));
-        };
-        // What can't be cut is no statement: the server says so.
-        let pieces = split(text).ok()?;
-        pieces.iter().find_map(|piece| {
-            let effects = Effects::of(piece.text.as_bytes());
-            if decide::is_of_session(&effects) {
-                return None;
-            }
-            match self.inner.lane.judge(&who, &Asked { text: piece.text, oids }) {
-                Verdict::Refuse(error) => Some(*error),
-                Verdict::Share(_) if runs => Some(unbound(
-                    "a statement on all shards in a transaction, in portions, or in \
-                                  the pipe lane",
-                )),
-                Verdict::Share(_) | Verdict::Pipe(_) => None,
-            }
-        })
-    }
-}
-
-/// What was asked, for whoever says the answer.
-enum Share<P> {
-    /// A simple query of this length.
-    Simple(usize),
-    /// A batch about the statement of this name, which it has prepared if it is here.
-    Single(Single, Bytes, Option<Box<Statement<P>>>),
 }
 
 fn judge<L: Shared>(
@@ -435,13 +256,4 @@ fn plan<P>(verdict: &Verdict<P>, mode: Mode) -> Result<Arc<P>, PipeReason> {
 fn mentions_own(text: &[u8]) -> bool {
     // Short ones only: nobody hides a SET in a long text.
     text.len() < 256 && text.windows(7).any(|window| window.eq_ignore_ascii_case(b"sortie."))
-}
-
-fn unbound(what: &str) -> SqlError {
-    let message = format!("{what} can't be answered exactly by a cluster of several shards");
-    let mut error = SqlError::unsupported(message);
-    error.hint = Some(
-        "Bind the session to one shard: SET sortie.shard = N, or the database NAME.N.".to_owned(),
-    );
-    error
 }

@@ -11,9 +11,9 @@
 //! | what a statement leaves on a session, from its text | `effect` |
 //! | what a session has left on servers, to have it again | `ledger`, `homes` |
 //! | what is under way on a connection | `course` |
-//! | what an idle client wants next, and in which lane | `decide`, `lanes`, `local`, `switches` |
+//! | what an idle client wants next, and in which lane | `decide`, `lanes`, `share`, `refuse`, `local`, `switches` |
 //! | bytes in both directions | `client`, `pump`, `buffers` |
-//! | which servers there are | `cluster` |
+//! | which servers there are; a connection taken and given back | `cluster`, `hold` |
 //!
 //! # Invariants
 //!
@@ -29,12 +29,15 @@ mod decide;
 mod effect;
 mod failure;
 mod frames;
+mod hold;
 mod homes;
 mod lanes;
 mod ledger;
 mod local;
 mod pump;
+mod refuse;
 mod session;
+mod share;
 mod shared;
 mod startup;
 mod stats;
@@ -144,9 +147,11 @@ impl<L: Shared> Inner<L> {
             }
         };
         let opened = match greeted {
-            Ok(Wish::Cancel(right)) => {
-                if right {
+            Ok(Wish::Cancel(cancel)) => {
+                if let Some(cancel) = cancel {
                     self.stats.cancel();
+                    // The client may take the connection's end for the end of the cancel.
+                    timeout(pump::CANCEL_MAX, cancel.settled()).await.ok();
                 }
                 return;
             }

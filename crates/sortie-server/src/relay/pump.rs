@@ -35,7 +35,7 @@ const EGRESS_MAX: usize = 64 << 10;
 const INGRESS_MAX: usize = 64 << 10;
 
 /// How long the end of a cancel is waited for.
-const CANCEL_MAX: Duration = Duration::from_secs(5);
+pub(super) const CANCEL_MAX: Duration = Duration::from_secs(5);
 
 /// Why moving bytes ends.
 enum Stop {
@@ -120,6 +120,9 @@ where
         let came = self.hear_cancel(cx, signals);
         let Some(held) = &mut self.held else { return Ok(true) };
         let running = held.leased.server.owed() > 0;
+        if came && !running && held.cancelling.is_none() {
+            self.key.settle();
+        }
         if came && running && held.cancelling.is_none() {
             self.inner.lanes.cancelled();
             let key = held.leased.server.cancel_key().clone();
@@ -134,6 +137,7 @@ where
             && let Poll::Ready(ended) = cancelling.as_mut().poll(cx)
         {
             held.cancelling = None;
+            self.key.settle();
             moved = true;
             if let Err(error) = ended {
                 // It may hit at any later time: nobody may have the connection after this.

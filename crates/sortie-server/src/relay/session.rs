@@ -23,15 +23,15 @@ use sortie_postgres::backend::{self, Severity, Status};
 use sortie_postgres::{ConnId, Event, Login, Parameters};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::futures::Notified;
-use tokio::time::Instant;
 
 use super::client::Client;
-use super::cluster::{Cluster, Leased, Place};
+use super::cluster::{Cluster, Place};
 use super::course::Course;
 use super::decide::{self, Batch};
+use super::hold::Held;
 use super::homes::Homes;
-use super::ledger::{Here, Ledger};
-use super::shared::{PipeReason, Shared, Who};
+use super::ledger::Ledger;
+use super::shared::{Shared, Who};
 use super::stats::Gauge;
 use super::switches::Switches;
 use super::{Inner, frames};
@@ -78,21 +78,6 @@ pub(super) struct Account {
     /// The shard that the database name binds the session to.
     pub(super) shard: Option<usize>,
 }
-
-/// The connection that a session holds.
-pub(super) struct Held<'a> {
-    pub(super) leased: Leased,
-    pub(super) reason: PipeReason,
-    /// When a statement was sent that would have been shared.
-    pub(super) observed: Option<Instant>,
-    /// A cancel that is on its way to the server: until its end nothing else may be sent.
-    pub(super) cancelling: Option<Cancelling>,
-    /// It is given back in good order, and says itself what is left on it.
-    is_clean: bool,
-    pub(super) _gauge: Gauge<'a>,
-}
-
-pub(super) type Cancelling = Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>>;
 
 /// What may happen at any time.
 pub(super) struct Signals<'s, 'k, D> {
@@ -196,8 +181,10 @@ where
             {
                 return Poll::Ready(filled.map_err(Failure::from));
             }
-            // A cancel that finds nothing running is forgotten.
-            self.hear_cancel(cx, signals);
+            if self.hear_cancel(cx, signals) {
+                // It finds nothing running, and is forgotten.
+                self.key.settle();
+            }
             if signals.drained.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(Failure::Fatal(shutting_down())));
             }
@@ -236,145 +223,6 @@ where
         }
     }
 
-    /// Takes a connection for what the client has sent, and begins to relay.
-    pub(super) async fn pipe<D: Future<Output = ()>>(
-        &mut self,
-        reason: PipeReason,
-        signals: &mut Signals<'_, 'a, D>,
-    ) -> Result<(), Failure> {
-        let shard = self.shard().unwrap_or(0);
-        if self.held.as_ref().is_some_and(|held| held.leased.place.shard != shard) {
-            self.release();
-        }
-        if self.held.is_none() && !self.take(shard, reason, signals).await? {
-            return Ok(());
-        }
-        if let Some(held) = &mut self.held {
-            held.reason = reason;
-            held.observed = (reason == PipeReason::Observe).then(Instant::now);
-        }
-        self.accept()?;
-        self.pump(signals).await
-    }
-
-    /// Takes a connection. Returns whether there is one; the client knows if not.
-    async fn take<D: Future<Output = ()>>(
-        &mut self,
-        shard: usize,
-        reason: PipeReason,
-        signals: &mut Signals<'_, 'a, D>,
-    ) -> Result<bool, Failure> {
-        let (cluster, login) = (Arc::clone(&self.cluster), Arc::clone(&self.account.login));
-        let prefer = self.last;
-        let leased = {
-            let mut lease =
-                std::pin::pin!(cluster.lease((shard, self.account.target), &login, prefer));
-            poll_fn(|cx| {
-                if let Poll::Ready(leased) = lease.as_mut().poll(cx) {
-                    return Poll::Ready(Ok(leased));
-                }
-                if self.client.has_room()
-                    && let Poll::Ready(Err(gone)) = self.client.poll_fill(cx)
-                {
-                    return Poll::Ready(Err(Failure::from(gone)));
-                }
-                if self.hear_cancel(cx, signals) {
-                    return Poll::Ready(Ok(Err(cancelled())));
-                }
-                Poll::Pending
-            })
-            .await?
-        };
-        match leased {
-            Ok(leased) => {
-                self.hold(leased, reason);
-                Ok(true)
-            }
-            Err(error) => {
-                let simple = matches!(self.client.input.first(), Some(b'Q' | b'F'));
-                if simple {
-                    // Skipped like a batch, whose end it is.
-                    let len =
-                        frames::head(&self.client.input).ok().flatten().map_or(0, |it| it.len);
-                    let passed = len.min(self.client.input.len());
-                    self.client.input.advance(passed);
-                    self.passing = len - passed;
-                }
-                self.fail(&error, simple);
-                Ok(false)
-            }
-        }
-    }
-
-    /// Makes a connection the session's own.
-    fn hold(&mut self, leased: Leased, reason: PipeReason) {
-        let id = leased.server.id();
-        let residue = leased.server.residue();
-        let found = self.homes.arrive(id, residue);
-        let (here, replayed) = self.ledger.arrive(found, &mut self.out);
-        if replayed > 0 {
-            self.inner.lanes.replayed(replayed);
-        }
-        self.course.begin(here, replayed);
-        let is_other = self.last != Some((leased.place, id));
-        self.last = Some((leased.place, id));
-        let held = Held {
-            leased,
-            reason,
-            observed: None,
-            cancelling: None,
-            is_clean: false,
-            _gauge: self.inner.lanes.pinned(),
-        };
-        self.held = Some(held);
-        if is_other && replayed == 0 {
-            self.compare();
-        }
-    }
-
-    /// Tells the client of parameters that are not, on this server, what it knows.
-    pub(super) fn compare(&mut self) {
-        let Some(held) = &self.held else { return };
-        let there = held.leased.server.parameters();
-        if *there == *self.known {
-            return;
-        }
-        for (name, value) in there.iter() {
-            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-            let name = text(name);
-            if self.known.value(&name) != Some(value) {
-                backend::parameter_status(&mut self.client.output, &name, &text(value));
-            }
-        }
-        self.known = Arc::new(there.clone());
-    }
-
-    /// Whether everything is answered, and the session needs no connection.
-    pub(super) fn is_at_rest(&self) -> bool {
-        let Some(held) = &self.held else { return true };
-        held.leased.server.is_idle()
-            && self.out.is_empty()
-            && self.passing == 0
-            && self.course.is_clear()
-            && held.cancelling.is_none()
-            && self.ledger.dirty().is_none()
-    }
-
-    /// Gives the connection back, if the session has one and needs it no more.
-    pub(super) fn release(&mut self) {
-        if !self.is_at_rest() {
-            return;
-        }
-        let Some(mut held) = self.held.take() else { return };
-        if let Some(began) = held.observed {
-            self.inner.lanes.observed(began.elapsed());
-        }
-        let here: Here = self.course.end();
-        let residue = self.homes.leave(held.leased.server.id(), here);
-        held.leased.server.set_residue(residue);
-        held.is_clean = true;
-    }
-
     /// The shard that the session is bound to.
     pub(super) fn shard(&self) -> Option<usize> {
         self.switches.shard.unwrap_or(self.account.shard)
@@ -383,18 +231,6 @@ where
     /// Whether statements are judged wherever they go: one server is not the cluster.
     pub(super) fn is_unbound(&self) -> bool {
         self.cluster.shards() > 1 && self.shard().is_none()
-    }
-}
-
-/// However a session ends: what it left on its connection is cleaned before anybody else has it.
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        if self.cancelling.is_some() {
-            // It may still hit.
-            self.leased.server.doom();
-        } else if !self.is_clean {
-            self.leased.server.soil();
-        }
     }
 }
 

@@ -8,9 +8,10 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, futures::Notified};
+use tokio::sync::{Notify, futures::Notified, watch};
 
 /// The keys of all sessions. Clones share them.
 #[derive(Clone, Debug)]
@@ -21,6 +22,7 @@ pub(crate) struct Keys(Arc<Shared>);
 pub(crate) struct Key {
     process: i32,
     session: Session,
+    settle: watch::Sender<u64>,
     keys: Keys,
 }
 
@@ -40,6 +42,16 @@ struct Table {
 struct Session {
     secret: [u8; 4],
     cancelled: Arc<Notify>,
+    asked: Arc<AtomicU64>,
+    /// How many of the cancels that were asked for have had their effect.
+    settled: watch::Receiver<u64>,
+}
+
+/// A cancel that was asked for with a right key.
+#[derive(Debug)]
+pub(crate) struct Cancel {
+    number: u64,
+    settled: watch::Receiver<u64>,
 }
 
 impl Keys {
@@ -51,7 +63,9 @@ impl Keys {
 
     /// Gives a session its key, or `None` when there are too many sessions.
     pub(crate) fn register(&self) -> Option<Key> {
-        let session = Session { secret: secret()?, cancelled: Arc::default() };
+        let (settle, settled) = watch::channel(0);
+        let (cancelled, asked) = (Arc::default(), Arc::default());
+        let session = Session { secret: secret()?, cancelled, asked, settled };
         let mut table = self.table();
         if table.sessions.len() >= self.0.sessions_max {
             return None;
@@ -65,17 +79,18 @@ impl Keys {
                 break process;
             }
         };
-        Some(Key { process, session, keys: self.clone() })
+        Some(Key { process, session, settle, keys: self.clone() })
     }
 
-    /// Cancels what the session with this key is running. Returns whether the key was right.
-    pub(crate) fn cancel(&self, process: i32, secret: &[u8]) -> bool {
-        let Some(session) = self.table().sessions.get(&process).cloned() else { return false };
-        let right = equal(&session.secret, secret);
-        if right {
-            session.cancelled.notify_waiters();
+    /// Cancels what the session with this key is running. `None` for a wrong key.
+    pub(crate) fn cancel(&self, process: i32, secret: &[u8]) -> Option<Cancel> {
+        let session = self.table().sessions.get(&process).cloned()?;
+        if !equal(&session.secret, secret) {
+            return None;
         }
-        right
+        let number = session.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        session.cancelled.notify_waiters();
+        Some(Cancel { number, settled: session.settled })
     }
 
     /// How many sessions there are.
@@ -102,6 +117,22 @@ impl Key {
     /// Resolves when a cancel arrives from now on, or rather from when it is enabled.
     pub(crate) fn cancelled(&self) -> Notified<'_> {
         self.session.cancelled.notified()
+    }
+}
+
+impl Key {
+    /// All cancels that were asked for so far have had their effect, or have none.
+    pub(crate) fn settle(&self) {
+        self.settle.send_replace(self.session.asked.load(Ordering::Relaxed));
+    }
+}
+
+impl Cancel {
+    /// Waits until the cancel can hit nothing any more, or its session is gone.
+    pub(crate) async fn settled(mut self) {
+        let number = self.number;
+        // An error says that the session is gone.
+        self.settled.wait_for(|settled| *settled >= number).await.ok();
     }
 }
 
@@ -134,11 +165,29 @@ mod tests {
         let mut other = std::pin::pin!(two.cancelled());
         running.as_mut().enable();
         other.as_mut().enable();
-        assert!(keys.cancel(one.process(), &one.secret()));
+        assert!(keys.cancel(one.process(), &one.secret()).is_some());
         running.await;
         assert!(!other.as_mut().enable());
         // The next statement knows nothing of it.
         assert!(!std::pin::pin!(one.cancelled()).enable());
+    }
+
+    #[tokio::test]
+    async fn a_cancel_is_waited_for_until_it_can_hit_nothing() {
+        let keys = Keys::new(2);
+        let key = keys.register().unwrap();
+        let cancel = keys.cancel(key.process(), &key.secret()).unwrap();
+        let mut settled = std::pin::pin!(cancel.settled());
+        tokio::select! {
+            biased;
+            () = &mut settled => panic!("nobody has settled it"),
+            () = std::future::ready(()) => {}
+        }
+        key.settle();
+        settled.await;
+        let cancel = keys.cancel(key.process(), &key.secret()).unwrap();
+        drop(key);
+        cancel.settled().await;
     }
 
     #[test]
@@ -147,10 +196,10 @@ mod tests {
         let one = keys.register().unwrap();
         let mut wrong = one.secret();
         wrong[3] ^= 1;
-        assert!(!keys.cancel(one.process(), &wrong));
-        assert!(!keys.cancel(one.process(), &one.secret()[..3]));
-        assert!(!keys.cancel(one.process(), &[]));
-        assert!(!keys.cancel(one.process() + 1, &one.secret()));
+        assert!(keys.cancel(one.process(), &wrong).is_none());
+        assert!(keys.cancel(one.process(), &one.secret()[..3]).is_none());
+        assert!(keys.cancel(one.process(), &[]).is_none());
+        assert!(keys.cancel(one.process() + 1, &one.secret()).is_none());
     }
 
     #[test]

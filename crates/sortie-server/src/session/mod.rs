@@ -145,8 +145,8 @@ impl<R: Reads> Shared<R> {
         };
         let hello = match wish? {
             Wish::Session(hello) => hello,
-            Wish::Cancel(right) => {
-                if right {
+            Wish::Cancel(cancel) => {
+                if cancel.is_some() {
                     self.stats.cancel();
                 }
                 return Ok(());

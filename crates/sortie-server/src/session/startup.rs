@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::failure::Failure;
-use super::keys::Keys;
+use super::keys::{Cancel, Keys};
 use super::socket::Socket;
 use super::{code, drained};
 use crate::sql::{SqlError, state, utf8};
@@ -18,8 +18,8 @@ use crate::sql::{SqlError, state, utf8};
 pub(crate) enum Wish {
     /// A session.
     Session(Hello),
-    /// To cancel another session's statement; true if the key was right.
-    Cancel(bool),
+    /// To cancel another session's statement; `None` if the key was wrong.
+    Cancel(Option<Cancel>),
 }
 
 /// What a client asks for when it wants a session.

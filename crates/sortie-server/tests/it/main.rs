@@ -23,6 +23,7 @@ mod leftovers;
 mod pgbench;
 mod protocol;
 mod psycopg;
+mod relay;
 mod rows;
 mod stage;
 mod support;

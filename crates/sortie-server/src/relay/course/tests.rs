@@ -6,11 +6,15 @@
 
 use std::collections::BTreeMap;
 
+use bytes::BytesMut;
 use proptest::prelude::*;
+use sortie_postgres::backend::Status;
 use sortie_testkit::Batch;
 
 use super::*;
+use crate::relay::frames;
 use crate::relay::homes::Homes;
+use crate::relay::ledger::Ledger;
 
 /// What a PostgreSQL session holds.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

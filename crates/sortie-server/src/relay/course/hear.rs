@@ -1,0 +1,171 @@
+//! Server frames on their way back.
+
+use sortie_postgres::backend::Status;
+
+use super::expect::{Expect, Left};
+use super::{Course, Heard};
+use crate::relay::effect::{Effect, Reason};
+use crate::relay::ledger::Ledger;
+use crate::sql::SqlError;
+
+impl<P> Course<P> {
+    /// A frame came in, or a piece of one; `ended` if it is the last piece. `status` is the one
+    /// that a `ReadyForQuery` reports.
+    pub(crate) fn hear(
+        &mut self,
+        ledger: &mut Ledger<P>,
+        tag: u8,
+        ended: bool,
+        status: Option<Status>,
+    ) -> Heard {
+        let replaying = self.is_replaying();
+        if ended && matches!(tag, b'1' | b'2' | b'3' | b'T' | b'n' | b'C' | b'I' | b's') {
+            self.answered += 1;
+        }
+        let swallow = || if replaying { Heard::Swallow } else { Heard::Pass };
+        match tag {
+            b'1' | b'3' => self.hear_complete(ledger, tag, ended),
+            b'E' => self.hear_error(ledger, ended, replaying),
+            b'Z' if ended => {
+                self.hear_ready(ledger, status);
+                swallow()
+            }
+            b'S' => {
+                self.reported |= !replaying;
+                swallow()
+            }
+            // Somebody notifies: it is for the client whenever it comes.
+            b'A' => Heard::Pass,
+            _ => swallow(),
+        }
+    }
+
+    fn hear_complete(&mut self, ledger: &mut Ledger<P>, tag: u8, ended: bool) -> Heard {
+        let batch = self.expects.iter().take_while(|expect| !expect.is_ready());
+        let at = batch.enumerate().find(|(_, expect)| expect.completes(tag)).map(|(at, _)| at);
+        let Some(at) = at else { return Heard::Pass };
+        if !ended {
+            return if self.expects[at].is_ours() { Heard::Swallow } else { Heard::Pass };
+        }
+        match self.expects.remove(at) {
+            Some(Expect::Parse { name, statement: Some(statement), .. }) => {
+                if !ledger.prepared(&name, statement) {
+                    self.soil(ledger, Reason::Bound);
+                }
+                Heard::Pass
+            }
+            Some(Expect::Close { name, ours: false, .. }) => {
+                if let Some(name) = name {
+                    ledger.forget(&name);
+                    match self.expects.iter_mut().find_map(|expect| expect.before(&name)) {
+                        // A new one is on its way, and was entered.
+                        Some(before) => *before = None,
+                        None => self.here.forget(&name),
+                    }
+                }
+                Heard::Pass
+            }
+            _ => Heard::Swallow,
+        }
+    }
+
+    fn hear_error(&mut self, ledger: &mut Ledger<P>, ended: bool, replaying: bool) -> Heard {
+        if !ended {
+            let instead = replaying || self.expects.front().is_some_and(Expect::is_replaced);
+            return if instead { Heard::Swallow } else { Heard::Pass };
+        }
+        let mut heard = if replaying { Heard::Swallow } else { Heard::Pass };
+        self.failed = true;
+        let end = self.expects.iter().position(Expect::is_ready);
+        let dropped: Vec<_> = self.expects.drain(..end.unwrap_or(self.expects.len())).collect();
+        if let Some(Expect::Ready { instead, .. }) = self.expects.front_mut() {
+            if let Some(error) = instead.take() {
+                heard = Heard::Replace(error);
+            }
+        } else if self.sent > 0 {
+            // What comes up to the Sync is skipped. Without a message nobody has asked for the
+            // error: the server ends the session.
+            self.skipping = true;
+        }
+        if let Some(error) = self.undo(ledger, dropped) {
+            heard = Heard::Replace(error);
+        }
+        heard
+    }
+
+    /// Messages failed, or were skipped, whose answers were expected.
+    fn undo(&mut self, ledger: &mut Ledger<P>, dropped: Vec<Expect<P>>) -> Option<Box<SqlError>> {
+        let mut told = None;
+        // The last one first, so that in the end everything is as it was.
+        for (at, expect) in dropped.into_iter().enumerate().rev() {
+            match expect {
+                Expect::Parse { name, index, before, .. } => {
+                    self.here.restore(&name, before);
+                    if name.is_empty() && index == self.answered {
+                        // The server drops the old one before it looks at the new one.
+                        self.here.forget(&name);
+                        ledger.forget(&name);
+                    }
+                }
+                Expect::Fail(error) if at == 0 => {
+                    self.here.forget(b"");
+                    ledger.forget(b"");
+                    told = Some(error);
+                }
+                Expect::Close { name: Some(name), ours: true, before } => {
+                    self.here.restore(&name, before);
+                }
+                // It was done before the error, and no rollback takes it back.
+                Expect::Ran { left, index } if index < self.answered => {
+                    if left.effects.is_lasting() {
+                        self.enter(ledger, &left);
+                    }
+                }
+                _ => {}
+            }
+        }
+        told
+    }
+
+    fn hear_ready(&mut self, ledger: &mut Ledger<P>, status: Option<Status>) {
+        let failed = std::mem::take(&mut self.failed);
+        self.answered = 0;
+        while let Some(expect) = self.expects.pop_front() {
+            let (left, last) = match expect {
+                Expect::Ran { left, .. } => (Some(left), false),
+                Expect::Ready { left, .. } => (left, true),
+                _ => (None, false),
+            };
+            match left {
+                Some(left) if !failed => self.enter(ledger, &left),
+                Some(left) if left.effects.statements > 1 && left.effects.is_lasting() => {
+                    self.lose_count(ledger);
+                }
+                _ => {}
+            }
+            if last {
+                break;
+            }
+        }
+        if status == Some(Status::Idle) {
+            self.portals.clear();
+        }
+    }
+
+    /// Enters in the ledger what a statement has left.
+    fn enter(&mut self, ledger: &mut Ledger<P>, left: &Left) {
+        for (effect, text) in left.effects.with_texts(&left.text) {
+            match effect {
+                Effect::Switch(name, value) => self.switched.push((name.clone(), value.clone())),
+                Effect::DiscardAll => {
+                    ledger.cleaned(left.soiled);
+                    self.is_sure |= ledger.dirty().is_none();
+                }
+                _ => {}
+            }
+            if !ledger.left(effect, text, &mut self.here) {
+                self.soil(ledger, Reason::Bound);
+            }
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Client frames on their way out.
+
+use bytes::{Bytes, BytesMut};
+use sortie_postgres::backend::Status;
+
+use super::Course;
+use super::expect::{Expect, Left};
+use crate::relay::effect::{Effect, Effects, Reason};
+use crate::relay::frames;
+use crate::relay::ledger::{Ledger, Need, Statement};
+use crate::sql::SqlError;
+
+impl<P> Course<P> {
+    /// A whole frame goes out: appends it to `out`, with what must go ahead of it.
+    pub(crate) fn send(
+        &mut self,
+        ledger: &mut Ledger<P>,
+        frame: &[u8],
+        status: Status,
+        out: &mut BytesMut,
+    ) {
+        match frame[0] {
+            b'S' => {
+                self.skipping = false;
+                self.expects.push_back(Expect::ready(None, None));
+            }
+            _ if self.skipping => {}
+            b'P' => self.parse(ledger, frame, status, out),
+            b'B' => self.bind(ledger, frame, out),
+            b'E' => self.execute(ledger, frame, status),
+            b'D' => {
+                if let Some((b'S', name)) = frames::target(frame) {
+                    self.ensure(ledger, name, out);
+                }
+            }
+            b'C' => {
+                let name = match frames::target(frame) {
+                    Some((b'S', name)) => Some(Bytes::copy_from_slice(name)),
+                    _ => None,
+                };
+                self.expects.push_back(Expect::Close { name, ours: false, before: None });
+            }
+            b'Q' => {
+                let text = frames::text(&frame[frames::HEADER_LEN..]).map_or(&[][..], |it| it.0);
+                let effects = Effects::of(text);
+                self.query(ledger, text, effects, status, out);
+            }
+            b'F' => {
+                self.soil(ledger, Reason::FunctionCall);
+                self.expects.push_back(Expect::ready(None, None));
+            }
+            _ => {}
+        }
+        if matches!(frame[0], b'P' | b'B') && !self.skipping && self.is_lasting_open() {
+            self.lose_count(ledger);
+        }
+        match frame[0] {
+            b'P' | b'B' | b'D' | b'E' | b'C' => self.sent += 1,
+            b'S' | b'Q' | b'F' => self.sent = 0,
+            _ => {}
+        }
+        out.extend_from_slice(frame);
+    }
+
+    /// A frame that is too long to be read goes out.
+    pub(crate) fn send_unread(&mut self, ledger: &mut Ledger<P>, tag: u8) {
+        if self.skipping {
+            return;
+        }
+        if matches!(tag, b'P' | b'B') {
+            self.sent += 1;
+        }
+        match tag {
+            b'Q' | b'F' => {
+                self.sent = 0;
+                self.soil(ledger, Reason::Unreadable);
+                self.expects.push_back(Expect::ready(None, None));
+            }
+            b'P' | b'B' => self.soil(ledger, Reason::Unreadable),
+            _ => {}
+        }
+    }
+
+    /// The Parse frame of the statement that a message about this name would mean.
+    pub(crate) fn frame_of(&self, ledger: &Ledger<P>, name: &[u8]) -> Option<Bytes> {
+        let pending = self.pending(name);
+        pending.unwrap_or_else(|| ledger.known(name)).map(|statement| statement.frame.clone())
+    }
+
+    /// The statement that will have this name when all has been answered, or that there is none;
+    /// `None` if nothing is under way about it.
+    fn pending(&self, name: &[u8]) -> Option<Option<&Statement<P>>> {
+        self.expects.iter().rev().find_map(|expect| expect.about(name))
+    }
+
+    /// A query goes out that must fail, so that its transaction does: the client is told why.
+    pub(crate) fn fail(&mut self, error: SqlError, out: &mut BytesMut) {
+        frames::query(out, b"sortie refuses the statement");
+        self.expects.push_back(Expect::ready(None, Some(Box::new(error))));
+    }
+
+    /// As [`Course::fail`], within a batch of the extended protocol.
+    pub(crate) fn fail_extended(&mut self, error: SqlError, out: &mut BytesMut) {
+        if !self.skipping {
+            frames::parse_failing(out);
+            self.sent += 1;
+            self.expects.push_back(Expect::Fail(Box::new(error)));
+        }
+    }
+
+    /// A query's effects are known: it goes out.
+    pub(crate) fn query(
+        &mut self,
+        ledger: &mut Ledger<P>,
+        text: &[u8],
+        effects: Effects,
+        status: Status,
+        out: &mut BytesMut,
+    ) {
+        let names = named(ledger, &effects);
+        if !names.is_empty() {
+            self.prepare_ahead(ledger, &names, out);
+        }
+        if let Some(reason) = effects.reason() {
+            self.soil(ledger, reason);
+        }
+        // The server drops it before it looks at the text.
+        self.here.forget(b"");
+        ledger.forget(b"");
+        let left = self.keep(ledger, &effects, text, status);
+        self.expects.push_back(Expect::ready(left, None).controlling(effects.controls()));
+    }
+
+    /// Whether the batch that is being sent runs something that no rollback takes back.
+    fn is_lasting_open(&self) -> bool {
+        let open = self.expects.iter().rev().take_while(|expect| !expect.is_ready());
+        open.into_iter()
+            .any(|expect| matches!(expect, Expect::Ran { left, .. } if left.effects.is_lasting()))
+    }
+
+    fn parse(&mut self, ledger: &mut Ledger<P>, frame: &[u8], status: Status, out: &mut BytesMut) {
+        let Some(parse) = frames::parse(frame) else { return };
+        if !parse.name.is_empty() {
+            // Of two mistakes the server tells the one in the text.
+            if status != Status::Failed {
+                self.ensure(ledger, parse.name, out);
+            }
+            let is_there = match self.pending(parse.name) {
+                Some(pending) => pending.is_some(),
+                None => self.here.has(parse.name),
+            };
+            if is_there && self.is_sure {
+                return; // The server will say so.
+            }
+        }
+        let statement = Box::new(Statement::of(frame, parse.text));
+        let number = statement.number();
+        self.expect_parse(parse.name, number, Some(statement));
+    }
+
+    fn bind(&mut self, ledger: &mut Ledger<P>, frame: &[u8], out: &mut BytesMut) {
+        let Some((portal, name)) = frames::bind(frame) else { return };
+        self.ensure(ledger, name, out);
+        let pending = self.expects.iter().rev().find_map(|expect| expect.about(name));
+        let known = pending.unwrap_or_else(|| ledger.known(name));
+        self.portals.retain(|(known, _)| known != portal);
+        let Some(statement) = known.filter(|statement| !statement.effects.left.is_empty()) else {
+            return;
+        };
+        let (effects, text) = (statement.effects.clone(), Bytes::copy_from_slice(statement.text()));
+        for name in named(ledger, &effects) {
+            self.ensure(ledger, &name, out);
+        }
+        if let Some(reason) = effects.reason() {
+            self.soil(ledger, reason);
+            return;
+        }
+        let left = Left { effects, text, soiled: 0 };
+        self.portals.push((Bytes::copy_from_slice(portal), left));
+    }
+
+    fn execute(&mut self, ledger: &mut Ledger<P>, frame: &[u8], status: Status) {
+        if self.portals.is_empty() {
+            return;
+        }
+        let Some((portal, _rows)) = frames::execute(frame) else { return };
+        let Some((_, left)) = self.portals.iter().find(|(name, _)| name == portal) else { return };
+        let (effects, text) = (left.effects.clone(), left.text.clone());
+        if effects.controls() {
+            let open = self.expects.iter().rev().take_while(|expect| !expect.is_ready());
+            if open.into_iter().any(Expect::sets) {
+                // It may be taken back.
+                self.soil(ledger, Reason::SetInTransaction);
+            }
+            self.expects.push_back(Expect::Control);
+        }
+        if let Some(left) = self.keep(ledger, &effects, &text, status) {
+            self.expects.push_back(Expect::Ran { left, index: self.sent });
+        }
+    }
+
+    /// What is left when a statement that goes out now succeeds, if that can be told.
+    fn keep(
+        &mut self,
+        ledger: &mut Ledger<P>,
+        effects: &Effects,
+        text: &[u8],
+        status: Status,
+    ) -> Option<Box<Left>> {
+        if effects.left.is_empty() {
+            return None;
+        }
+        let block = status != Status::Idle
+            || effects.controls()
+            || self.expects.iter().any(Expect::controls);
+        if block && effects.sets() {
+            // A rollback takes it back again.
+            self.soil(ledger, Reason::SetInTransaction);
+            return None;
+        }
+        let text = Bytes::copy_from_slice(text);
+        Some(Box::new(Left { effects: effects.clone(), text, soiled: ledger.soiled() }))
+    }
+
+    /// What is prepared on the server, and what not, can't be told from its answers any more: the
+    /// session keeps its connection, and nothing is put in between.
+    pub(super) fn lose_count(&mut self, ledger: &mut Ledger<P>) {
+        self.soil(ledger, Reason::Unknown);
+        self.is_sure = false;
+    }
+
+    pub(super) fn soil(&mut self, ledger: &mut Ledger<P>, reason: Reason) {
+        if ledger.soil(reason) {
+            self.soiled.push(reason);
+        }
+    }
+
+    /// Sees to it that the statement of this name is here, if the session has it.
+    fn ensure(&mut self, ledger: &Ledger<P>, name: &[u8], out: &mut BytesMut) {
+        let frame = match ledger.need(name, &self.here) {
+            Need::Nothing => return,
+            _ if !self.is_sure => return,
+            _ if self.pending(name).is_some() => return,
+            // It is to be gone by then.
+            _ if self.expects.iter().any(|expect| expect.takes(name)) => return,
+            Need::Parse(frame) => Some(frame),
+            Need::Close(frame) => {
+                frames::close(out, name);
+                let before = self.here.number(name);
+                let name = Some(Bytes::copy_from_slice(name));
+                self.expects.push_back(Expect::Close { name, ours: true, before });
+                self.sent += 1;
+                frame
+            }
+        };
+        self.here.forget(name);
+        if let (Some(frame), Some(number)) = (frame, ledger.number(name)) {
+            out.extend_from_slice(&frame);
+            self.expect_parse(name, number, None);
+            self.sent += 1;
+        }
+    }
+
+    fn expect_parse(&mut self, name: &[u8], number: u64, statement: Option<Box<Statement<P>>>) {
+        let before = self.here.prepare(name, number);
+        let (name, index) = (Bytes::copy_from_slice(name), self.sent);
+        self.expects.push_back(Expect::Parse { name, statement, index, before });
+    }
+
+    /// Prepares statements here, ahead of a query that may use them by their names.
+    fn prepare_ahead(&mut self, ledger: &Ledger<P>, names: &[Bytes], out: &mut BytesMut) {
+        let open = self.expects.back().is_some_and(|last| !last.is_ready());
+        if open {
+            return; // A failure would take the query with it.
+        }
+        let before = out.len();
+        for name in names {
+            self.ensure(ledger, name, out);
+        }
+        if out.len() > before {
+            out.extend_from_slice(b"S\0\0\0\x04");
+            self.expects.push_back(Expect::replay());
+            self.sent = 0;
+        }
+    }
+}
+
+/// The statements that a text may use by their names: those that it deallocates, or all of them
+/// if nobody knows what it does.
+fn named<P>(ledger: &Ledger<P>, effects: &Effects) -> Vec<Bytes> {
+    if effects.reason().is_some() && ledger.dirty().is_none() {
+        return ledger.names().cloned().collect();
+    }
+    let deallocated = effects.left.iter().filter_map(|effect| match effect {
+        Effect::Deallocate(Some(name)) => Some(Bytes::copy_from_slice(name.as_bytes())),
+        _ => None,
+    });
+    deallocated.collect()
+}

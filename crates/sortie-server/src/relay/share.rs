@@ -1,0 +1,140 @@
+//! Statements that the shared lane answers.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::{Buf, Bytes};
+use sortie_postgres::backend;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::buffers;
+use super::decide::Single;
+use super::ledger::Statement;
+use super::session::{Session, Signals, cancelled};
+use super::shared::{Outcome, PipeReason, Reply, Shared, Values, Who};
+use crate::session::failure::Failure;
+
+/// Rows up to this length are copied behind what waits: cheaper than a second write.
+const COPY_MAX: usize = 16 << 10;
+
+/// What was asked, for whoever says the answer.
+pub(super) enum Share<P> {
+    /// A simple query of this length.
+    Simple(usize),
+    /// A batch about the statement of this name, which it has prepared if it is here.
+    Single(Single, Bytes, Option<Box<Statement<P>>>),
+}
+
+impl<'a, S, L> Session<'a, S, L>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    L: Shared,
+{
+    /// Has a statement read by the shared lane, and says what comes of it.
+    pub(super) async fn share<D: Future<Output = ()>>(
+        &mut self,
+        who: &Arc<Who>,
+        plan: &Arc<L::Plan>,
+        asked: Share<L::Plan>,
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> Result<(), Failure> {
+        self.release();
+        let values = match &asked {
+            Share::Simple(_) => Some(Values::Simple),
+            Share::Single(single, ..) => single.bound(&self.client.input).map(Values::Bound),
+        };
+        let Some(values) = values else { return self.pipe(PipeReason::Shape, signals).await };
+        let inner = self.inner;
+        let running = inner.stats.statement();
+        let read = {
+            let mut read = Box::pin(inner.lane.read(who, plan, &values, None));
+            poll_fn(|cx| {
+                if let Poll::Ready(read) = read.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(read));
+                }
+                if let Poll::Ready(Err(error)) = self.client.poll_flush(cx) {
+                    return Poll::Ready(Err(Failure::from(error)));
+                }
+                if self.client.has_room()
+                    && let Poll::Ready(Err(gone)) = self.client.poll_fill(cx)
+                {
+                    return Poll::Ready(Err(Failure::from(gone)));
+                }
+                if self.hear_cancel(cx, signals) {
+                    self.key.settle();
+                    return Poll::Ready(Ok(Err(cancelled())));
+                }
+                Poll::Pending
+            })
+            .await?
+        };
+        drop(running);
+        match read {
+            Ok(Outcome::Reply(reply)) => {
+                inner.lanes.shared();
+                self.answer(&reply, asked).await
+            }
+            Ok(Outcome::Pipe(reason)) => self.pipe(reason, signals).await,
+            Err(error) => {
+                inner.lanes.shared();
+                let len = match asked {
+                    Share::Simple(len) => {
+                        self.ledger.forget(b"");
+                        len
+                    }
+                    Share::Single(single, name, new) => {
+                        if let Some(new) = new {
+                            // Its Parse had succeeded, and so did the Bind perhaps.
+                            backend::parse_complete(&mut self.client.output);
+                            self.remember(&name, new);
+                        }
+                        single.len
+                    }
+                };
+                self.client.input.advance(len);
+                self.fail(&error, true);
+                Ok(())
+            }
+        }
+    }
+
+    /// Says an answer, in the protocol by which it was asked for.
+    async fn answer(&mut self, reply: &Reply, asked: Share<L::Plan>) -> Result<(), Failure> {
+        let output = &mut self.client.output;
+        buffers::borrow(output);
+        let mut closes = false;
+        match asked {
+            Share::Simple(len) => {
+                self.client.input.advance(len);
+                self.ledger.forget(b"");
+                output.extend_from_slice(&reply.head);
+            }
+            Share::Single(single, name, new) => {
+                if single.parse.is_some() {
+                    backend::parse_complete(output);
+                }
+                backend::bind_complete(output);
+                if single.describes {
+                    output.extend_from_slice(&reply.head);
+                }
+                closes = single.closes;
+                self.client.input.advance(single.len);
+                if let Some(new) = new {
+                    self.remember(&name, new);
+                }
+            }
+        }
+        if reply.rows.len() <= COPY_MAX {
+            self.client.output.extend_from_slice(&reply.rows);
+        } else {
+            self.client.write(reply.rows.clone()).await?;
+        }
+        self.client.output.extend_from_slice(&reply.tag);
+        if closes {
+            backend::close_complete(&mut self.client.output);
+        }
+        self.ready();
+        Ok(())
+    }
+}
