@@ -15,7 +15,7 @@ use crate::step::Outcome;
 const MARK: &str = "SORTIE_TEST_RUN";
 const PREFIX: &str = "sortie-test-";
 /// What a test process shares until its end is taken down by a keeper of its own, after that end.
-const ROUNDS_MAX: u32 = 100;
+const ROUNDS_MAX: u32 = 300;
 const ROUND: Duration = Duration::from_millis(100);
 
 /// One test run's folder for temporary files, and the mark on its processes.
