@@ -54,7 +54,6 @@ impl Tasks {
     /// further down its stack.
     pub(super) fn perform(&self, server: &Arc<Shared>, acts: Vec<ServerAct>) {
         self.work(server, acts.into_iter().map(Job::Act));
-        self.wake.notify_one();
     }
 
     /// Runs a task on `home`, as part of the server.
@@ -202,6 +201,8 @@ impl Opening {
             book.1.open_failures += 1;
             book.0.failed(self.id, (scope, error), jitter, Instant::now(), acts);
         });
+        // The keeper must look again when the pause is over.
+        server.tasks.wake.notify_one();
     }
 }
 
@@ -270,8 +271,9 @@ async fn keeper(server: Weak<Shared>, wake: Arc<Notify>) {
             book.0.tick(now, acts);
             book.0.due(now)
         });
-        // Connections that become idle meanwhile are idle for that long at least.
-        let rest = server_now.config.idle_timeout.clamp(KEEPER_REST_MIN, KEEPER_REST_MAX);
+        // Connections that become idle, or are opened, meanwhile stay for that long at least.
+        let rest = server_now.config.idle_timeout.min(server_now.config.lifetime);
+        let rest = rest.clamp(KEEPER_REST_MIN, KEEPER_REST_MAX);
         drop(server_now);
         let latest = now + rest;
         let due = due.map_or(latest, |due| due.min(latest));
