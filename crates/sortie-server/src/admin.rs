@@ -58,10 +58,13 @@ pub(crate) struct Admin {
     pub(crate) ready: Box<dyn Fn() -> Readiness + Send + Sync>,
     /// Sets the mode of a cluster while running: `None` is as configured. `Err` names those that
     /// there are.
-    pub(crate) set_mode: Box<dyn Fn(&str, Option<Mode>) -> Result<(), String> + Send + Sync>,
+    pub(crate) set_mode: SetMode,
     /// Whether a drain has begun.
     pub(crate) draining: watch::Receiver<bool>,
 }
+
+/// Sets the mode of the cluster of this name.
+pub(crate) type SetMode = Box<dyn Fn(&str, Option<Mode>) -> Result<(), String> + Send + Sync>;
 
 /// Whether all shards answer.
 pub(crate) type Readiness = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;

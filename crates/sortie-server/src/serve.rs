@@ -118,11 +118,11 @@ async fn serve(options: &Serve) -> Result<(), Error> {
     let sessions = Sessions::new(reads.clone(), Catalog::embedded(), limits, draining.clone());
     let shards = cluster.shards().to_vec();
     let scrape = scrape(sessions.clone(), reads, &shards);
-    let ready = Box::new(move || -> Readiness { Box::pin(admin::probe(shards.clone())) });
+    let probed = Box::new(move || -> Readiness { Box::pin(admin::probe(shards.clone())) });
     let set_mode = Box::new(|_: &str, _: Option<Mode>| {
         Err("an embedded cluster has no pipe lane, and so no mode".to_owned())
     });
-    let admin = Admin { scrape, ready, set_mode, draining };
+    let admin = Admin { scrape, ready: probed, set_mode, draining };
     let admin = admin::serve(admin_listener, Arc::new(admin));
     let cores = cores()?;
     announcement.print();

@@ -8,6 +8,9 @@ use super::Page;
 
 type Pools = [(String, PoolStats)];
 
+/// A name, what it means, and where it is.
+type Shown = (&'static str, &'static str, fn(&PoolStats) -> u64);
+
 /// Gauges that are not zero when nobody asks for anything.
 #[cfg(test)]
 pub(super) const RESTING: &[&str] =
@@ -19,7 +22,7 @@ pub(super) fn encode(pools: &Pools, page: &mut Page<'_>) -> fmt::Result {
 }
 
 fn gauges(pools: &Pools, page: &mut Page<'_>) -> fmt::Result {
-    let gauges: [(&str, &str, fn(&PoolStats) -> u64); 6] = [
+    let gauges: [Shown; 6] = [
         ("server_connections_idle", "Server connections that nobody uses", |it| it.idle.into()),
         ("server_connections_in_flight", "Server connections in use", |it| it.in_use.into()),
         ("server_connects_in_flight", "Server connections being opened", |it| it.connecting.into()),
@@ -37,7 +40,7 @@ fn gauges(pools: &Pools, page: &mut Page<'_>) -> fmt::Result {
 }
 
 fn counters(pools: &Pools, page: &mut Page<'_>) -> fmt::Result {
-    let counters: [(&str, &str, fn(&PoolStats) -> u64); 8] = [
+    let counters: [Shown; 8] = [
         ("server_connections", "Server connections opened", |it| it.opened),
         ("server_connect_failures", "Attempts to connect that failed", |it| it.open_failures),
         ("server_connections_closed", "Server connections closed", |it| it.closed),

@@ -33,6 +33,7 @@ const KEPT_MAX: usize = 16;
 
 /// What a session has under way on its connection.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Course<P> {
     pub(crate) here: Here,
     expects: VecDeque<Expect<P>>,

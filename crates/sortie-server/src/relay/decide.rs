@@ -40,6 +40,7 @@ pub(super) enum Batch {
 
 /// A batch about one statement.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Single {
     /// The whole batch.
     pub(super) len: usize,

@@ -91,7 +91,9 @@ fn frame(output: &mut BytesMut, tag: u8, parts: &[&[u8]]) {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     output.put_u8(tag);
     output.put_u32(u32::try_from(length + 4).expect("what is said here is short"));
-    parts.iter().for_each(|part| output.put_slice(part));
+    for part in parts {
+        output.put_slice(part);
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ use crate::config::Mode;
 use crate::session::failure::Failure;
 use crate::sql::utf8;
 
+/// A statement's name, and the statement, if the batch prepares it.
+type Subject<P> = (Bytes, Option<Box<Statement<P>>>);
+
 impl<'a, S, L> Session<'a, S, L>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -61,9 +64,8 @@ where
         single: Single,
         signals: &mut Signals<'_, 'a, D>,
     ) -> Result<(), Failure> {
-        let (name, mut new) = match self.subject(&single) {
-            Some(subject) => subject,
-            None => return self.pipe(PipeReason::Shape, signals).await,
+        let Some((name, mut new)) = self.subject(&single) else {
+            return self.pipe(PipeReason::Shape, signals).await;
         };
         let Some(statement) = new.as_deref().or_else(|| self.ledger.known(&name)) else {
             return self.pipe(PipeReason::Shape, signals).await;
@@ -89,7 +91,7 @@ where
 
     /// The name of the statement that a batch is about, and the statement, if the batch prepares
     /// it. `None` if it is about several, or one that can't be prepared.
-    fn subject(&self, single: &Single) -> Option<(Bytes, Option<Box<Statement<L::Plan>>>)> {
+    fn subject(&self, single: &Single) -> Option<Subject<L::Plan>> {
         let input = &self.client.input;
         let bound = match &single.bind {
             Some(bind) => Some(frames::bind(&input[bind.clone()])?.1),

@@ -70,6 +70,9 @@ struct Parameter {
     at: u64,
 }
 
+/// What a verdict depends on: the change that the parameters are at, and the shard.
+type View = (u64, Option<usize>);
+
 /// A prepared statement.
 #[derive(Debug)]
 pub(crate) struct Statement<P> {
@@ -81,7 +84,7 @@ pub(crate) struct Statement<P> {
     /// What its comments say.
     pub(crate) hint: Switches,
     /// What was judged of it, at which change of the parameters, for which shard.
-    pub(crate) verdict: Option<((u64, Option<usize>), Verdict<P>)>,
+    pub(crate) verdict: Option<(View, Verdict<P>)>,
 }
 
 /// What the session has left on the connection that it holds.

@@ -39,7 +39,7 @@ impl Own {
     ) -> Result<(), SqlError> {
         if let Self::Show(name) = self {
             self.describe(output);
-            self.row(name, switches, output)?;
+            Self::row(name, switches, output)?;
         }
         self.run(switches, shards, output)
     }
@@ -67,7 +67,7 @@ impl Own {
             }
             b'E' => {
                 if let Self::Show(name) = self {
-                    self.row(name, switches, output)?;
+                    Self::row(name, switches, output)?;
                 }
                 self.run(switches, shards, output)?;
             }
@@ -84,7 +84,7 @@ impl Own {
         backend::row_description(output, std::iter::once(field));
     }
 
-    fn row(&self, name: &str, switches: &Switches, output: &mut BytesMut) -> Result<(), SqlError> {
+    fn row(name: &str, switches: &Switches, output: &mut BytesMut) -> Result<(), SqlError> {
         let Some(value) = switches.show(name) else {
             // The same words as for one that is to be set.
             return Switches::default().set(name, None, 1);

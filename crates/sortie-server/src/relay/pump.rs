@@ -312,10 +312,8 @@ where
         self.course.end();
         if stateful || cut {
             // As PostgreSQL does: the client knows from the connection's end that it ended.
-            return Err(match told {
-                true => Failure::Gone,
-                false => Failure::Fatal(server_failure::lost(error)),
-            });
+            let lost = || Failure::Fatal(server_failure::lost(error));
+            return Err(if told { Failure::Gone } else { lost() });
         }
         let mut told = told;
         for _ in 0..ready {

@@ -33,7 +33,7 @@ use super::homes::Homes;
 use super::ledger::Ledger;
 use super::shared::{Shared, Who};
 use super::stats::Gauge;
-use super::switches::Switches;
+use super::switches::{Shards, Switches};
 use super::{Inner, frames};
 use crate::config::{Mode, PipeTarget};
 use crate::session::failure::{self, Failure};
@@ -225,7 +225,7 @@ where
 
     /// The shard that the session is bound to.
     pub(super) fn shard(&self) -> Option<usize> {
-        self.switches.shard.unwrap_or(self.account.shard)
+        self.switches.shard.map_or(self.account.shard, Shards::one)
     }
 
     /// Whether statements are judged wherever they go: one server is not the cluster.

@@ -90,12 +90,12 @@ impl<L: Shared> Inner<L> {
 
     /// The cluster that a database name means, and the shard.
     fn cluster(&self, database: &str) -> Result<(Arc<Cluster>, Option<usize>), SqlError> {
-        let named = |name: &str| self.clusters.iter().find(|cluster| cluster.config.name == name);
-        if let Some(cluster) = named(database) {
+        let known = |name: &str| self.clusters.iter().find(|cluster| cluster.config.name == name);
+        if let Some(cluster) = known(database) {
             return Ok((Arc::clone(cluster), None));
         }
         let bound = database.rsplit_once('.').and_then(|(name, shard)| {
-            let cluster = named(name)?;
+            let cluster = known(name)?;
             let shard = shard.parse().ok().filter(|shard| *shard < cluster.shards())?;
             Some((Arc::clone(cluster), Some(shard)))
         });

@@ -19,8 +19,26 @@ pub(crate) struct Switches {
     pub(crate) pipe: Option<bool>,
     /// Whether statements are shared.
     pub(crate) share: Option<bool>,
-    /// The shard that the session is bound to; `Some(None)` is all of them.
-    pub(crate) shard: Option<Option<usize>>,
+    /// Which shards the session asks.
+    pub(crate) shard: Option<Shards>,
+}
+
+/// Which shards a session asks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Shards {
+    All,
+    /// It is bound to this one.
+    One(usize),
+}
+
+impl Shards {
+    /// The one that the session is bound to.
+    pub(crate) fn one(self) -> Option<usize> {
+        match self {
+            Self::All => None,
+            Self::One(shard) => Some(shard),
+        }
+    }
 }
 
 impl Switches {
@@ -44,9 +62,9 @@ impl Switches {
             ("sortie.share", Some("on" | "true" | "yes" | "1")) => self.share = Some(true),
             ("sortie.share", Some("off" | "false" | "no" | "0")) => self.share = Some(false),
             ("sortie.shard", None) => self.shard = None,
-            ("sortie.shard", Some("all")) => self.shard = Some(None),
+            ("sortie.shard", Some("all")) => self.shard = Some(Shards::All),
             ("sortie.shard", Some(number)) => match number.parse() {
-                Ok(shard) if shard < shards => self.shard = Some(Some(shard)),
+                Ok(shard) if shard < shards => self.shard = Some(Shards::One(shard)),
                 _ => return Err(invalid(name, number, &format!("0 to {}, all", shards - 1))),
             },
             ("sortie.lane", Some(value)) => return Err(invalid(name, value, "auto, pipe")),
@@ -80,7 +98,7 @@ impl Switches {
             "sortie.lane" => "auto".into(),
             "sortie.share" if self.share == Some(false) => "off".into(),
             "sortie.share" => "on".into(),
-            "sortie.shard" => match self.shard.flatten() {
+            "sortie.shard" => match self.shard.and_then(Shards::one) {
                 Some(shard) => shard.to_string(),
                 None => "all".into(),
             },
@@ -197,7 +215,7 @@ mod tests {
         assert_eq!(rest, "-c work_mem=1MB");
         assert_eq!(
             switches,
-            Switches { pipe: Some(true), share: Some(false), shard: Some(Some(0)) }
+            Switches { pipe: Some(true), share: Some(false), shard: Some(Shards::One(0)) }
         );
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{Error, Front, TURNED_AWAY_MAX, cores};
 use crate::admin::{self, Admin, PROBE_MAX, Readiness};
-use crate::config::{Config, Mode, PoolSettings, ServerConfig};
+use crate::config::{Config, Mode, PoolSettings, ServerConfig, ShardConfig};
 use crate::judge::{ClusterServers, SharedLane};
 use crate::listener;
 use crate::metrics::Snapshot;
@@ -89,7 +89,7 @@ fn clusters(config: &Config) -> Vec<Arc<Cluster>> {
             primary: shard.primary.as_ref().map(server),
             replicas: shard.replicas.iter().map(server).collect(),
         });
-        let first = config.shards.iter().flat_map(|shard| shard.servers()).next();
+        let first = config.shards.iter().flat_map(ShardConfig::servers).next();
         let database = first.map_or_else(String::new, |server| server.info.database.clone());
         Arc::new(Cluster::new(index, config.clone(), database, shards.collect()))
     });
@@ -209,18 +209,16 @@ async fn any(servers: Vec<(String, ConnInfo)>) -> Result<(), String> {
 fn announce(config: &Config, listen: std::net::SocketAddr, admin: std::net::SocketAddr) {
     use std::io::Write;
     let (host, port) = (listen.ip(), listen.port());
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for cluster in &config.clusters {
         let servers: usize = cluster.shards.iter().map(|shard| shard.servers().count()).sum();
         let user = cluster.users.first().map_or("", |user| user.name.as_str());
-        text += &format!(
-            "cluster {}: {} shards, {servers} servers\n\n  psql -h {host} -p {port} -U {user} -d {}\n\n",
-            cluster.name,
-            cluster.shards.len(),
-            cluster.name,
-        );
+        let (name, shards) = (&cluster.name, cluster.shards.len());
+        lines.push(format!("cluster {name}: {shards} shards, {servers} servers\n"));
+        lines.push(format!("  psql -h {host} -p {port} -U {user} -d {name}\n"));
     }
-    text += &format!("postgres protocol on {listen}, no password; admin on http://{admin}/\n");
+    lines.push(format!("postgres protocol on {listen}, no password; admin on http://{admin}/\n"));
+    let text = lines.join("\n");
     if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
         tracing::warn!(%error, "can't write the first lines to standard output");
     }

@@ -153,8 +153,8 @@ impl<R: Reads> Shared<R> {
             }
         };
         let asked = hello.read(socket).map_err(Failure::Fatal)?;
-        let settings = Settings::new(asked.user, asked.database, asked.parameters.into_iter())
-            .map_err(Failure::Fatal)?;
+        let settings =
+            Settings::new(asked.user, asked.database, asked.parameters).map_err(Failure::Fatal)?;
         let key = self.keys.register().ok_or_else(Failure::too_many)?;
         let span = tracing::debug_span!("session", process = key.process());
         Session::new(self, socket, settings, key, drain).talk().instrument(span).await

@@ -52,6 +52,13 @@ fn error(frames: &[Frame]) -> String {
     report.map_or_else(|| panic!("no error in {frames:?}"), |report| report.sqlstate)
 }
 
+/// A counter or a gauge, which are whole numbers.
+fn count(said: &Metrics, name: &str, labels: &[&str]) -> i64 {
+    #[expect(clippy::cast_possible_truncation, reason = "a count of a few")]
+    let count = said.sum(name, labels) as i64;
+    count
+}
+
 /// Waits until the metrics say so.
 async fn until(server: &Server, said: impl Fn(&Metrics) -> bool) {
     let began = Instant::now();
@@ -85,7 +92,7 @@ async fn sessions_find_their_own_on_whatever_connection_they_get() {
             assert_eq!(frames[1].row(), Some(expected));
         }
     }
-    assert!(server.metrics().await.sum("sortie_replays_total", &[]) > 0.0);
+    assert!(count(&server.metrics().await, "sortie_replays_total", &[]) > 0);
     drop(wires);
     server.abandoned().await;
     server.stop().await;
@@ -125,11 +132,11 @@ async fn a_dirty_session_keeps_its_connection_until_it_is_cleaned() {
         assert_eq!(dirty.rows("SELECT a FROM mine").await.len(), 0);
     }
     let said = server.metrics().await;
-    assert_eq!(said.sum("sortie_dirty_sessions_in_flight", &[]), 1.0);
-    assert_eq!(said.sum("sortie_dirty_sessions_total", &["reason=\"definition\""]), 1.0);
+    assert_eq!(count(&said, "sortie_dirty_sessions_in_flight", &[]), 1);
+    assert_eq!(count(&said, "sortie_dirty_sessions_total", &["reason=\"definition\""]), 1);
     dirty.rows("DISCARD ALL").await;
-    until(&server, |said| said.sum("sortie_pins_in_flight", &[]) == 0.0).await;
-    assert_eq!(server.metrics().await.sum("sortie_dirty_sessions_in_flight", &[]), 0.0);
+    until(&server, |said| count(said, "sortie_pins_in_flight", &[]) == 0).await;
+    assert_eq!(count(&server.metrics().await, "sortie_dirty_sessions_in_flight", &[]), 0);
     // What a session leaves at its end is cleaned, too.
     dirty.rows("SELECT pg_advisory_lock(7)").await;
     dirty.rows("BEGIN").await;
@@ -155,7 +162,7 @@ async fn a_cancel_ends_its_own_statement_and_no_other() {
     for _ in 0..5 {
         one.send(Batch::new().query("SELECT pg_sleep(30)").bytes()).await;
         two.send(Batch::new().query("SELECT pg_sleep(0.3)").bytes()).await;
-        until(&server, |said| said.sum("sortie_pins_in_flight", &[]) == 2.0).await;
+        until(&server, |said| count(said, "sortie_pins_in_flight", &[]) == 2).await;
         sleep(Duration::from_millis(50)).await;
         one.cancel().await;
         // Its connection has ended, so it can hit nothing any more.
@@ -184,7 +191,7 @@ async fn a_session_outlives_its_server_connection_unless_it_has_something_there(
     running.send(Batch::new().query("SELECT pg_sleep(30)").bytes()).await;
     let mut block = Wire::connect(server.listen()).await;
     block.rows("BEGIN").await;
-    until(&server, |said| said.sum("sortie_pins_in_flight", &[]) == 2.0).await;
+    until(&server, |said| count(said, "sortie_pins_in_flight", &[]) == 2).await;
     sleep(Duration::from_millis(200)).await;
     admin.rows(kill).await;
     let frames = running.until_ready().await;
@@ -218,15 +225,15 @@ async fn the_lane_can_be_chosen_for_all_for_a_session_and_for_a_statement() {
     assert_eq!(tags, ['1', 't', 'T', '2', 'D', 'C', 'Z']);
     let piped = async |reason: &str| {
         let label = format!("reason=\"{reason}\"");
-        server.metrics().await.sum("sortie_pipe_statements_total", &[&label])
+        count(&server.metrics().await, "sortie_pipe_statements_total", &[&label])
     };
     let before = piped("lane").await;
     wire.rows("SELECT 1").await;
     wire.rows("RESET sortie.lane").await;
     wire.rows("/* sortie: lane=pipe */ SELECT 1").await;
-    assert_eq!(piped("lane").await, before + 2.0);
+    assert_eq!(piped("lane").await, before + 2);
     wire.rows("SELECT 1").await;
-    assert_eq!(piped("lane").await, before + 2.0);
+    assert_eq!(piped("lane").await, before + 2);
     drop(wire);
     server.stop().await;
     postgres.stop().await;

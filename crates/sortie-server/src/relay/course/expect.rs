@@ -54,6 +54,23 @@ pub(super) enum Expect<P> {
     },
 }
 
+/// What a name will mean when what is under way has been answered.
+#[derive(Debug)]
+pub(super) enum Pending<'a, P> {
+    Prepared(&'a Statement<P>),
+    Closed,
+}
+
+impl<'a, P> Pending<'a, P> {
+    /// The statement, if there will be one.
+    pub(super) fn statement(self) -> Option<&'a Statement<P>> {
+        match self {
+            Self::Prepared(statement) => Some(statement),
+            Self::Closed => None,
+        }
+    }
+}
+
 impl<P> Expect<P> {
     pub(super) fn ready(left: Option<Box<Left>>, instead: Option<Box<SqlError>>) -> Self {
         Self::Ready { left, controls: false, replay: false, instead }
@@ -105,13 +122,15 @@ impl<P> Expect<P> {
         }
     }
 
-    /// The statement that the client prepares under this name, or that it closes it.
-    pub(super) fn about(&self, wanted: &[u8]) -> Option<Option<&Statement<P>>> {
+    /// What the client does to this name.
+    pub(super) fn about(&self, wanted: &[u8]) -> Option<Pending<'_, P>> {
         match self {
             Self::Parse { name, statement: Some(statement), .. } if name == wanted => {
-                Some(Some(&**statement))
+                Some(Pending::Prepared(statement))
             }
-            Self::Close { name: Some(name), ours: false, .. } if name == wanted => Some(None),
+            Self::Close { name: Some(name), ours: false, .. } if name == wanted => {
+                Some(Pending::Closed)
+            }
             _ => None,
         }
     }
@@ -119,8 +138,9 @@ impl<P> Expect<P> {
     /// Whether a statement that is awaited takes away the prepared one of this name.
     pub(super) fn takes(&self, name: &[u8]) -> bool {
         match self {
-            Self::Ran { left, .. } => left.effects.takes(name),
-            Self::Ready { left: Some(left), .. } => left.effects.takes(name),
+            Self::Ran { left, .. } | Self::Ready { left: Some(left), .. } => {
+                left.effects.takes(name)
+            }
             _ => false,
         }
     }

@@ -116,10 +116,10 @@ impl<P> Course<P> {
                     self.here.restore(&name, before);
                 }
                 // It was done before the error, and no rollback takes it back.
-                Expect::Ran { left, index } if index < self.answered => {
-                    if left.effects.is_lasting() {
-                        self.enter(ledger, &left);
-                    }
+                Expect::Ran { left, index }
+                    if index < self.answered && left.effects.is_lasting() =>
+                {
+                    self.enter(ledger, &left);
                 }
                 _ => {}
             }

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use sortie_postgres::backend::Status;
 
 use super::Course;
-use super::expect::{Expect, Left};
+use super::expect::{Expect, Left, Pending};
 use crate::relay::effect::{Effect, Effects, Reason};
 use crate::relay::frames;
 use crate::relay::ledger::{Ledger, Need, Statement};
@@ -43,7 +43,7 @@ impl<P> Course<P> {
             b'Q' => {
                 let text = frames::text(&frame[frames::HEADER_LEN..]).map_or(&[][..], |it| it.0);
                 let effects = Effects::of(text);
-                self.query(ledger, text, effects, status, out);
+                self.query(ledger, text, &effects, status, out);
             }
             b'F' => {
                 self.soil(ledger, Reason::FunctionCall);
@@ -84,12 +84,12 @@ impl<P> Course<P> {
     /// The Parse frame of the statement that a message about this name would mean.
     pub(crate) fn frame_of(&self, ledger: &Ledger<P>, name: &[u8]) -> Option<Bytes> {
         let pending = self.pending(name);
-        pending.unwrap_or_else(|| ledger.known(name)).map(|statement| statement.frame.clone())
+        let known = pending.map_or_else(|| ledger.known(name), Pending::statement);
+        known.map(|statement| statement.frame.clone())
     }
 
-    /// The statement that will have this name when all has been answered, or that there is none;
-    /// `None` if nothing is under way about it.
-    fn pending(&self, name: &[u8]) -> Option<Option<&Statement<P>>> {
+    /// What is under way about this name, if anything is.
+    fn pending(&self, name: &[u8]) -> Option<Pending<'_, P>> {
         self.expects.iter().rev().find_map(|expect| expect.about(name))
     }
 
@@ -109,15 +109,15 @@ impl<P> Course<P> {
     }
 
     /// A query's effects are known: it goes out.
-    pub(crate) fn query(
+    fn query(
         &mut self,
         ledger: &mut Ledger<P>,
         text: &[u8],
-        effects: Effects,
+        effects: &Effects,
         status: Status,
         out: &mut BytesMut,
     ) {
-        let names = named(ledger, &effects);
+        let names = named(ledger, effects);
         if !names.is_empty() {
             self.prepare_ahead(ledger, &names, out);
         }
@@ -127,7 +127,7 @@ impl<P> Course<P> {
         // The server drops it before it looks at the text.
         self.here.forget(b"");
         ledger.forget(b"");
-        let left = self.keep(ledger, &effects, text, status);
+        let left = self.keep(ledger, effects, text, status);
         self.expects.push_back(Expect::ready(left, None).controlling(effects.controls()));
     }
 
@@ -146,7 +146,7 @@ impl<P> Course<P> {
                 self.ensure(ledger, parse.name, out);
             }
             let is_there = match self.pending(parse.name) {
-                Some(pending) => pending.is_some(),
+                Some(pending) => pending.statement().is_some(),
                 None => self.here.has(parse.name),
             };
             if is_there && self.is_sure {
@@ -162,7 +162,7 @@ impl<P> Course<P> {
         let Some((portal, name)) = frames::bind(frame) else { return };
         self.ensure(ledger, name, out);
         let pending = self.expects.iter().rev().find_map(|expect| expect.about(name));
-        let known = pending.unwrap_or_else(|| ledger.known(name));
+        let known = pending.map_or_else(|| ledger.known(name), Pending::statement);
         self.portals.retain(|(known, _)| known != portal);
         let Some(statement) = known.filter(|statement| !statement.effects.left.is_empty()) else {
             return;

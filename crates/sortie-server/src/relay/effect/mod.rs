@@ -180,8 +180,7 @@ impl Effects {
 
     /// One statement that leaves this behind.
     pub(crate) fn dirty(reason: Reason) -> Self {
-        let (left, spans) = (vec![Effect::Dirty(reason)], vec![0..0]);
-        Self { statements: 1, left, spans }
+        Self { statements: 1, left: vec![Effect::Dirty(reason)], spans: vec![Range::default()] }
     }
 
     /// What is left, each with its statement's text out of the whole one.

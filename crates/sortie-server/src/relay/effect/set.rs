@@ -23,7 +23,7 @@ pub(super) fn set(rest: &[Lexeme]) -> Effect {
     let words: Vec<&str> = rest.iter().take(3).map(word).collect();
     let (rest, words) = match words[..] {
         // Until the end of the transaction only.
-        ["local", ..] | ["transaction" | "constraints", ..] => return Effect::Nothing,
+        ["local" | "transaction" | "constraints", ..] => return Effect::Nothing,
         ["session", "characteristics", ..] => return opaque("session characteristics"),
         ["session", "authorization", ..] => return opaque("session_authorization"),
         ["session", ..] => (&rest[1..], &words[1..]),
