@@ -15,8 +15,10 @@ mod pgbouncer;
 mod run;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use sortie_testkit::{Postgres, Server};
+use tempfile::TempDir;
 
 use crate::pgbouncer::PgBouncer;
 use crate::run::{Figures, Load, cpu_time, fill};
@@ -108,8 +110,10 @@ async fn measure(target: Target, postgres: &Postgres, clients: usize, load: Load
             run::pgbench(proxy.listen(), "", clients, load, cpu).await
         }
         Target::Sortie => {
-            let url = format!("postgres://bench@{server}/bench");
-            let proxy = Server::start(SORTIE, &["-d", &url]).await;
+            let home = TempDir::with_prefix("hop-").unwrap();
+            let file = home.path().join("sortie.toml");
+            std::fs::write(&file, configuration(server, clients)).unwrap();
+            let proxy = Server::start(SORTIE, &["-c", file.to_str().unwrap()]).await;
             let cpu = || cpu_time(proxy.id());
             let lane = "-c sortie.lane=pipe";
             let figures = run::pgbench(proxy.listen(), lane, clients, load, cpu).await;
@@ -117,6 +121,16 @@ async fn measure(target: Target, postgres: &Postgres, clients: usize, load: Load
             figures
         }
     }
+}
+
+/// As many connections to the server as PgBouncer may have.
+fn configuration(server: SocketAddr, clients: usize) -> String {
+    format!(
+        "[clusters.bench.pool]\n\
+         connections_max = {clients}\n\
+         [[clusters.bench.shards]]\n\
+         replicas = [\"postgres://bench@{server}/bench\"]\n"
+    )
 }
 
 fn report(clients: usize, measured: &BTreeMap<Target, Vec<Figures>>) {
