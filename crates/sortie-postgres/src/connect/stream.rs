@@ -1,6 +1,7 @@
 //! The byte stream to a server, whatever carries it.
 
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -25,6 +26,23 @@ impl Stream {
         }
     }
 
+    /// Has the current runtime tell of the socket's events, instead of the one it was made in.
+    pub(crate) fn register_here(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => *stream = registered(stream)?,
+            Self::Unix(stream) => {
+                let same =
+                    std::os::unix::net::UnixStream::from(stream.as_fd().try_clone_to_owned()?);
+                *stream = UnixStream::from_std(same)?;
+            }
+            Self::Tls(stream) => {
+                let (stream, _session) = stream.get_mut();
+                *stream = registered(stream)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The certificate that the server has shown.
     pub(super) fn certificate(&self) -> Option<&[u8]> {
         match self {
@@ -32,6 +50,11 @@ impl Stream {
             Self::Tcp(_) | Self::Unix(_) => None,
         }
     }
+}
+
+/// The same socket by another descriptor; dropping the old one takes it out of its runtime.
+fn registered(stream: &TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?))
 }
 
 /// Hands a call on to the stream inside.

@@ -125,6 +125,11 @@ impl Connection {
         self.status
     }
 
+    /// Has the current runtime drive the socket.
+    pub(crate) fn register_here(&mut self) -> io::Result<()> {
+        self.stream.register_here()
+    }
+
     /// Whether the session stands outside of a transaction, everything sent has been answered, and
     /// both directions are between two frames: the next batch may be anybody's.
     ///

@@ -141,6 +141,7 @@ where
             Some(id) => id.slot,
             None => self.pick(*self.by_key.get(key)?, home)?,
         };
+        self.move_to(index, home);
         Some(self.take(index))
     }
 
@@ -203,9 +204,10 @@ where
         }
         match self.racks[rack as usize].queue.pop_front() {
             None => self.lay_down(id.slot, conn, now),
-            Some(Queued { waiter, .. }) => {
+            Some(Queued { waiter, home, .. }) => {
                 self.gauges.waiting -= 1;
                 self.enter(id.slot, State::InUse);
+                self.move_to(id.slot, &home);
                 acts.push(Act::Give { conn, residue, waiter });
             }
         }

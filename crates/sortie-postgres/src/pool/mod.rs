@@ -164,7 +164,7 @@ impl Server {
             };
             let mut pooled = Pooled::new(&self.0, taken.conn, taken.residue);
             // The server may have ended the session while nobody looked.
-            if pooled.check().is_ok() && pooled.is_idle() {
+            if pooled.move_to(home).is_ok() && pooled.check().is_ok() && pooled.is_idle() {
                 return Some(pooled);
             }
             let mut book = self.0.book.lock();
@@ -202,7 +202,13 @@ impl Server {
         })?;
         let _place = Place { server: &self.0, login, ticket };
         match timeout_at(deadline, &mut receiver).await {
-            Ok(answer) => answer.unwrap_or(Err(PoolError::Closed)),
+            Ok(answer) => {
+                let mut pooled = answer.unwrap_or(Err(PoolError::Closed))?;
+                match pooled.move_to(&home) {
+                    Ok(()) => Ok(pooled),
+                    Err(_lost) => Err(PoolError::Closed),
+                }
+            }
             Err(_elapsed) => {
                 self.0.book.lock().1.refused += 1;
                 Err(PoolError::Timeout { waited: begun.elapsed() })

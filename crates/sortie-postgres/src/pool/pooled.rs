@@ -1,6 +1,7 @@
 //! A connection that is somebody's for a while.
 
 use std::fmt;
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -77,6 +78,21 @@ impl Pooled {
     /// Has the connection closed when this is dropped: nobody else may have it.
     pub fn doom(&mut self) {
         self.discarded = true;
+    }
+
+    /// Has this runtime drive the socket, so that no event of it has to be passed on from another.
+    /// When that fails the connection is closed after the drop.
+    pub(super) fn move_to(&mut self, home: &Home) -> io::Result<()> {
+        let seat = self.seat_mut();
+        if seat.home == *home {
+            return Ok(());
+        }
+        let moved = seat.connection.register_here();
+        match moved {
+            Ok(()) => seat.home = home.clone(),
+            Err(_) => self.doom(),
+        }
+        moved
     }
 
     fn seat(&self) -> &Seat {

@@ -42,7 +42,7 @@ pub(super) struct Slot<C, H> {
     pub(super) state: State,
     /// Present while idle.
     pub(super) held: Option<C>,
-    /// Where it was opened.
+    /// The runtime of whoever had it last, or for whom it was opened.
     pub(super) home: Option<H>,
     pub(super) residue: Option<Residue>,
     pub(super) idle_since: Instant,

@@ -55,6 +55,14 @@ where
             .or_else(|| marked().next())
     }
 
+    /// Whoever gets a connection takes it to its own runtime.
+    pub(super) fn move_to(&mut self, index: u32, home: &H) {
+        let slot = &mut self.slots[index as usize];
+        if slot.home.as_ref() != Some(home) {
+            slot.home = Some(home.clone());
+        }
+    }
+
     pub(super) fn take(&mut self, index: u32) -> Taken<C> {
         self.pick_up(index);
         self.enter(index, State::InUse);

@@ -34,6 +34,24 @@ async fn a_connection_goes_back_and_is_found_again() {
 }
 
 #[tokio::test]
+async fn a_connection_moves_to_the_runtime_of_whoever_has_it() {
+    let place = place().await;
+    let server = place.server(config(4));
+    let (there, login) = (server.clone(), place.login.clone());
+    let elsewhere = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut mine = there.checkout(&login, None, Instant::now() + LONG).await.unwrap();
+            value(&mut mine, "SELECT pg_backend_pid()").await.unwrap()
+        })
+    });
+    let process = elsewhere.join().unwrap();
+    // The runtime that has opened it is gone by now.
+    let mut again = place.checkout(&server).await.unwrap();
+    assert_eq!(value(&mut again, "SELECT pg_backend_pid()").await.unwrap(), process);
+}
+
+#[tokio::test]
 async fn many_share_a_few_and_all_get_their_turn() {
     let place = place().await;
     let server = place.server(config(3));
