@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sortie_postgres::backend::Status;
-use sortie_postgres::{ConnId, Login, Parameters, PoolError, PoolStats, Pooled, Server};
+use sortie_postgres::{ConnId, Login, Parameters, PoolStats, Pooled, Server};
 use tokio::time::Instant;
 
 use super::failure;
@@ -141,6 +141,7 @@ impl Cluster {
             Some((place, _)) if place.server < servers.len() => place.server,
             _ => self.turn.fetch_add(1, Ordering::Relaxed) % servers.len().max(1),
         };
+        let first = least_crowded(servers, first);
         let deadline = Instant::now() + self.config.timeouts.wait;
         let mut failed = None;
         for step in 0..servers.len() {
@@ -153,7 +154,7 @@ impl Cluster {
                 Err(error) => {
                     tracing::debug!(shard, server, %error, "no connection");
                     // An answer of the server about the login is the same everywhere.
-                    let answered = matches!(&error, PoolError::Connect(error) if failure::is_about_login(error));
+                    let answered = failure::is_about_login(&error);
                     failed = Some(error);
                     if answered {
                         break;
@@ -202,4 +203,16 @@ impl Cluster {
         // Nothing in here panics between two changes that belong together.
         self.greetings.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The server to ask first: this one, unless others queue for it already.
+fn least_crowded(servers: &[Server], first: usize) -> usize {
+    if servers.len() < 2 || servers[first].stats().waiting == 0 {
+        return first;
+    }
+    let crowd = |at: &usize| {
+        let stats = servers[*at].stats();
+        (stats.waiting, stats.in_use)
+    };
+    (0..servers.len()).min_by_key(crowd).unwrap_or(first)
 }

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::io;
 
-use sortie_postgres::{ConnectError, PoolError};
+use sortie_postgres::{PoolError, ServerError};
 
 use crate::sql::{SqlError, state};
 
@@ -24,10 +24,7 @@ pub(super) fn lost(error: &io::Error) -> SqlError {
 
 /// No connection could be had.
 pub(super) fn of_pool(error: &PoolError) -> SqlError {
-    if let PoolError::Connect(connect) = error
-        && let Some(server) = connect.server()
-        && is_about_login(connect)
-    {
+    if let Some(server) = about_login(error) {
         // What a client of PostgreSQL would have been told.
         return SqlError::new(code(server.sqlstate()), server.message());
     }
@@ -37,11 +34,16 @@ pub(super) fn of_pool(error: &PoolError) -> SqlError {
 }
 
 /// Whether every server would say so: it is about what the client asked for.
-pub(super) fn is_about_login(error: &ConnectError) -> bool {
-    let class = |server: &sortie_postgres::ServerError| {
-        ["22", "28", "3D", "42"].iter().any(|class| server.sqlstate().starts_with(class))
-    };
-    error.server().is_some_and(class)
+pub(super) fn is_about_login(error: &PoolError) -> bool {
+    about_login(error).is_some()
+}
+
+fn about_login(error: &PoolError) -> Option<&ServerError> {
+    let PoolError::Connect(error) = error else { return None };
+    let classes = ["22", "28", "3D", "42"];
+    let about =
+        |server: &&ServerError| classes.iter().any(|class| server.sqlstate().starts_with(class));
+    error.server().filter(about)
 }
 
 /// The code as one that lives as long as the program.

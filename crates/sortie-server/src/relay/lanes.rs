@@ -64,6 +64,9 @@ where
         single: Single,
         signals: &mut Signals<'_, 'a, D>,
     ) -> Result<(), Failure> {
+        if let Some(reason) = self.piped(&single) {
+            return self.pipe(reason, signals).await;
+        }
         let Some((name, mut new)) = self.subject(&single) else {
             return self.pipe(PipeReason::Shape, signals).await;
         };
@@ -87,6 +90,31 @@ where
             }
             Err(reason) => self.pipe(reason, signals).await,
         }
+    }
+
+    /// Why a batch takes the pipe, where that can be told at a glance and nothing must be kept.
+    fn piped(&self, single: &Single) -> Option<PipeReason> {
+        let input = &self.client.input;
+        let hint = match &single.parse {
+            Some(parse) => {
+                let text = frames::parse(&input[parse.clone()])?.text;
+                if mentions_own(text) {
+                    return None;
+                }
+                Switches::hint(text)
+            }
+            None => {
+                let name = frames::bind(&input[single.bind.clone()?])?.1;
+                let Some(statement) = self.ledger.known(name) else {
+                    return Some(PipeReason::Shape);
+                };
+                if !statement.effects.left.is_empty() {
+                    return None;
+                }
+                statement.hint
+            }
+        };
+        self.may_share(hint).err()
     }
 
     /// The name of the statement that a batch is about, and the statement, if the batch prepares
@@ -255,7 +283,7 @@ fn plan<P>(verdict: &Verdict<P>, mode: Mode) -> Result<Arc<P>, PipeReason> {
 }
 
 /// Whether a text may be about a switch of sortie's own.
-fn mentions_own(text: &[u8]) -> bool {
+pub(super) fn mentions_own(text: &[u8]) -> bool {
     // Short ones only: nobody hides a SET in a long text.
     text.len() < 256 && text.windows(7).any(|window| window.eq_ignore_ascii_case(b"sortie."))
 }

@@ -38,7 +38,6 @@ const UNNAMED: u64 = 4;
 
 /// A statement of a stranger.
 const STRANGE: u64 = 0;
-
 /// Numbers for statements.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
@@ -154,7 +153,6 @@ impl<P> Ledger<P> {
         self.statements.get_mut(name).map(|statement| &mut **statement)
     }
 
-    /// The statement of this name, to look at.
     pub(crate) fn known(&self, name: &[u8]) -> Option<&Statement<P>> {
         self.statements.get(name).map(|statement| &**statement)
     }
@@ -315,7 +313,7 @@ impl<P> Ledger<P> {
         self.statements.get(name).map(|statement| statement.number)
     }
 
-    /// All prepared statements by name.
+    /// The names of all.
     pub(crate) fn names(&self) -> impl Iterator<Item = &Bytes> {
         self.statements.keys()
     }

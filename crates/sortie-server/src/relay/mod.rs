@@ -11,7 +11,8 @@
 //! | what a statement leaves on a session, from its text | `effect` |
 //! | what a session has left on servers, to have it again | `ledger`, `homes` |
 //! | what is under way on a connection | `course` |
-//! | what an idle client wants next, and in which lane | `decide`, `lanes`, `share`, `refuse`, `local`, `switches` |
+//! | what an idle client wants next | `decide` |
+//! | in which lane | `lanes`, `switches`, then `share`, `refuse` or `local` |
 //! | bytes in both directions | `client`, `pump`, `buffers` |
 //! | which servers there are; a connection taken and given back | `cluster`, `hold` |
 //!

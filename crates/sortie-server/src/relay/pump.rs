@@ -200,7 +200,7 @@ where
         let Some(held) = &self.held else { return };
         let status = held.leased.server.status();
         buffers::borrow(&mut self.out);
-        if self.is_unbound() && self.refuse(len) {
+        if self.cluster.shards() > 1 && self.refuse(len) {
             self.client.input.advance(len);
             return;
         }

@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::effect::Effects;
+use super::effect::{Effect, Effects};
+use super::lanes::mentions_own;
 use super::session::Session;
 use super::shared::{Asked, Shared, Verdict};
 use super::{decide, frames};
-use crate::sql::{SqlError, split, utf8};
+use crate::sql::{SqlError, split, state, utf8};
 
 impl<S, L> Session<'_, S, L>
 where
@@ -22,6 +23,8 @@ where
         }
         let frame = Bytes::copy_from_slice(&self.client.input[..len]);
         let refusal = match frame[0] {
+            b'Q' | b'P' | b'B' if self.changes_shard(&frame) => Some(shard_is_fixed()),
+            _ if !self.is_unbound() => None,
             b'Q' => {
                 let body = &frame[frames::HEADER_LEN..];
                 self.refusal(frames::text(body).map_or(&[][..], |it| it.0), &[], true)
@@ -44,6 +47,28 @@ where
             self.course.fail_extended(error, &mut self.out);
         }
         true
+    }
+
+    /// Whether a frame would have the session ask another shard while it holds a connection.
+    fn changes_shard(&self, frame: &Bytes) -> bool {
+        let sets = |effect: &Effect| match effect {
+            Effect::Switch(name, _) => name.as_ref() == "sortie.shard",
+            _ => false,
+        };
+        let changes = |text: &[u8]| mentions_own(text) && Effects::of(text).left.iter().any(sets);
+        match frame[0] {
+            b'Q' => {
+                frames::text(&frame[frames::HEADER_LEN..]).is_some_and(|(text, _)| changes(text))
+            }
+            b'P' => frames::parse(frame).is_some_and(|parse| changes(parse.text)),
+            _ => {
+                let name = frames::bind(frame).map(|(_, name)| name);
+                let known = name.and_then(|name| self.course.frame_of(&self.ledger, name));
+                known.is_some_and(|known| {
+                    frames::parse(&known).is_some_and(|parse| changes(parse.text))
+                })
+            }
+        }
     }
 
     /// Why a text may not go to one server of several shards, if it may not.
@@ -81,5 +106,13 @@ fn unbound(what: &str) -> SqlError {
     error.hint = Some(
         "Bind the session to one shard: SET sortie.shard = N, or the database NAME.N.".to_owned(),
     );
+    error
+}
+
+fn shard_is_fixed() -> SqlError {
+    let message = "sortie.shard can't be changed in a transaction, among other statements, or by a \
+                   session that keeps its server connection";
+    let mut error = SqlError::new(state::CANT_CHANGE_RUNTIME_PARAM, message);
+    error.hint = Some("End the transaction; DISCARD ALL lets the connection go.".to_owned());
     error
 }

@@ -283,6 +283,9 @@ async fn one_shard_never_answers_for_all() {
         wire.rows(&format!("SET sortie.shard = {shard}")).await;
         counts += cell(&wire.rows("SELECT count(*) FROM users").await).parse::<i64>().unwrap();
     }
+    wire.rows("BEGIN").await;
+    assert_eq!(error(&wire.simple("SET sortie.shard = 0").await), "55P02");
+    wire.rows("ROLLBACK").await;
     wire.rows("RESET sortie.shard").await;
     assert_eq!(cell(&wire.rows("SELECT count(*) FROM users").await), counts.to_string());
     drop(wire);

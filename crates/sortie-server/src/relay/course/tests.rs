@@ -234,11 +234,12 @@ impl Pair {
         place.model.take(&out, &mut answers);
         let mut seen = Vec::new();
         for (tag, text) in answers {
-            let status = (tag == b'Z').then(|| match text.as_str() {
-                "Idle" => Status::Idle,
-                "Transaction" => Status::Transaction,
-                _ => Status::Failed,
-            });
+            let status = match (tag, text.as_str()) {
+                (b'Z', "Idle") => Some(Status::Idle),
+                (b'Z', "Transaction") => Some(Status::Transaction),
+                (b'Z', _) => Some(Status::Failed),
+                _ => None,
+            };
             if let Heard::Pass = self.course.hear(&mut self.ledger, tag, true, status) {
                 seen.push((tag, text));
             }
