@@ -95,26 +95,20 @@ where
     /// Why a batch takes the pipe, where that can be told at a glance and nothing must be kept.
     fn piped(&self, single: &Single) -> Option<PipeReason> {
         let input = &self.client.input;
-        let hint = match &single.parse {
-            Some(parse) => {
-                let text = frames::parse(&input[parse.clone()])?.text;
-                if mentions_own(text) {
-                    return None;
-                }
-                Switches::hint(text)
-            }
-            None => {
-                let name = frames::bind(&input[single.bind.clone()?])?.1;
-                let Some(statement) = self.ledger.known(name) else {
-                    return Some(PipeReason::Shape);
-                };
-                if !statement.effects.left.is_empty() {
-                    return None;
-                }
-                statement.hint
-            }
-        };
-        self.may_share(hint).err()
+        if let Some(parse) = &single.parse {
+            let text = frames::parse(&input[parse.clone()])?.text;
+            return if mentions_own(text) {
+                None
+            } else {
+                self.may_share(Switches::hint(text)).err()
+            };
+        }
+        let name = frames::bind(&input[single.bind.clone()?])?.1;
+        let Some(statement) = self.ledger.known(name) else { return Some(PipeReason::Shape) };
+        if !statement.effects.left.is_empty() {
+            return None;
+        }
+        self.may_share(statement.hint).err()
     }
 
     /// The name of the statement that a batch is about, and the statement, if the batch prepares
