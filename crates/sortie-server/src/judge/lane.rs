@@ -266,18 +266,31 @@ impl Shared for SharedLane {
 /// The first parameter by which a text, or what is worked out on this side, may mean something
 /// else.
 fn unreadable(parameters: &[(Box<str>, Box<str>)], spread: bool) -> Option<&str> {
-    const MERGED: [&str; 3] = ["array_nulls", "transform_null_equals", "options"];
     let found = parameters.iter().find(|(name, value)| match &**name {
-        "standard_conforming_strings" => !matches!(&**value, "on" | "true" | "yes" | "1"),
+        // Those on the server's command line, as a driver's `options` has them.
+        "options" => match Settings::options(value) {
+            Ok(options) => options.iter().any(|(name, value)| changes(name, value, spread)),
+            Err(_unreadable) => true,
+        },
+        name => changes(name, value, spread),
+    });
+    found.map(|(name, _)| &**name)
+}
+
+/// Whether texts are read otherwise with this value, or (`spread`) values compared otherwise.
+fn changes(name: &str, value: &str, spread: bool) -> bool {
+    match name.to_ascii_lowercase().as_str() {
+        "standard_conforming_strings" => {
+            !matches!(value.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1")
+        }
         "client_encoding" => {
             let plain = value.chars().filter(char::is_ascii_alphanumeric);
             let plain: String = plain.map(|c| c.to_ascii_uppercase()).collect();
             !matches!(plain.as_str(), "UTF8" | "UNICODE")
         }
-        "options" => ["conforming", "encoding"].iter().any(|word| value.contains(word)) || spread,
-        name => spread && MERGED.contains(&name),
-    });
-    found.map(|(name, _)| &**name)
+        "array_nulls" | "transform_null_equals" => spread,
+        _ => false,
+    }
 }
 
 /// A reply as frames.
@@ -290,5 +303,31 @@ fn told(head: Bytes, reply: &Reply) -> relay::Reply {
 impl std::fmt::Debug for SharedLane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.0.iter().map(|lane| &lane.name)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unreadable;
+
+    #[test]
+    fn parameters_that_change_how_texts_are_read_are_seen_in_options_too() {
+        let found = |name: &str, value: &str, spread| {
+            unreadable(&[(name.into(), value.into())], spread).is_some()
+        };
+        for (name, value, alone, spread) in [
+            ("client_encoding", "utf-8", false, false),
+            ("client_encoding", "LATIN1", true, true),
+            ("standard_conforming_strings", "off", true, true),
+            ("transform_null_equals", "on", false, true),
+            ("timezone", "UTC", false, false),
+            ("options", "-c TimeZone=UTC -c geqo=off", false, false),
+            ("options", "-c Transform_Null_Equals=on", false, true),
+            ("options", "--standard-conforming-strings=off", true, true),
+            ("options", "-x", true, true),
+        ] {
+            assert_eq!(found(name, value, false), alone, "{name} = {value}");
+            assert_eq!(found(name, value, true), spread, "{name} = {value}");
+        }
     }
 }

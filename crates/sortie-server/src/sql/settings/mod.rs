@@ -196,6 +196,15 @@ impl Settings {
         changes
     }
 
+    /// The parameters of a startup packet's `options`, by name.
+    ///
+    /// # Errors
+    ///
+    /// 42601 for what can't be read.
+    pub(crate) fn options(line: &str) -> Result<Vec<(String, String)>, SqlError> {
+        options(line)
+    }
+
     /// Whether a parameter is proven not to change any answer.
     pub(crate) fn is_harmless(name: &str) -> bool {
         find(name).is_some_and(|parameter| parameter.harmless)
