@@ -5,6 +5,8 @@
 //! 1. Nothing is read ahead while more than `AHEAD_MAX` bytes are not taken.
 //! 2. A client that takes nothing of what is written to it for `stall_max` is given up.
 //! 3. While nothing is in a buffer, a resting connection has none.
+//! 4. A client that has closed may only have closed its sending half: what it has asked for goes
+//!    on for `GRACE`, and no longer, as it may as well be gone.
 
 use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
@@ -28,6 +30,9 @@ const AHEAD_MAX: usize = 64 << 10;
 /// How long a client that is told that it must go may go on sending.
 const LINGER_MAX: Duration = Duration::from_secs(1);
 
+/// How long a client that sends no more may wait for the rest of its answers.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// A client's connection.
 #[derive(Debug)]
 pub(super) struct Client<S> {
@@ -41,6 +46,8 @@ pub(super) struct Client<S> {
     stall: Option<Pin<Box<Sleep>>>,
     /// Bytes that the frame in front needs, if it is long.
     room: usize,
+    /// Runs since the client has closed.
+    grace: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
@@ -48,7 +55,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         (stream, input, output): (S, BytesMut, BytesMut),
         stall_max: Duration,
     ) -> Self {
-        Self { stream, input, output, stall_max, stall: None, room: 0 }
+        Self { stream, input, output, stall_max, stall: None, room: 0, grace: None }
     }
 
     /// The frame in front is so long, and is wanted as a whole.
@@ -61,17 +68,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.input.len() < AHEAD_MAX.max(self.room)
     }
 
+    /// Whether the client sends no more.
+    pub(super) fn has_closed(&self) -> bool {
+        self.grace.is_some()
+    }
+
     /// Reads what is there, at least one byte.
     ///
     /// # Errors
     ///
-    /// `UnexpectedEof` when the client has closed, and what the connection fails with.
+    /// `UnexpectedEof` some time after the client has closed, and what the connection fails with.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(grace) = &mut self.grace {
+            ready!(grace.as_mut().poll(cx));
+            return Poll::Ready(Err(ErrorKind::UnexpectedEof.into()));
+        }
         let mut room = [MaybeUninit::uninit(); READ_LEN];
         let mut read = ReadBuf::uninit(&mut room);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
         if read.filled().is_empty() {
-            return Poll::Ready(Err(ErrorKind::UnexpectedEof.into()));
+            self.grace = Some(Box::pin(sleep(GRACE)));
+            return self.poll_fill(cx);
         }
         buffers::borrow(&mut self.input);
         self.input.extend_from_slice(read.filled());
@@ -136,6 +153,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         let _closed = timeout(self.stall_max, self.stream.shutdown()).await;
         let rest = std::future::poll_fn(|cx| {
+            if self.has_closed() {
+                return Poll::Ready(());
+            }
             while !self.input.is_empty() {
                 self.input.clear();
                 if ready!(self.poll_fill(cx)).is_err() {

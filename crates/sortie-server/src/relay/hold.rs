@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use sortie_postgres::backend;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -131,18 +131,19 @@ where
         };
         self.held = Some(held);
         if is_other && replayed == 0 {
-            self.compare();
+            self.compare(&[]);
         }
     }
 
-    /// Tells the client of parameters that are not, on this server, what it knows.
-    pub(super) fn compare(&mut self) {
+    /// Tells the client of parameters that are not, on this server, what it knows; except of
+    /// those that the server itself tells it.
+    pub(super) fn compare(&mut self, told: &[Bytes]) {
         let Some(held) = &self.held else { return };
         let there = held.leased.server.parameters();
         if *there == *self.known {
             return;
         }
-        for (name, value) in there.iter() {
+        for (name, value) in there.iter().filter(|(name, _)| !told.contains(name)) {
             let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
             let name = text(name);
             if self.known.value(&name) != Some(value) {

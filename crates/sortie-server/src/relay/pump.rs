@@ -6,14 +6,16 @@
 //!    client only while less than `INGRESS_MAX` bytes wait for the server: who is slow stalls the
 //!    other side, and nothing piles up here.
 //! 2. Both directions move in one task, so that two sides that both write can't block each other.
-//! 3. While a cancel is on its way to the server, nothing new is sent there.
+//! 3. A client that says Terminate behind what is not answered is answered first, as it would be
+//!    by PostgreSQL: the server is told as well, and its end is the session's.
+//! 4. While a cancel is on its way to the server, nothing new is sent there.
 
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use sortie_postgres::Event;
 use sortie_postgres::backend::{Severity, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -36,6 +38,9 @@ const INGRESS_MAX: usize = 64 << 10;
 
 /// How long the end of a cancel is waited for.
 pub(super) const CANCEL_MAX: Duration = Duration::from_secs(5);
+
+/// The last frame of a session.
+const TERMINATE: &[u8] = b"X\0\0\0\x04";
 
 /// Why moving bytes ends.
 enum Stop {
@@ -77,8 +82,12 @@ where
                 if let Err(error) = sent {
                     return Poll::Ready(Ok(Stop::Lost(error)));
                 }
+                // What had no room in front of this.
+                self.accept()?;
             }
-            if self.client.output.len() < EGRESS_MAX {
+            let Some(held) = &mut self.held else { return Poll::Ready(Ok(Stop::AtRest)) };
+            let is_full = self.client.output.len() >= EGRESS_MAX;
+            if !is_full {
                 buffers::borrow(&mut self.client.output);
                 let output = &mut self.client.output;
                 let received = held.leased.server.poll_receive(cx, output, &mut self.events);
@@ -92,11 +101,14 @@ where
             }
             if let Poll::Ready(flushed) = self.client.poll_flush(cx) {
                 flushed?;
+                // Nobody has asked the server yet.
+                moved |= is_full;
             }
             if self.is_at_rest() {
                 return Poll::Ready(Ok(Stop::AtRest));
             }
-            if self.out.len() < INGRESS_MAX
+            if !self.leaving
+                && self.out.len() < INGRESS_MAX
                 && self.client.has_room()
                 && let Poll::Ready(filled) = self.client.poll_fill(cx)
             {
@@ -154,7 +166,7 @@ where
 
     /// Passes on what the client has sent, as far as it is complete.
     pub(super) fn accept(&mut self) -> Result<(), Failure> {
-        while self.out.len() < INGRESS_MAX {
+        while self.out.len() < INGRESS_MAX && !self.leaving {
             let input = &mut self.client.input;
             if self.passing > 0 {
                 if input.is_empty() {
@@ -173,7 +185,8 @@ where
                 Err(tag) => return Err(Failure::Fatal(lost(tag))),
             };
             if head.tag == b'X' {
-                return Err(Failure::Gone);
+                self.leave()?;
+                break;
             }
             if !decide::is_known(head.tag) {
                 return Err(Failure::Fatal(lost(head.tag)));
@@ -193,6 +206,20 @@ where
         }
         self.follow();
         Ok(())
+    }
+
+    /// The client has said Terminate, and reads on until everything before it is answered.
+    fn leave(&mut self) -> Result<(), Failure> {
+        let under_way = !self.course.is_clear() || !self.out.is_empty();
+        match &mut self.held {
+            Some(held) if under_way || held.leased.server.owed() > 0 => {
+                held.leased.server.doom();
+                self.out.extend_from_slice(TERMINATE);
+                self.leaving = true;
+                Ok(())
+            }
+            _ => Err(Failure::Gone),
+        }
     }
 
     /// Passes one whole frame on.
@@ -251,7 +278,8 @@ where
             }
         }
         if !changes.is_empty() {
-            self.rebuild(&events, changes);
+            let told = told_behind(&events, &changes, &self.client.output);
+            self.rebuild(&events, changes, &told);
         }
         events.clear();
         self.events = events;
@@ -276,8 +304,9 @@ where
         }
     }
 
-    /// Puts what was read together anew, without what is not the client's.
-    fn rebuild(&mut self, events: &[Event], changes: Vec<(usize, Change)>) {
+    /// Puts what was read together anew, without what is not the client's. What is `told` about
+    /// parameters in it is not said twice.
+    fn rebuild(&mut self, events: &[Event], changes: Vec<(usize, Change)>, told: &[Bytes]) {
         let first = events.first().map_or(0, |event| event.start);
         let read = self.client.output.split_off(first);
         let mut changes = changes.into_iter().peekable();
@@ -288,7 +317,7 @@ where
                     self.client.output.extend_from_slice(bytes);
                 }
                 Some((_, Change::Swallow)) => {}
-                Some((_, Change::Compare)) => self.compare(),
+                Some((_, Change::Compare)) => self.compare(told),
                 Some((_, Change::Replace(error))) => {
                     self.inner.stats.error();
                     failure::say(&mut self.client.output, Severity::Error, &error);
@@ -301,6 +330,9 @@ where
     ///
     /// A session that has nothing on its connection goes on with another one.
     fn lose(&mut self, error: &io::Error) -> Result<(), Failure> {
+        if self.leaving {
+            return Err(Failure::Gone);
+        }
         self.inner.lanes.lost();
         self.out.clear();
         let Some(held) = self.held.take() else { return Ok(()) };
@@ -333,6 +365,19 @@ where
         }
         Ok(())
     }
+}
+
+/// The parameters that the client is told of behind a replay's end, in the same bytes: the
+/// connection's own view of them is already that far.
+fn told_behind(events: &[Event], changes: &[(usize, Change)], output: &[u8]) -> Vec<Bytes> {
+    let ends = changes.iter().find(|(_, change)| matches!(change, Change::Compare));
+    let Some((end, _)) = ends else { return Vec::new() };
+    let told = events[end + 1..].iter().filter(|event| event.tag == b'S');
+    told.filter_map(|event| {
+        let name = event.body(output)?.split(|byte| *byte == 0).next()?;
+        Some(Bytes::copy_from_slice(name))
+    })
+    .collect()
 }
 
 /// What becomes of a frame that is not passed on.

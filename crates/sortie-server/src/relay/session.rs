@@ -57,6 +57,8 @@ pub(super) struct Session<'a, S, L: Shared> {
     pub(super) events: Vec<Event>,
     /// Bytes of the client's frame that are still to be passed on unread.
     pub(super) passing: usize,
+    /// The client has said Terminate behind something that is not answered; so has the server.
+    pub(super) leaving: bool,
     /// The batch failed here: everything up to its Sync is skipped.
     pub(super) skipping: bool,
     /// What is passed over is that Sync.
@@ -180,6 +182,10 @@ where
                 && let Poll::Ready(filled) = self.client.poll_fill(cx)
             {
                 return Poll::Ready(filled.map_err(Failure::from));
+            }
+            if self.client.has_closed() {
+                // Nothing is under way.
+                return Poll::Ready(Err(Failure::Gone));
             }
             if self.hear_cancel(cx, signals) {
                 // It finds nothing running, and is forgotten.

@@ -142,6 +142,7 @@ impl<'a, S, L: Shared> Session<'a, S, L> {
             out: BytesMut::new(),
             events: Vec::new(),
             passing: 0,
+            leaving: false,
             skipping: false,
             ending: false,
             known: Arc::clone(&opened.greeting),
