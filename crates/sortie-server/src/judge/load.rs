@@ -82,7 +82,8 @@ const RULES: &str = "
       pg_catalog.pg_encoding_to_char(d.encoding) <> 'UTF8'
       OR pg_catalog.current_setting('standard_conforming_strings') <> 'on'
       OR EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) x
-        WHERE x ~* '^(standard_conforming_strings|client_encoding|transform_null_equals|array_nulls)=')
+        WHERE pg_catalog.split_part(x, '=', 1) IN ('standard_conforming_strings',
+          'client_encoding', 'transform_null_equals', 'array_nulls'))
       OR EXISTS (SELECT FROM pg_catalog.pg_operator o
         WHERE o.oid >= 16384 AND o.oprleft < 16384 AND o.oprright < 16384
         AND o.oprname IN ('=', '<>', '<', '<=', '>', '>=', '+', '-'))

@@ -60,7 +60,10 @@ pub(super) fn known(shards: &[RawShard], tables: &[TableConfig]) -> Known {
                 continue;
             }
             Some((Some(Kind::Relation(first)), rest)) => {
-                let same = |kind: &Option<Kind>| matches!(kind, Some(Kind::Relation(kind)) if is_same(first, kind));
+                let same = |kind: &Option<Kind>| match kind {
+                    Some(Kind::Relation(kind)) => is_same(first, kind),
+                    _ => false,
+                };
                 if rest.iter().all(same) {
                     first.clone()
                 } else {
