@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::raw::{RawColumn, RawRelation, RawShard};
 use crate::config::TableConfig;
-use crate::read::values_of_rows;
+use crate::read::{checkout, values_of_rows};
 use crate::sql::{Collation, Known, Type};
 
 /// How long looking at one shard may take.
@@ -182,7 +182,7 @@ async fn ask(
     deadline: Instant,
     sql: &str,
 ) -> Result<Vec<Row>, String> {
-    let pooled = server.checkout(login, None, deadline).await;
+    let pooled = checkout(server, login, deadline).await;
     let mut pooled = pooled.map_err(|error| error.to_string())?;
     let mut frame = BytesMut::new();
     frame.put_u8(b'Q');

@@ -2,9 +2,10 @@
 //! from PostgreSQL.
 
 use sortie_testkit::differ::{Mode, Script, Target, differences, random, scripts};
+use sortie_testkit::{Batch, Frame, Wire};
 
 use crate::stage::{Setup, Stage};
-use crate::support::among_others;
+use crate::support::{among_others, connect};
 
 /// Scripts under way at the same time.
 const AT_ONCE: usize = 6;
@@ -52,6 +53,33 @@ async fn the_pipe_lane_to_a_standby() {
 #[tokio::test]
 async fn both_lanes() {
     check(Setup::default(), &[Mode::AsWritten, Mode::Pipelined], AT_ONCE, all()).await;
+}
+
+#[tokio::test]
+async fn a_shared_read_finds_nothing_of_sessions_and_leaves_nothing_to_them() {
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let setup = Setup { pipe_target: "replica", connections_max: 2, ..Setup::default() };
+    let endpoint = stage.endpoint(setup).await;
+    let mut sessions = connect(endpoint.listen(), 4).await;
+    let read = "SELECT label FROM items WHERE id = 7";
+    for session in &mut sessions {
+        session.rows("SET search_path = pg_catalog; SELECT now()").await;
+    }
+    let mut stranger = Wire::connect(endpoint.listen()).await;
+    for _ in 0..4 {
+        assert_eq!(stranger.rows(read).await, [[Some("item 7".to_owned())]]);
+    }
+    for session in &mut sessions {
+        let bound = session.ask(&Batch::new().bind("", "", (0, &[]), 0).execute("").sync()).await;
+        let report = bound.iter().find_map(Frame::report).expect("nothing was parsed here");
+        assert_eq!(report.sqlstate, "26000");
+        assert_eq!(session.refusal(read).await.sqlstate, "42P01");
+    }
+    let shared = endpoint.server.metrics().await;
+    assert!(shared.sum("sortie_lane_statements_total", &["lane=\"shared\""]) >= 4.0);
+    drop((sessions, stranger));
+    endpoint.stop().await;
 }
 
 #[tokio::test]

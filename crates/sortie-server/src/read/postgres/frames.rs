@@ -40,6 +40,8 @@ pub(super) fn batch(text: &str, oids: &[u32], values: &Values<'_>, described: bo
         }
         formats(body, values.results);
     });
+    // A session that gets the connection later must not find the statement.
+    output.put_slice(b"C\0\0\0\x06S\0");
     if described {
         output.put_slice(b"D\0\0\0\x06P\0");
     }

@@ -13,6 +13,7 @@
 //! | what can't be understood | XX000 `internal_error` |
 
 mod alone;
+mod clean;
 mod frames;
 mod part;
 
@@ -25,6 +26,7 @@ use sortie_postgres::sqlstate::{self, Asked};
 use sortie_postgres::{Body, ExchangeError, Login, PoolError, Request, Server};
 use tokio::time::Instant;
 
+pub(crate) use self::clean::checkout;
 pub(crate) use self::part::values_of_rows;
 use super::source::{Part, Source, Wanted};
 use super::{Who, merge};
@@ -82,8 +84,11 @@ impl PgReplica {
     /// ended.
     async fn exchange(&self, query: Query) -> Result<Answer, Trouble> {
         let deadline = Instant::now() + self.0.wait;
-        let mut connection = self.0.server.checkout(&query.login, None, deadline).await?;
+        let mut connection = clean::checkout(&self.0.server, &query.login, deadline).await?;
+        // Until all of it went well: a failure in between may leave the statement behind.
+        connection.set_residue(Some(clean::ANYTHING));
         let reply = connection.exchange(query.request).await?;
+        connection.set_residue(None);
         let count = reply.tag().map_or(0, count);
         let rows = match reply.body {
             Body::Whole(rows) => Some(rows),
@@ -210,6 +215,15 @@ impl From<PoolError> for Trouble {
 impl From<ExchangeError> for Trouble {
     fn from(error: ExchangeError) -> Self {
         Self::Exchange(error)
+    }
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pool(error) => error.fmt(f),
+            Self::Exchange(error) => error.fmt(f),
+        }
     }
 }
 

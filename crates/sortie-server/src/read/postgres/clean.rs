@@ -1,0 +1,38 @@
+//! Connections without anything of the sessions that had them before.
+
+use bytes::Bytes;
+use sortie_postgres::{ExchangeError, Login, Pooled, Request, Residue, Server};
+use tokio::time::Instant;
+
+use super::Trouble;
+
+/// A simple query `DISCARD ALL`.
+const DISCARD_ALL: &[u8] = b"Q\0\0\0\x10DISCARD ALL\0";
+
+/// Nobody's, with everything that can be left: whoever gets the connection cleans it.
+pub(super) const ANYTHING: Residue = Residue { owner: 0, version: u64::MAX };
+
+/// Takes a connection for a read that many may share: sessions of the pipe lane leave parameters
+/// and prepared statements on theirs, which must neither change the answer nor be overwritten.
+///
+/// # Cancel safety
+///
+/// Dropping the future gives the connection back, to be cleaned by who gets it next.
+pub(crate) async fn checkout(
+    server: &Server,
+    login: &Login,
+    deadline: Instant,
+) -> Result<Pooled, Trouble> {
+    let mut connection = server.checkout(login, None, deadline).await?;
+    if connection.residue().is_some() {
+        discard(&mut connection).await?;
+    }
+    Ok(connection)
+}
+
+async fn discard(connection: &mut Pooled) -> Result<(), ExchangeError> {
+    connection.set_residue(Some(ANYTHING));
+    connection.exchange(Request::new(Bytes::from_static(DISCARD_ALL))).await?;
+    connection.set_residue(None);
+    Ok(())
+}
