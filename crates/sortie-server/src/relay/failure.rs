@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::io;
 
+use bytes::{BufMut, BytesMut};
 use sortie_postgres::{PoolError, ServerError};
 
 use crate::sql::{SqlError, state};
@@ -31,6 +32,21 @@ pub(super) fn of_pool(error: &PoolError) -> SqlError {
     let mut told = SqlError::new(code(error.sqlstate()), error.to_string());
     told.detail = error.source().map(ToString::to_string);
     told
+}
+
+/// What a session has set could not be set on another connection: the body of what the server
+/// said to it.
+pub(super) fn unready(body: &[u8]) -> SqlError {
+    let mut frame = BytesMut::with_capacity(5 + body.len());
+    frame.put_u8(b'E');
+    frame.put_u32(u32::try_from(body.len() + 4).unwrap_or(u32::MAX));
+    frame.put_slice(body);
+    let (code, reason) = match ServerError::new(frame.freeze()) {
+        Ok(said) => (code(said.sqlstate()), said.message()),
+        Err(_unreadable) => (state::CONNECTION_FAILURE, "the server refused it".to_owned()),
+    };
+    let message = format!("what this session has set can't be set on another connection: {reason}");
+    SqlError::new(code, message).hint("The statement has not been run. Connect anew.")
 }
 
 /// Whether every server would say so: it is about what the client asked for.

@@ -17,6 +17,7 @@ use super::session::{Session, Signals, cancelled};
 use super::shared::{PipeReason, Shared};
 use super::stats::Gauge;
 use crate::session::failure::Failure;
+use crate::sql::SqlError;
 
 /// The connection that a session holds.
 pub(super) struct Held<'a> {
@@ -94,19 +95,34 @@ where
                 Ok(true)
             }
             Err(error) => {
-                let simple = matches!(self.client.input.first(), Some(b'Q' | b'F'));
-                if simple {
-                    // Skipped like a batch, whose end it is.
-                    let len =
-                        frames::head(&self.client.input).ok().flatten().map_or(0, |it| it.len);
-                    let passed = len.min(self.client.input.len());
-                    self.client.input.advance(passed);
-                    self.passing = len - passed;
-                }
-                self.fail(&error, simple);
+                self.fail_next(&error);
                 Ok(false)
             }
         }
+    }
+
+    /// Gives up a connection on which the session can't have what it has set: the client is told
+    /// so instead of an answer, and nothing that it has sent ran.
+    pub(super) fn forsake(&mut self, error: &SqlError) {
+        self.out.clear();
+        if let Some(mut held) = self.held.take() {
+            held.leased.server.doom();
+        }
+        self.course.end();
+        self.fail_next(error);
+    }
+
+    /// Fails the batch that the client has sent, of which nothing has been passed on.
+    fn fail_next(&mut self, error: &SqlError) {
+        let simple = matches!(self.client.input.first(), Some(b'Q' | b'F'));
+        if simple {
+            // Skipped like a batch, whose end it is.
+            let len = frames::head(&self.client.input).ok().flatten().map_or(0, |it| it.len);
+            let passed = len.min(self.client.input.len());
+            self.client.input.advance(passed);
+            self.passing = len - passed;
+        }
+        self.fail(error, simple);
     }
 
     /// Makes a connection the session's own.

@@ -48,6 +48,8 @@ enum Stop {
     AtRest,
     /// The connection is lost.
     Lost(io::Error),
+    /// What the session has set could not be set on this connection.
+    Unready(SqlError),
 }
 
 impl<'a, S, L> Session<'a, S, L>
@@ -63,6 +65,10 @@ where
         match poll_fn(|cx| self.poll_pump(cx, signals)).await? {
             Stop::AtRest => Ok(()),
             Stop::Lost(error) => self.lose(&error),
+            Stop::Unready(error) => {
+                self.forsake(&error);
+                Ok(())
+            }
         }
     }
 
@@ -99,6 +105,13 @@ where
                     }
                 }
             }
+            if let Some(error) = self.unready.take() {
+                return Poll::Ready(Ok(Stop::Unready(error)));
+            }
+            if moved && !self.client.input.is_empty() {
+                // It waited for room, or for the end of a replay.
+                self.accept()?;
+            }
             if let Poll::Ready(flushed) = self.client.poll_flush(cx) {
                 flushed?;
                 // Nobody has asked the server yet.
@@ -131,7 +144,9 @@ where
     ) -> Result<bool, Failure> {
         let came = self.hear_cancel(cx, signals);
         let Some(held) = &mut self.held else { return Ok(true) };
-        let running = held.leased.server.owed() > 0;
+        let owed = held.leased.server.owed() > 0;
+        // A replay is not the client's: what it wants cancelled has not been sent yet.
+        let running = owed && !self.course.is_replaying();
         if came && !running && held.cancelling.is_none() {
             self.key.settle();
         }
@@ -157,7 +172,7 @@ where
                 held.leased.server.doom();
             }
         }
-        let quiet = !running && self.out.is_empty();
+        let quiet = !owed && self.out.is_empty();
         if quiet && signals.drained.as_mut().poll(cx).is_ready() {
             return Err(Failure::Fatal(shutting_down()));
         }
@@ -166,6 +181,10 @@ where
 
     /// Passes on what the client has sent, as far as it is complete.
     pub(super) fn accept(&mut self) -> Result<(), Failure> {
+        if self.course.is_replaying() {
+            // Nothing of the client's may run before the connection is as its session wants it.
+            return Ok(());
+        }
         while self.out.len() < INGRESS_MAX && !self.leaving {
             let input = &mut self.client.input;
             if self.passing > 0 {
@@ -268,6 +287,10 @@ where
         for (at, event) in events.iter().enumerate() {
             let status = event.status(&self.client.output);
             let replaying = self.course.is_replaying();
+            if replaying && event.tag == b'E' && event.ends() {
+                let body = event.body(&self.client.output).unwrap_or_default();
+                self.unready = Some(server_failure::unready(body));
+            }
             match self.course.hear(&mut self.ledger, event.tag, event.ends(), status) {
                 Heard::Pass => {}
                 Heard::Swallow => {

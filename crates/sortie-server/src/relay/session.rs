@@ -52,6 +52,8 @@ pub(super) struct Session<'a, S, L: Shared> {
     pub(super) switches: Switches,
     pub(super) course: Course<L::Plan>,
     pub(super) held: Option<Held<'a>>,
+    /// Why what the session has set could not be set on the connection that it holds.
+    pub(super) unready: Option<SqlError>,
     /// What goes to the server.
     pub(super) out: BytesMut,
     pub(super) events: Vec<Event>,

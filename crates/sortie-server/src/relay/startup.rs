@@ -139,6 +139,7 @@ impl<'a, S, L: Shared> Session<'a, S, L> {
             switches: opened.switches,
             course: Course::new(),
             held: None,
+            unready: None,
             out: BytesMut::new(),
             events: Vec::new(),
             passing: 0,

@@ -291,3 +291,47 @@ async fn one_shard_never_answers_for_all() {
     drop(wire);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_batch_of_any_length_reaches_its_server() {
+    let _others = among_others().await;
+    let postgres = postgres().await;
+    let (server, _config) = before(&postgres, 2).await;
+    let mut wire = Wire::connect(server.listen()).await;
+    // Around what may wait for a server: what is behind it must not be forgotten.
+    for length in (60..84).map(|kilo| kilo << 10).chain([200 << 10, 300 << 10, 2 << 20]) {
+        let value = vec![b'x'; length];
+        let batch = Batch::new().parse("", "SELECT length($1::text)", &[]);
+        let batch = batch.bind("", "", (0, &[Some(&value)]), 0).execute("").sync();
+        let frames = wire.ask(&batch).await;
+        let row = frames.iter().find_map(Frame::row);
+        assert_eq!(row, Some(vec![Some(length.to_string())]), "{length}");
+    }
+    drop(wire);
+    server.stop().await;
+    postgres.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_runs_where_what_a_session_has_set_can_not_be_set() {
+    let _others = among_others().await;
+    let postgres = postgres().await;
+    postgres.script("CREATE ROLE weak; CREATE TABLE who (name text);").await;
+    let (server, _config) = before(&postgres, 1).await;
+    let mut one = Wire::connect(server.listen()).await;
+    one.rows("SET ROLE weak").await;
+    assert_eq!(cell(&one.rows("SELECT current_user").await), "weak");
+    let mut two = Wire::connect(server.listen()).await;
+    assert_eq!(cell(&two.rows("SELECT current_user").await), "tester");
+    postgres.script("DROP ROLE weak").await;
+    // Its role is gone: as another one it must not run anything, now or later.
+    for _again in 0..2 {
+        assert_eq!(one.refusal("INSERT INTO who SELECT current_user").await.sqlstate, "22023");
+        let batch = Batch::new().parse("", "SELECT current_user", &[]).bind("", "", (0, &[]), 0);
+        assert_eq!(error(&one.ask(&batch.execute("").sync()).await), "22023");
+    }
+    assert_eq!(cell(&two.rows("SELECT count(*) FROM who").await), "0");
+    drop((one, two));
+    server.stop().await;
+    postgres.stop().await;
+}

@@ -18,23 +18,34 @@ pub(super) fn query(statement: &[Lexeme]) -> Effect {
 }
 
 /// `EXPLAIN`, without that word. It plans, which may call functions; with `ANALYZE` it also runs.
+///
+/// What stands right behind the options is the statement: a word further in says nothing.
 pub(super) fn explain(rest: &[Lexeme]) -> Effect {
-    let begins = |lexeme: &Lexeme| {
-        let mut words =
-            READS.iter().chain(&["insert", "update", "delete", "merge", "declare", "execute"]);
-        words.any(|word| lexeme.is(word))
+    let is_option = |lexeme: &Lexeme| lexeme.is("verbose") || is_analyze(lexeme);
+    let options = match rest.first().map(|lexeme| &lexeme.token) {
+        Some(Token::Punctuation("(")) => {
+            let close = |lexeme: &Lexeme| lexeme.token == Token::Punctuation(")");
+            rest.iter().position(close).map_or(rest.len(), |at| at + 1)
+        }
+        _ => rest.iter().take_while(|lexeme| is_option(lexeme)).count(),
     };
-    let Some(start) = rest.iter().position(begins) else {
-        return Effect::Dirty(Reason::Unknown);
-    };
-    let (options, statement) = rest.split_at(start);
-    if options.iter().any(|option| option.is("analyze")) {
-        return super::effect(statement);
-    }
-    if statement[0].is("execute") {
+    let (options, statement) = rest.split_at(options);
+    let Some(first) = statement.first() else { return Effect::Dirty(Reason::Unknown) };
+    let plans = ["insert", "update", "delete", "merge", "declare"];
+    if first.is("execute") {
         return Effect::Dirty(Reason::Prepare);
     }
+    if !READS.iter().chain(&plans).any(|word| first.is(word)) {
+        return Effect::Dirty(Reason::Unknown);
+    }
+    if options.iter().any(is_analyze) {
+        return super::effect(statement);
+    }
     call::unproven(statement).map_or(Effect::Nothing, Effect::Dirty)
+}
+
+fn is_analyze(lexeme: &Lexeme) -> bool {
+    lexeme.is("analyze") || lexeme.is("analyse")
 }
 
 /// `COPY`, without that word.

@@ -18,6 +18,15 @@ const ENCODINGS: [&str; 11] = [
     "euc",
 ];
 
+/// Parameters that are lists of names (`GUC_LIST_QUOTE`), and so keep what is quoted apart.
+const LISTS: [&str; 5] = [
+    "local_preload_libraries",
+    "search_path",
+    "session_preload_libraries",
+    "temp_tablespaces",
+    "unix_socket_directories",
+];
+
 /// `SET`, without that word.
 pub(super) fn set(rest: &[Lexeme]) -> Effect {
     let words: Vec<&str> = rest.iter().take(3).map(word).collect();
@@ -100,6 +109,8 @@ pub(super) fn assign(name: &str, value: &[Lexeme]) -> Effect {
         "client_encoding" if !is_readable(text) => Effect::Dirty(Reason::Encoding),
         "role" | "session_authorization" => opaque(name),
         _ if value.len() > 1 || text.is_empty() => opaque(name),
+        // A name in quotes is one name; as the same text elsewhere it would be read as a list.
+        _ if LISTS.contains(&name) && !matches!(first.token, Token::Word(_)) => opaque(name),
         _ => Effect::Set(name.into(), Some(text.into())),
     }
 }
