@@ -73,6 +73,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.grace.is_some()
     }
 
+    /// Reads ahead what there is room for; resolves when the client is gone.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        while self.has_room() {
+            // Once more after bytes came: only a read that finds none leaves a waker.
+            if let Err(gone) = ready!(self.poll_fill(cx)) {
+                return Poll::Ready(gone);
+            }
+        }
+        Poll::Pending
+    }
+
     /// Reads what is there, at least one byte.
     ///
     /// # Errors

@@ -76,9 +76,7 @@ where
                 if let Poll::Ready(leased) = lease.as_mut().poll(cx) {
                     return Poll::Ready(Ok(leased));
                 }
-                if self.client.has_room()
-                    && let Poll::Ready(Err(gone)) = self.client.poll_fill(cx)
-                {
+                if let Poll::Ready(gone) = self.client.poll_gone(cx) {
                     return Poll::Ready(Err(Failure::from(gone)));
                 }
                 if self.hear_cancel(cx, signals) {

@@ -56,9 +56,7 @@ where
                 if let Poll::Ready(Err(error)) = self.client.poll_flush(cx) {
                     return Poll::Ready(Err(Failure::from(error)));
                 }
-                if self.client.has_room()
-                    && let Poll::Ready(Err(gone)) = self.client.poll_fill(cx)
-                {
+                if let Poll::Ready(gone) = self.client.poll_gone(cx) {
                     return Poll::Ready(Err(Failure::from(gone)));
                 }
                 if self.hear_cancel(cx, signals) {

@@ -335,3 +335,44 @@ async fn nothing_runs_where_what_a_session_has_set_can_not_be_set() {
     server.stop().await;
     postgres.stop().await;
 }
+
+#[tokio::test]
+async fn a_shared_read_meets_nothing_of_a_session_and_leaves_nothing() {
+    let _others = among_others().await;
+    let postgres = postgres().await;
+    postgres.script("CREATE TABLE users (user_id int8 PRIMARY KEY, balance int8 NOT NULL);").await;
+    postgres.script("INSERT INTO users SELECT i, i * 3 FROM generate_series(1, 9) i;").await;
+    let url = format!("postgres://tester@{}/postgres", postgres.listen());
+    let server = Server::start(BINARY, &["-d", &url]).await;
+    let shared = |said: &Metrics| count(said, "sortie_flights_total", &["role=\"leader\""]);
+    let mut reader = Wire::connect(server.listen()).await;
+    let balance = "SELECT balance FROM users WHERE user_id = 5";
+    until(&server, |said| shared(said) >= 0).await;
+
+    // Sessions that leave something on every connection there is.
+    let mut sessions = Vec::new();
+    for number in 0..6 {
+        let mut wire = Wire::connect(server.listen()).await;
+        wire.rows("SET search_path = pg_catalog").await;
+        let text = format!("SELECT {number}");
+        let parsed = wire.ask(&Batch::new().parse("", &text, &[]).sync()).await;
+        assert_eq!(parsed[0].tag, b'1', "{parsed:?}");
+        sessions.push(wire);
+    }
+    for _again in 0..20 {
+        assert_eq!(cell(&reader.rows(balance).await), "15");
+    }
+    assert!(shared(&server.metrics().await) > 0, "the reads had to be shared");
+    for (number, wire) in sessions.iter_mut().enumerate() {
+        let frames = wire.ask(&Batch::new().bind("", "", (0, &[]), 0).execute("").sync()).await;
+        let row = frames.iter().find_map(Frame::row);
+        assert_eq!(row, Some(vec![Some(number.to_string())]), "{frames:?}");
+    }
+    // A session that never prepared anything finds nothing.
+    let mut new = Wire::connect(server.listen()).await;
+    let frames = new.ask(&Batch::new().bind("", "", (0, &[]), 0).execute("").sync()).await;
+    assert_eq!(error(&frames), "26000");
+    drop((reader, new, sessions));
+    server.stop().await;
+    postgres.stop().await;
+}
