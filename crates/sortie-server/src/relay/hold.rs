@@ -1,22 +1,24 @@
-//! Taking a server connection, and giving it back.
+//! Taking a server connection, giving it back, and losing it.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::{Buf, Bytes};
-use sortie_postgres::backend;
+use sortie_postgres::backend::{self, Severity, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::cluster::Leased;
+use super::failure as server_failure;
 use super::frames;
 use super::ledger::Here;
 use super::session::{Session, Signals, cancelled};
 use super::shared::{PipeReason, Shared};
 use super::stats::Gauge;
-use crate::session::failure::Failure;
+use crate::session::failure::{self, Failure};
 use crate::sql::SqlError;
 
 /// The connection that a session holds.
@@ -32,7 +34,7 @@ pub(super) struct Held<'a> {
     pub(super) _gauge: Gauge<'a>,
 }
 
-pub(super) type Cancelling = Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>>;
+pub(super) type Cancelling = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 impl<'a, S, L> Session<'a, S, L>
 where
@@ -97,6 +99,46 @@ where
                 Ok(false)
             }
         }
+    }
+
+    /// The connection is lost: the client is told, as far as the server has not done so.
+    ///
+    /// A session that has nothing on its connection goes on with another one.
+    pub(super) fn lose(&mut self, error: &io::Error) -> Result<(), Failure> {
+        if self.leaving {
+            return Err(Failure::Gone);
+        }
+        self.inner.lanes.lost();
+        self.out.clear();
+        let Some(held) = self.held.take() else { return Ok(()) };
+        let (ready, failed, open) = self.course.outstanding();
+        let told = failed && !self.course.is_replaying();
+        let server = &held.leased.server;
+        let stateful = server.status() != Status::Idle || self.ledger.dirty().is_some();
+        let cut = !server.is_between_received();
+        self.course.end();
+        if stateful || cut {
+            // As PostgreSQL does: the client knows from the connection's end that it ended.
+            let lost = || Failure::Fatal(server_failure::lost(error));
+            return Err(if told { Failure::Gone } else { lost() });
+        }
+        let mut told = told;
+        for _ in 0..ready {
+            if !std::mem::take(&mut told) {
+                self.inner.stats.error();
+                let error = server_failure::lost(error);
+                failure::say(&mut self.client.output, Severity::Error, &error);
+            }
+            self.ready();
+        }
+        if open || self.passing > 0 {
+            if !told {
+                let error = server_failure::lost(error);
+                failure::say(&mut self.client.output, Severity::Error, &error);
+            }
+            self.skipping = true;
+        }
+        Ok(())
     }
 
     /// Gives up a connection on which the session can't have what it has set: the client is told

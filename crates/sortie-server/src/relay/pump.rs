@@ -348,46 +348,6 @@ where
             }
         }
     }
-
-    /// The connection is lost: the client is told, as far as the server has not done so.
-    ///
-    /// A session that has nothing on its connection goes on with another one.
-    fn lose(&mut self, error: &io::Error) -> Result<(), Failure> {
-        if self.leaving {
-            return Err(Failure::Gone);
-        }
-        self.inner.lanes.lost();
-        self.out.clear();
-        let Some(held) = self.held.take() else { return Ok(()) };
-        let (ready, failed, open) = self.course.outstanding();
-        let told = failed && !self.course.is_replaying();
-        let server = &held.leased.server;
-        let stateful = server.status() != Status::Idle || self.ledger.dirty().is_some();
-        let cut = !server.is_between_received();
-        self.course.end();
-        if stateful || cut {
-            // As PostgreSQL does: the client knows from the connection's end that it ended.
-            let lost = || Failure::Fatal(server_failure::lost(error));
-            return Err(if told { Failure::Gone } else { lost() });
-        }
-        let mut told = told;
-        for _ in 0..ready {
-            if !std::mem::take(&mut told) {
-                self.inner.stats.error();
-                let error = server_failure::lost(error);
-                failure::say(&mut self.client.output, Severity::Error, &error);
-            }
-            self.ready();
-        }
-        if open || self.passing > 0 {
-            if !told {
-                let error = server_failure::lost(error);
-                failure::say(&mut self.client.output, Severity::Error, &error);
-            }
-            self.skipping = true;
-        }
-        Ok(())
-    }
 }
 
 /// The parameters that the client is told of behind a replay's end, in the same bytes: the

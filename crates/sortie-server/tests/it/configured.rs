@@ -1,5 +1,6 @@
 //! `sortie serve` in front of the servers that a file, or URLs, name.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::process::Command;
 
@@ -34,9 +35,11 @@ async fn a_file_says_which_servers_answer() {
         let standbys: Vec<String> =
             cluster.standbys(shard).iter().map(|standby| standby.url("reader")).collect();
         let primary = cluster.primary(shard).url("reader");
-        text += &format!(
-            "[[clusters.bank.shards]]\nprimary = \"{primary}\"\nreplicas = {standbys:?}\n"
-        );
+        writeln!(
+            text,
+            "[[clusters.bank.shards]]\nprimary = \"{primary}\"\nreplicas = {standbys:?}"
+        )
+        .unwrap();
     }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sortie.toml");

@@ -2,8 +2,8 @@
 //!
 //! A line `cargo run --release -- serve …` or `… lab …` starts a server with these arguments, on
 //! free ports; the lines after it, until the next such line, are run against that server, with the
-//! default ports replaced by its own. `cargo xtask …` and `git clone …` are not run here: the first runs
-//! these very tests. Rust blocks are documentation tests of the library.
+//! default ports replaced by its own. `cargo xtask …` and `git clone …` are not run here: the first
+//! runs these very tests. Rust blocks are documentation tests of the library.
 
 use std::net::SocketAddr;
 use std::process::Command;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sortie_testkit::{Cluster, FaultProxy, Frame, Injection, LabConfig, Way, Wire, differ};
+use sortie_testkit::{Cluster, FaultProxy, Frame, Injection, LabConfig, Node, Way, Wire, differ};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::stage::{Endpoint, Setup, endpoint};
@@ -28,7 +28,7 @@ async fn cluster(standbys: u32) -> Cluster {
 }
 
 async fn before(cluster: &Cluster, setup: Setup) -> Endpoint {
-    let standbys: Vec<SocketAddr> = cluster.standbys(0).iter().map(|one| one.address()).collect();
+    let standbys: Vec<SocketAddr> = cluster.standbys(0).iter().map(Node::address).collect();
     endpoint(cluster.primary(0).address(), &standbys, setup).await
 }
 

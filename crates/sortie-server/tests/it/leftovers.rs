@@ -99,7 +99,7 @@ async fn of_clients_that_vanish_in_the_shared_lane() {
     })
     .await;
     // The last ones, to see that the pool is whole; all others were in the shared lane.
-    assert_eq!(pins().await - pins_before, f64::from(POOL));
+    assert!((pins().await - pins_before - f64::from(POOL)).abs() < 0.5);
     locker.rows("ROLLBACK").await;
     sortie.stop().await;
 }

@@ -84,7 +84,7 @@ impl PgReplica {
     /// ended.
     async fn exchange(&self, query: Query) -> Result<Answer, Trouble> {
         let deadline = Instant::now() + self.0.wait;
-        let mut connection = clean::checkout(&self.0.server, &query.login, deadline).await?;
+        let mut connection = checkout(&self.0.server, &query.login, deadline).await?;
         // Until all of it went well: a failure in between may leave the statement behind.
         connection.set_residue(Some(clean::ANYTHING));
         let reply = connection.exchange(query.request).await?;
