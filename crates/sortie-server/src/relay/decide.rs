@@ -69,6 +69,7 @@ pub(super) fn batch(input: &[u8]) -> Batch {
     let whole = input.len() >= head.len;
     match head.tag {
         b'X' => Batch::Terminate,
+        b'S' | b'H' if whole && head.len > frames::HEADER_LEN => Batch::Other(PipeReason::Shape),
         b'S' if whole => Batch::Sync(head.len),
         b'H' if whole => Batch::Flush(head.len),
         b'Q' if whole => Batch::Simple(0..head.len),

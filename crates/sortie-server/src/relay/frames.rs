@@ -1,6 +1,7 @@
 //! Client frames where they lie: their length, and the names in them, without taking them apart.
 
 use bytes::{BufMut, BytesMut};
+use sortie_postgres::FRAME_SMALL_MAX;
 
 /// Type byte and length field.
 pub(crate) const HEADER_LEN: usize = 5;
@@ -26,7 +27,11 @@ pub(crate) struct Parse<'a> {
 pub(crate) fn head(bytes: &[u8]) -> Result<Option<Head>, u8> {
     let Some(&[tag, a, b, c, d]) = bytes.first_chunk::<HEADER_LEN>() else { return Ok(None) };
     let length = u32::from_be_bytes([a, b, c, d]);
-    if !(4..=1 << 30).contains(&length) {
+    let length_max = match tag {
+        b'X' | b'C' | b'D' | b'E' | b'H' | b'S' | b'c' | b'f' => FRAME_SMALL_MAX,
+        _ => 1 << 30,
+    };
+    if length < 4 || length as usize > length_max {
         return Err(tag);
     }
     Ok(Some(Head { tag, len: length as usize + 1 }))

@@ -201,14 +201,14 @@ where
             let head = match frames::head(input) {
                 Ok(Some(head)) => head,
                 Ok(None) => break,
-                Err(tag) => return Err(Failure::Fatal(lost(tag))),
+                Err(tag) => return Err(lost(tag)),
             };
             if head.tag == b'X' {
                 self.leave()?;
                 break;
             }
             if !decide::is_known(head.tag) {
-                return Err(Failure::Fatal(lost(head.tag)));
+                return Err(lost(head.tag));
             }
             if head.tag == b'd' || (head.len > FRAME_MAX && input.len() < head.len) {
                 self.course.send_unread(&mut self.ledger, head.tag);
@@ -323,7 +323,9 @@ where
         self.follow();
         let idle = self.held.as_ref().is_some_and(|held| held.leased.server.is_idle());
         if idle && self.out.is_empty() && !self.course.is_clear() {
+            // Something was counted otherwise than the server did it.
             self.course.settle();
+            self.course.lose_count(&mut self.ledger);
         }
     }
 

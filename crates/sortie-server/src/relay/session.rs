@@ -134,7 +134,7 @@ where
             Batch::Simple(range) => self.simple(range.end, signals).await,
             Batch::Single(single) => self.single(single, signals).await,
             Batch::Other(reason) => self.pipe(reason, signals).await,
-            Batch::Lost(tag) => Err(Failure::Fatal(lost(tag))),
+            Batch::Lost(tag) => Err(lost(tag)),
         }
     }
 
@@ -242,14 +242,14 @@ where
     }
 }
 
-/// What a client is told whose stream has lost its frames.
-pub(super) fn lost(tag: u8) -> SqlError {
-    let message = if decide::is_known(tag) {
-        "invalid message length".to_owned()
-    } else {
-        format!("invalid frontend message type {tag}")
-    };
-    SqlError::new(state::PROTOCOL_VIOLATION, message)
+/// The end of a session whose stream has lost its frames.
+pub(super) fn lost(tag: u8) -> Failure {
+    if decide::is_known(tag) {
+        // A length that can't be: PostgreSQL says so to its log alone.
+        return Failure::Gone;
+    }
+    let message = format!("invalid frontend message type {tag}");
+    Failure::Fatal(SqlError::new(state::PROTOCOL_VIOLATION, message))
 }
 
 pub(super) fn cancelled() -> SqlError {

@@ -49,6 +49,9 @@ pub(super) enum Expect<P> {
         left: Option<Box<Left>>,
         controls: bool,
         replay: bool,
+        /// Messages of the extended protocol that a Query was sent behind, without a Sync between;
+        /// `None` for a Sync.
+        behind: Option<u32>,
         /// What the client is told instead of the server's error.
         instead: Option<Box<SqlError>>,
     },
@@ -73,12 +76,26 @@ impl<'a, P> Pending<'a, P> {
 
 impl<P> Expect<P> {
     pub(super) fn ready(left: Option<Box<Left>>, instead: Option<Box<SqlError>>) -> Self {
-        Self::Ready { left, controls: false, replay: false, instead }
+        Self::Ready { left, controls: false, replay: false, behind: None, instead }
     }
 
     /// The end of something of our own.
     pub(super) fn replay() -> Self {
-        Self::Ready { left: None, controls: false, replay: true, instead: None }
+        Self::Ready { left: None, controls: false, replay: true, behind: None, instead: None }
+    }
+
+    /// The end of a Query that was sent behind so many messages.
+    pub(super) fn behind(mut self, messages: u32) -> Self {
+        if let Self::Ready { behind, .. } = &mut self {
+            *behind = Some(messages);
+        }
+        self
+    }
+
+    /// Whether it is the end of a Query that is skipped, as one of the messages before it failed
+    /// when so many of them had been answered.
+    pub(super) fn is_skipped(&self, answered: u32) -> bool {
+        matches!(self, Self::Ready { behind: Some(messages), .. } if answered < *messages)
     }
 
     pub(super) fn controlling(mut self, controlling: bool) -> Self {

@@ -76,13 +76,20 @@ impl<P> Course<P> {
         }
         let mut heard = if replaying { Heard::Swallow } else { Heard::Pass };
         self.failed = true;
-        let end = self.expects.iter().position(Expect::is_ready);
+        // A Query that was sent behind the failed message is skipped with it.
+        let first = self.expects.iter().find(|expect| expect.is_ready());
+        let skips = first.is_some_and(|ready| ready.is_skipped(self.answered));
+        let ends = |expect: &Expect<P>| match expect {
+            Expect::Ready { behind, .. } => !skips || behind.is_none(),
+            _ => false,
+        };
+        let end = self.expects.iter().position(ends);
         let dropped: Vec<_> = self.expects.drain(..end.unwrap_or(self.expects.len())).collect();
         if let Some(Expect::Ready { instead, .. }) = self.expects.front_mut() {
             if let Some(error) = instead.take() {
                 heard = Heard::Replace(error);
             }
-        } else if self.sent > 0 {
+        } else if self.sent > 0 || skips {
             // What comes up to the Sync is skipped. Without a message nobody has asked for the
             // error: the server ends the session.
             self.skipping = true;

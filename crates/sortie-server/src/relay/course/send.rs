@@ -128,7 +128,8 @@ impl<P> Course<P> {
         self.here.forget(b"");
         ledger.forget(b"");
         let left = self.keep(ledger, effects, text, status);
-        self.expects.push_back(Expect::ready(left, None).controlling(effects.controls()));
+        let ready = Expect::ready(left, None).controlling(effects.controls());
+        self.expects.push_back(ready.behind(self.sent));
     }
 
     /// Whether the batch that is being sent runs something that no rollback takes back.
@@ -224,7 +225,7 @@ impl<P> Course<P> {
 
     /// What is prepared on the server, and what not, can't be told from its answers any more: the
     /// session keeps its connection, and nothing is put in between.
-    pub(super) fn lose_count(&mut self, ledger: &mut Ledger<P>) {
+    pub(crate) fn lose_count(&mut self, ledger: &mut Ledger<P>) {
         self.soil(ledger, Reason::Unknown);
         self.is_sure = false;
     }
