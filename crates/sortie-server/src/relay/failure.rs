@@ -27,7 +27,7 @@ pub(super) fn lost(error: &io::Error) -> SqlError {
 pub(super) fn of_pool(error: &PoolError) -> SqlError {
     if let Some(server) = about_login(error) {
         // What a client of PostgreSQL would have been told.
-        return SqlError::new(code(server.sqlstate()), server.message());
+        return SqlError { code: code(server.sqlstate()), ..SqlError::of_server(server) };
     }
     let mut told = SqlError::new(code(error.sqlstate()), error.to_string());
     told.detail = error.source().map(ToString::to_string);

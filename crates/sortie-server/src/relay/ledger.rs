@@ -92,6 +92,8 @@ pub(crate) struct Here {
     at: u64,
     /// Numbers of the prepared statements that are there, by name.
     statements: HashMap<Bytes, u64>,
+    /// Flags of what was ever prepared there: strangers clean it whatever became of it.
+    touched: u64,
 }
 
 /// What must be there for a statement of a certain name.
@@ -351,11 +353,16 @@ impl<P> Statement<P> {
 impl Here {
     /// What is left to be cleaned: 1 parameters, 2 named statements, 4 the unnamed one.
     pub(crate) fn flags(&self) -> u64 {
-        let mut flags = if self.at == 0 { 0 } else { PARAMETERS };
+        let mut flags = self.touched | if self.at == 0 { 0 } else { PARAMETERS };
         for name in self.statements.keys() {
             flags |= if name.is_empty() { UNNAMED } else { NAMED };
         }
         flags
+    }
+
+    /// A Parse for this name goes there; whether it succeeds is not asked.
+    pub(crate) fn touch(&mut self, name: &[u8]) {
+        self.touched |= if name.is_empty() { UNNAMED } else { NAMED };
     }
 
     /// Whether a statement of this name is there.

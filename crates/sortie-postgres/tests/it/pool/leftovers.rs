@@ -151,7 +151,9 @@ async fn batches_of_several_queries_are_stopped_one_after_the_other() {
     assert_eq!(mine.owed(), 3);
     drop(mine);
     let stats = settled(&server).await;
-    assert_eq!((stats.cancelled, stats.cancels_sent, stats.idle), (1, 3, 1));
+    assert_eq!((stats.cancelled, stats.idle), (1, 1));
+    // One that comes between two of the queries hits none, and is sent again.
+    assert!((3..=5).contains(&stats.cancels_sent), "{stats:?}");
     quiet(&place).await;
 }
 

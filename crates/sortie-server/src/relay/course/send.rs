@@ -19,6 +19,11 @@ impl<P> Course<P> {
         status: Status,
         out: &mut BytesMut,
     ) {
+        if frame[0] == b'P'
+            && let Some((name, _)) = frames::text(&frame[frames::HEADER_LEN..])
+        {
+            self.here.touch(name);
+        }
         match frame[0] {
             b'S' => {
                 self.skipping = false;
@@ -263,6 +268,7 @@ impl<P> Course<P> {
     }
 
     fn expect_parse(&mut self, name: &[u8], number: u64, statement: Option<Box<Statement<P>>>) {
+        self.here.touch(name);
         let before = self.here.prepare(name, number);
         let (name, index) = (Bytes::copy_from_slice(name), self.sent);
         self.expects.push_back(Expect::Parse { name, statement, index, before });
