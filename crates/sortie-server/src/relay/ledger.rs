@@ -12,11 +12,14 @@
 //!    else uses it, and how thoroughly ([`Here::flags`]).
 //! 4. Everything is bounded; beyond a bound the session is dirty.
 
+mod here;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
+pub(crate) use self::here::Here;
 use super::effect::{Effect, Effects, Reason};
 use super::frames;
 use super::homes::Found;
@@ -84,16 +87,6 @@ pub(crate) struct Statement<P> {
     pub(crate) hint: Switches,
     /// What was judged of it, at which change of the parameters, for which shard.
     pub(crate) verdict: Option<(View, Verdict<P>)>,
-}
-
-/// What the session has left on the connection that it holds.
-#[derive(Debug, Default)]
-pub(crate) struct Here {
-    at: u64,
-    /// Numbers of the prepared statements that are there, by name.
-    statements: HashMap<Bytes, u64>,
-    /// Flags of what was ever prepared there: strangers clean it whatever became of it.
-    touched: u64,
 }
 
 /// What must be there for a statement of a certain name.
@@ -347,53 +340,6 @@ impl<P> Statement<P> {
     /// The types of its first parameters.
     pub(crate) fn oids(&self) -> Vec<u32> {
         frames::parse(&self.frame).map_or_else(Vec::new, |parse| parse.oids())
-    }
-}
-
-impl Here {
-    /// What is left to be cleaned: 1 parameters, 2 named statements, 4 the unnamed one.
-    pub(crate) fn flags(&self) -> u64 {
-        let mut flags = self.touched | if self.at == 0 { 0 } else { PARAMETERS };
-        for name in self.statements.keys() {
-            flags |= if name.is_empty() { UNNAMED } else { NAMED };
-        }
-        flags
-    }
-
-    /// A Parse for this name goes there; whether it succeeds is not asked.
-    pub(crate) fn touch(&mut self, name: &[u8]) {
-        self.touched |= if name.is_empty() { UNNAMED } else { NAMED };
-    }
-
-    /// Whether a statement of this name is there.
-    pub(crate) fn has(&self, name: &[u8]) -> bool {
-        self.statements.contains_key(name)
-    }
-
-    /// A statement is on its way. Returns which one had its name.
-    pub(crate) fn prepare(&mut self, name: &[u8], number: u64) -> Option<u64> {
-        match self.statements.get_mut(name) {
-            Some(known) => Some(std::mem::replace(known, number)),
-            None => self.statements.insert(Bytes::copy_from_slice(name), number),
-        }
-    }
-
-    /// The number of the statement of this name.
-    pub(crate) fn number(&self, name: &[u8]) -> Option<u64> {
-        self.statements.get(name).copied()
-    }
-
-    /// It has not come: the name means what it meant before.
-    pub(crate) fn restore(&mut self, name: &[u8], before: Option<u64>) {
-        match before {
-            Some(number) => drop(self.prepare(name, number)),
-            None => self.forget(name),
-        }
-    }
-
-    /// A statement is gone.
-    pub(crate) fn forget(&mut self, name: &[u8]) {
-        self.statements.remove(name);
     }
 }
 
