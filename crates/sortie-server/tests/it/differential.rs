@@ -59,7 +59,7 @@ async fn the_pipe_lane_cut_into_pieces() {
 }
 
 #[tokio::test]
-#[ignore = "a stranger's serializable default keeps DISCARD ALL from working on a standby; not mended yet"]
+#[ignore = "a serializable default left behind fails DISCARD ALL on a standby; not mended yet"]
 async fn the_pipe_lane_to_a_standby() {
     let setup = Setup { mode: "pipe", pipe_target: "replica", ..Setup::default() };
     let mut scripts = all();
