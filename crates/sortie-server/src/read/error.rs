@@ -2,7 +2,7 @@
 //!
 //! | what failed | SQLSTATE |
 //! |---|---|
-//! | a shard's replicas | what [`Source::failed`](super::source::Source::failed) makes of it |
+//! | a shard's replicas | what [`Source::failed`] makes of it |
 //! | the caller's deadline, or `flight_max` | 57014 `query_canceled` |
 //! | no place for one more flight | 53000 `insufficient_resources` |
 //! | the endpoint ends | 57P01 `admin_shutdown` |

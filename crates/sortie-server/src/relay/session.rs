@@ -1,7 +1,7 @@
 //! One client's session in front of PostgreSQL.
 //!
 //! Between two batches it holds no connection, unless it is dirty. [`Session::run`] turns between
-//! two states: it rests, and looks at what the client wants next ([`decide`](super::decide)); or it
+//! two states: it rests, and looks at what the client wants next ([`decide`]); or it
 //! holds a connection and moves bytes in both directions ([`pump`](super::pump)) until the server
 //! has answered everything and stands outside of a transaction.
 //!
