@@ -2,7 +2,7 @@
 //!
 //! A [`Server`] has one limit over everything that is open there. Connections with equal
 //! [`Login`]s stand in for one another; those of other logins are closed to make room.
-//! [`Server::checkout`] hands out a [`Pooled`], which is a [`Connection`] until it is dropped.
+//! [`Server::checkout`] hands out a [`Pooled`]: a [`Connection`](crate::Connection) until its drop.
 //! Then, without the caller's help, it goes back if it is idle; to the reaper if its last query
 //! still runs; and away if it is broken.
 //!
