@@ -1,10 +1,8 @@
 //! Taking a server connection, giving it back, and losing it.
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::{Buf, Bytes};
 use sortie_postgres::backend::{self, Severity, Status};
@@ -15,7 +13,7 @@ use super::cluster::Leased;
 use super::failure as server_failure;
 use super::frames;
 use super::ledger::Here;
-use super::session::{Session, Signals, cancelled};
+use super::session::{Session, Signals};
 use super::shared::{PipeReason, Shared};
 use super::stats::Gauge;
 use crate::session::failure::{self, Failure};
@@ -71,24 +69,8 @@ where
     ) -> Result<bool, Failure> {
         let (cluster, login) = (Arc::clone(&self.cluster), Arc::clone(&self.account.login));
         let prefer = self.last;
-        let leased = {
-            let mut lease =
-                std::pin::pin!(cluster.lease((shard, self.account.target), &login, prefer));
-            poll_fn(|cx| {
-                if let Poll::Ready(leased) = lease.as_mut().poll(cx) {
-                    return Poll::Ready(Ok(leased));
-                }
-                if let Poll::Ready(gone) = self.client.poll_gone(cx) {
-                    return Poll::Ready(Err(Failure::from(gone)));
-                }
-                if self.hear_cancel(cx, signals) {
-                    self.key.settle();
-                    return Poll::Ready(Ok(Err(cancelled())));
-                }
-                Poll::Pending
-            })
-            .await?
-        };
+        let lease = cluster.lease((shard, self.account.target), &login, prefer);
+        let leased = self.attend(lease, signals).await?;
         match leased {
             Ok(leased) => {
                 self.hold(leased, reason);

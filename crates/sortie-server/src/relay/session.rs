@@ -14,7 +14,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -201,6 +201,33 @@ where
         .await
     }
 
+    /// Does `work` for the client, unless it leaves or asks to cancel first; writes what was said
+    /// meanwhile.
+    pub(super) async fn attend<T, D: Future<Output = ()>>(
+        &mut self,
+        work: impl Future<Output = Result<T, SqlError>>,
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> Result<Result<T, SqlError>, Failure> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            if let Poll::Ready(Err(error)) = self.client.poll_flush(cx) {
+                return Poll::Ready(Err(Failure::from(error)));
+            }
+            if let Poll::Ready(gone) = self.client.poll_gone(cx) {
+                return Poll::Ready(Err(Failure::from(gone)));
+            }
+            if self.hear_cancel(cx, signals) {
+                self.key.settle();
+                return Poll::Ready(Ok(Err(cancelled())));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Returns whether a cancel has come.
     pub(super) fn hear_cancel<D>(
         &self,
@@ -252,7 +279,7 @@ pub(super) fn lost(tag: u8) -> Failure {
     Failure::Fatal(SqlError::new(state::PROTOCOL_VIOLATION, message))
 }
 
-pub(super) fn cancelled() -> SqlError {
+fn cancelled() -> SqlError {
     SqlError::new(state::QUERY_CANCELED, "canceling statement due to user request")
 }
 

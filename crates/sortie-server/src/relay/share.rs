@@ -1,8 +1,6 @@
 //! Statements that the shared lane answers.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::{Buf, Bytes};
 use sortie_postgres::backend;
@@ -11,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::buffers;
 use super::decide::Single;
 use super::ledger::Statement;
-use super::session::{Session, Signals, cancelled};
+use super::session::{Session, Signals};
 use super::shared::{Outcome, PipeReason, Reply, Shared, Values, Who};
 use crate::session::failure::Failure;
 
@@ -47,26 +45,8 @@ where
         let Some(values) = values else { return self.pipe(PipeReason::Shape, signals).await };
         let inner = self.inner;
         let running = inner.stats.statement();
-        let read = {
-            let mut read = Box::pin(inner.lane.read(who, plan, &values, None));
-            poll_fn(|cx| {
-                if let Poll::Ready(read) = read.as_mut().poll(cx) {
-                    return Poll::Ready(Ok(read));
-                }
-                if let Poll::Ready(Err(error)) = self.client.poll_flush(cx) {
-                    return Poll::Ready(Err(Failure::from(error)));
-                }
-                if let Poll::Ready(gone) = self.client.poll_gone(cx) {
-                    return Poll::Ready(Err(Failure::from(gone)));
-                }
-                if self.hear_cancel(cx, signals) {
-                    self.key.settle();
-                    return Poll::Ready(Ok(Err(cancelled())));
-                }
-                Poll::Pending
-            })
-            .await?
-        };
+        let read = Box::pin(inner.lane.read(who, plan, &values, None));
+        let read = self.attend(read, signals).await?;
         drop(running);
         match read {
             Ok(Outcome::Reply(reply)) => {
