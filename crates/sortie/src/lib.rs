@@ -220,6 +220,7 @@ mod cache;
 mod cluster;
 mod err_group;
 mod hedge;
+pub mod observe;
 mod position;
 mod read_through;
 mod replicas;
@@ -243,8 +244,8 @@ pub use scatter::{
     Gathered, LegError, LegFailure, LegLabel, Scatter, ScatterError, ScatterLedger, ScatterStats,
 };
 pub use singleflight::{
-    AtLimit, Call, FlightCx, FlightError, FlightStats, Idle, Join, Landed, Role, SingleFlight,
-    SingleFlightBuilder, WhenStuck,
+    AtLimit, Call, FlightCx, FlightError, FlightId, FlightStats, Idle, Join, Landed, Role,
+    SingleFlight, SingleFlightBuilder, WhenStuck,
 };
 
 /// The README's example is a doctest too.

@@ -12,7 +12,7 @@ struct Room {
 }
 
 const CORE: &[&str] =
-    &["futures-util", "hashbrown", "parking_lot", "quick_cache", "tokio", "tracing"];
+    &["futures-util", "hashbrown", "metrics", "parking_lot", "quick_cache", "tokio", "tracing"];
 
 /// A runtime for its sockets, and what a login takes: TLS and the hashes of passwords.
 const POSTGRES: &[&str] = &[

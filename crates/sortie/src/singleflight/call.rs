@@ -34,6 +34,17 @@ impl Call {
     }
 }
 
+/// Which flight of a registry. Of two flights of one key, the later one has the greater id.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct FlightId(pub(super) u64);
+
+impl FlightId {
+    /// The id as it stands in logs and spans.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// What a load is told about its flight.
 #[derive(Clone, Copy, Debug)]
 pub struct FlightCx {

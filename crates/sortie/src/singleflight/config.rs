@@ -4,8 +4,10 @@ use std::fmt;
 use std::hash::Hash;
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::observe::Observer;
 use crate::singleflight::SingleFlight;
 
 /// Which load a caller accepts.
@@ -90,12 +92,13 @@ impl Default for Config {
 /// Settings for a [`SingleFlight`]; see [`SingleFlight::builder`].
 pub struct SingleFlightBuilder<K, V, E> {
     config: Config,
+    observer: Option<Arc<dyn Observer>>,
     makes: PhantomData<fn(K) -> (V, E)>,
 }
 
 impl<K, V, E> SingleFlightBuilder<K, V, E> {
     pub(super) fn new() -> Self {
-        Self { config: Config::default(), makes: PhantomData }
+        Self { config: Config::default(), observer: None, makes: PhantomData }
     }
 
     /// Which load a caller accepts that does not say otherwise. Default: [`Join::Running`].
@@ -161,6 +164,15 @@ impl<K, V, E> SingleFlightBuilder<K, V, E> {
         self
     }
 
+    /// Who is told of what happens, while it happens. Default: nobody, and nothing is measured.
+    ///
+    /// One observer may serve many registries.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
     /// Makes the registry.
     pub fn build(self) -> SingleFlight<K, V, E>
     where
@@ -168,13 +180,13 @@ impl<K, V, E> SingleFlightBuilder<K, V, E> {
         V: Clone + Send + Sync + 'static,
         E: Send + Sync + 'static,
     {
-        SingleFlight::with_config(self.config)
+        SingleFlight::built(self.config, self.observer)
     }
 }
 
 impl<K, V, E> Clone for SingleFlightBuilder<K, V, E> {
     fn clone(&self) -> Self {
-        Self { config: self.config, makes: PhantomData }
+        Self { config: self.config, observer: self.observer.clone(), makes: PhantomData }
     }
 }
 

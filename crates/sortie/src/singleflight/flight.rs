@@ -2,6 +2,9 @@
 
 use std::iter;
 
+use tracing::span::Id;
+
+use crate::observe::{Ends, Event};
 use crate::rt::task::AbortHandle;
 use crate::rt::time::Instant;
 use crate::singleflight::config::Config;
@@ -14,6 +17,24 @@ pub(super) struct Desk<'a> {
     pub(super) config: &'a Config,
     pub(super) stats: &'a mut FlightStats,
     pub(super) ids: &'a mut Ids,
+    /// Whether anybody wants to hear of it.
+    pub(super) observed: bool,
+}
+
+impl Desk<'_> {
+    /// Counts a flight that ends and by that answers so many callers.
+    pub(super) fn ended<V, E>(
+        &mut self,
+        flight: &Flight<V, E>,
+        how: Ends,
+        answered: usize,
+        fx: &mut Effects<V, E>,
+    ) {
+        self.stats.count(how);
+        if self.observed {
+            fx.events.push(Event::ended(flight.id, how, flight.began, answered));
+        }
+    }
 }
 
 /// Gives out ids that grow within a shard and are unique within the registry.
@@ -38,6 +59,7 @@ pub(super) struct Effects<V, E> {
     /// Holds the user's closures and values, whose drop is the user's code.
     pub(super) rubbish: Vec<Flight<V, E>>,
     pub(super) unwaited: Option<Waiting<V, E>>,
+    pub(super) events: Vec<Event>,
 }
 
 impl<V, E> Default for Effects<V, E> {
@@ -49,6 +71,7 @@ impl<V, E> Default for Effects<V, E> {
             bells: Vec::new(),
             rubbish: Vec::new(),
             unwaited: None,
+            events: Vec::new(),
         }
     }
 }
@@ -65,6 +88,7 @@ pub(super) struct Flight<V, E> {
     pub(super) loader: Option<Loader<V, E>>,
     pub(super) task: Option<AbortHandle>,
     pub(super) bell: Option<Bell>,
+    pub(super) span: Option<Id>,
     pub(super) idle_since: Option<Instant>,
     /// A later flight has begun beside it; none starts by itself a second time.
     pub(super) relieved: bool,
@@ -87,6 +111,7 @@ impl<V, E> Flight<V, E> {
             loader: None,
             task: None,
             bell: None,
+            span: None,
             idle_since: None,
             relieved: false,
         }

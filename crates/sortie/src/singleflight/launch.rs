@@ -9,10 +9,12 @@ use std::task::{Context, Poll};
 use futures_util::future::{Either, pending, select};
 use tokio::sync::Notify;
 use tracing::Span;
+use tracing::span::Id;
 
+use crate::observe::{Begins, Event};
 use crate::rt::task::Handle;
 use crate::rt::time::{self, Instant};
-use crate::singleflight::call::FlightCx;
+use crate::singleflight::call::{FlightCx, FlightId};
 use crate::singleflight::config::{Config, Idle};
 use crate::singleflight::error::FlightError;
 use crate::singleflight::lineage::{self, Frame};
@@ -41,7 +43,7 @@ pub(super) struct Begin<V, E> {
     pub(super) bell: Option<Bell>,
     cx: FlightCx,
     loader: Loader<V, E>,
-    how: &'static str,
+    how: Begins,
 }
 
 /// A flight that has left its leader. Dropped before it has landed (its task went with its runtime,
@@ -55,6 +57,7 @@ where
     table: Arc<Table<K, V, E>>,
     hash: u64,
     id: u64,
+    span: Option<Id>,
     landed: bool,
 }
 
@@ -99,7 +102,7 @@ impl<V, E> Begin<V, E> {
         began: Instant,
         loader: Loader<V, E>,
         config: &Config,
-        how: &'static str,
+        how: Begins,
     ) -> Self {
         Self { id, bell: bell(config), cx: cx(began, config), loader, how }
     }
@@ -111,14 +114,14 @@ where
     V: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    pub(super) fn new(table: &Arc<Table<K, V, E>>, hash: u64, id: u64) -> Self {
-        Self { table: Arc::clone(table), hash, id, landed: false }
+    pub(super) fn new(table: &Arc<Table<K, V, E>>, hash: u64, id: u64, span: &Span) -> Self {
+        Self { table: Arc::clone(table), hash, id, span: span.id(), landed: false }
     }
 
     fn land(mut self, outcome: Outcome<V, E>) {
         self.landed = true;
         // What went to nobody is dropped here, outside the lock.
-        drop(self.table.land(self.hash, self.id, outcome));
+        drop(self.table.land(self.hash, self.id, outcome, self.span.take()));
     }
 }
 
@@ -130,7 +133,8 @@ where
 {
     fn drop(&mut self) {
         if !self.landed {
-            drop(self.table.land(self.hash, self.id, Err(FlightError::Aborted)));
+            let aborted = Err(FlightError::Aborted);
+            drop(self.table.land(self.hash, self.id, aborted, self.span.take()));
         }
     }
 }
@@ -177,8 +181,10 @@ where
     let Begin { id, bell, cx, loader, how } = begin;
     let mut frames = loader.ancestors;
     frames.push(Frame::flight(table.address(), id));
-    let load = Contained { stage: Stage::Begin(loader.load, cx), frames, span: span(id, how) };
-    let airborne = Airborne::new(table, hash, id);
+    let span = span(id, how.label());
+    let airborne = Airborne::new(table, hash, id, &span);
+    let load = Contained { stage: Stage::Begin(loader.load, cx), frames, span };
+    table.tell(|| Event::Begun { flight: FlightId(id), how });
     // Without a runtime to run in, the flight is dropped here and lands as aborted.
     if let Some(handle) = loader.handle.or_else(|| Handle::try_current().ok()) {
         depart(airborne, load, cx, bell, &handle);
@@ -198,12 +204,13 @@ pub(super) fn depart<K, V, E>(
     E: Send + Sync + 'static,
 {
     let (table, hash, id) = (Arc::clone(&airborne.table), airborne.hash, airborne.id);
+    let span = airborne.span.clone();
     // The task's owner is the flight's entry in the table: it keeps the abort handle, and whoever
     // removes the entry aborts the task. The task itself ends at `flight_max` at the latest.
     let late = cx.began.checked_add(table.config.soft_age);
     let alarm = [late, cx.deadline()].into_iter().flatten().min();
     let task = handle.spawn(fly(airborne, load, bell, alarm)).abort_handle();
-    if let Err(orphan) = table.own(hash, id, task) {
+    if let Err(orphan) = table.own(hash, id, task, span) {
         orphan.abort();
     }
 }

@@ -11,6 +11,7 @@
 //! 3. A key has at most two flights; loads outside the table (*solo*) are counted apart.
 //! 4. An outcome is made once. A cancelled caller is never another caller's result.
 
+mod arrivals;
 mod call;
 mod config;
 mod entry;
@@ -25,6 +26,7 @@ mod solo;
 mod stats;
 mod table;
 mod takeoff;
+mod told;
 mod traffic;
 
 use std::fmt;
@@ -33,14 +35,16 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::task::Poll;
 
-pub use self::call::{Call, FlightCx, Landed, Role};
+use self::arrivals::Caller;
+pub use self::call::{Call, FlightCx, FlightId, Landed, Role};
 use self::config::Config;
 pub use self::config::{AtLimit, Idle, Join, SingleFlightBuilder, WhenStuck};
 pub use self::error::FlightError;
 use self::launch::Loading;
 pub use self::stats::FlightStats;
-use self::table::{Caller, Table};
+use self::table::Table;
 use self::takeoff::Takeoff;
+use crate::observe::{Event, Observer};
 use crate::rt::time::Instant;
 
 /// A registry of flights: equal reads that overlap in time share one load.
@@ -116,8 +120,8 @@ where
         SingleFlightBuilder::new()
     }
 
-    fn with_config(config: Config) -> Self {
-        Self { table: Arc::new(Table::new(config)) }
+    fn built(config: Config, observer: Option<Arc<dyn Observer>>) -> Self {
+        Self { table: Arc::new(Table::new(config, observer)) }
     }
 
     /// Returns the value of `key`, from a load that runs already or from `load`.
@@ -216,16 +220,18 @@ where
         });
         match takeoff.await {
             Takeoff::Landed(landed) => landed,
-            Takeoff::Seated(seat, role) => {
+            Takeoff::Seated(seat) => {
                 // A follower keeps nothing of its own load alive while it waits.
                 drop(load);
-                seat.landed(call.deadline, role).await
+                seat.landed(call.deadline).await
             }
             Takeoff::Solo(key) => {
                 let load = load.take().expect("a solo caller's load was not taken");
                 let load = move |cx| Box::pin(load(cx)) as Loading<V, E>;
                 let cx = launch::cx(now, &self.table.config);
-                solo::solo(self.table.address(), key, cx, call.deadline, load).await
+                let solo = solo::solo(self.table.address(), key, cx, call.deadline, load).await;
+                self.table.tell(|| Event::answered(Role::Solo, solo.is_ok(), now, now, None));
+                solo
             }
         }
     }

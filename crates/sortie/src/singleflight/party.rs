@@ -6,16 +6,20 @@
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
+use tracing::span::Id;
+
+use crate::observe::Event;
 use crate::rt::time::Instant;
 use crate::singleflight::call::{Landed, Role};
 use crate::singleflight::error::FlightError;
 
 pub(super) type Outcome<V, E> = Result<V, FlightError<E>>;
 
-/// An outcome, and when the load that gave it began.
+/// An outcome, and the beginning and the span of the load that gave it.
 pub(super) struct Landing<V, E> {
     pub(super) began: Instant,
     pub(super) outcome: Outcome<V, E>,
+    pub(super) span: Option<Id>,
 }
 
 impl<V: Clone, E> Landing<V, E> {
@@ -23,6 +27,11 @@ impl<V: Clone, E> Landing<V, E> {
     pub(super) fn to_caller(&self, role: Role) -> Outcome<Landed<V>, E> {
         let value = self.outcome.clone()?;
         Ok(Landed { value, role, began: self.began })
+    }
+
+    /// A caller that arrived then is answered by this now.
+    pub(super) fn answers(&self, role: Role, arrived: Instant) -> Event {
+        Event::answered(role, self.outcome.is_ok(), arrived, self.began, self.span.clone())
     }
 }
 

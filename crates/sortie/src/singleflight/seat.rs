@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use futures_util::future::{Either, select};
 
+use crate::observe::Event;
 use crate::rt::time::{self, Instant};
 use crate::singleflight::call::{Landed, Role};
 use crate::singleflight::error::FlightError;
@@ -25,6 +26,8 @@ where
     table: &'a Arc<Table<K, V, E>>,
     id: SeatId,
     cell: Arc<Cell<V, E>>,
+    role: Role,
+    arrived: Instant,
     /// Not polled since it was taken, in a poll of the same task.
     new: bool,
 }
@@ -35,17 +38,21 @@ where
     V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    pub(super) fn new(table: &'a Arc<Table<K, V, E>>, (id, cell): Seated<V, E>) -> Self {
-        Self { table, id, cell, new: true }
+    pub(super) fn new(
+        table: &'a Arc<Table<K, V, E>>,
+        (id, cell): Seated<V, E>,
+        role: Role,
+        arrived: Instant,
+    ) -> Self {
+        Self { table, id, cell, role, arrived, new: true }
     }
 
     /// Waits for the outcome, to the caller's own deadline.
     pub(super) async fn landed(
         mut self,
         deadline: Option<Instant>,
-        role: Role,
     ) -> Result<Landed<V>, FlightError<E>> {
-        let landing = poll_fn(|task| self.poll(task, role));
+        let landing = poll_fn(|task| self.poll(task));
         let Some(deadline) = deadline else { return landing.await };
         // Boxed: a timer is large, and most calls have none.
         let late = Box::pin(time::sleep_until(deadline));
@@ -55,12 +62,14 @@ where
         }
     }
 
-    fn poll(&mut self, task: &Context<'_>, role: Role) -> Poll<Result<Landed<V>, FlightError<E>>> {
+    fn poll(&mut self, task: &Context<'_>) -> Poll<Result<Landed<V>, FlightError<E>>> {
         if !std::mem::take(&mut self.new) && self.cell.read().is_none() {
             self.table.rewake(self.id, task.waker());
         }
         // Read after the waker is in place: an outcome that lands in between is not missed.
-        self.cell.read().map_or(Poll::Pending, |landing| Poll::Ready(landing.to_caller(role)))
+        let Some(landing) = self.cell.read() else { return Poll::Pending };
+        self.table.tell(|| landing.answers(self.role, self.arrived));
+        Poll::Ready(landing.to_caller(self.role))
     }
 }
 
@@ -72,7 +81,12 @@ where
 {
     fn drop(&mut self) {
         if self.cell.read().is_none() {
-            self.table.leave(self.id);
+            let span = self.table.leave(self.id);
+            self.table.tell(|| Event::Left {
+                role: self.role,
+                waited: self.arrived.elapsed(),
+                span,
+            });
         }
     }
 }

@@ -1,5 +1,6 @@
 //! How the flights of a key come to rest after each change: idle ones end, the next begins.
 
+use crate::observe::{Begins, Ends};
 use crate::rt::time::Instant;
 use crate::singleflight::config::Idle;
 use crate::singleflight::flight::{Desk, Effects, Flight, Waiting};
@@ -31,7 +32,7 @@ impl<V, E> Traffic<V, E> {
         let closed = self.running.as_ref().is_none_or(|it| !self.open(it, desk.config, now));
         if closed && let Some(Waiting { party, loader }) = self.waiting.take() {
             desk.stats.nexts += 1;
-            self.begin(party, loader, "next", desk, fx);
+            self.begin(party, loader, Begins::Next, desk, fx);
         } else if let Some(running) = &mut self.running
             && running.late(desk.config, now)
             && !running.relieved
@@ -41,7 +42,7 @@ impl<V, E> Traffic<V, E> {
         {
             desk.stats.successors += 1;
             let party = Party::new(desk.ids.next());
-            self.begin(party, loader, "successor", desk, fx);
+            self.begin(party, loader, Begins::Successor, desk, fx);
         }
     }
 
@@ -49,7 +50,7 @@ impl<V, E> Traffic<V, E> {
         &mut self,
         party: Party<V, E>,
         loader: Loader<V, E>,
-        how: &'static str,
+        how: Begins,
         desk: &mut Desk<'_>,
         fx: &mut Effects<V, E>,
     ) {
@@ -87,23 +88,28 @@ impl<V, E> Traffic<V, E> {
                         now
                     });
                     if now.saturating_duration_since(since) >= most {
-                        desk.stats.aborted += 1;
-                        self.remove(id, fx);
+                        self.remove(id, Ends::Aborted, desk, fx);
                     }
                 }
                 Idle::Abort => {
-                    desk.stats.aborted += 1;
-                    self.remove(id, fx);
+                    self.remove(id, Ends::Aborted, desk, fx);
                 }
             }
         }
     }
 
-    pub(super) fn remove(&mut self, id: u64, fx: &mut Effects<V, E>) {
+    pub(super) fn remove(
+        &mut self,
+        id: u64,
+        how: Ends,
+        desk: &mut Desk<'_>,
+        fx: &mut Effects<V, E>,
+    ) {
         let slot = [&mut self.running, &mut self.next]
             .into_iter()
             .find(|slot| slot.as_ref().is_some_and(|flight| flight.id == id));
         let mut flight = slot.and_then(Option::take).expect("the caller has found the flight");
+        desk.ended(&flight, how, 0, fx);
         fx.aborts.extend(flight.task.take());
         fx.rubbish.push(flight);
     }

@@ -1,7 +1,6 @@
 //! What a registry has done, and what it is doing.
 
-use crate::singleflight::error::FlightError;
-use crate::singleflight::party::Outcome;
+use crate::observe::Ends;
 
 /// Counters and gauges of a [`SingleFlight`](crate::SingleFlight), read at one moment.
 ///
@@ -57,14 +56,15 @@ impl FlightStats {
         by_itself + self.aborted + self.superseded
     }
 
-    /// Counts a flight that ends with this outcome.
-    pub(super) fn tally<V, E>(&mut self, outcome: &Outcome<V, E>) {
-        *match outcome {
-            Ok(_) => &mut self.landed,
-            Err(FlightError::Panicked { .. }) => &mut self.panicked,
-            Err(FlightError::TimedOut) => &mut self.timed_out,
-            Err(FlightError::Aborted) => &mut self.aborted,
-            Err(_) => &mut self.failed,
+    /// Counts a flight that ends.
+    pub(super) fn count(&mut self, how: Ends) {
+        *match how {
+            Ends::Landed => &mut self.landed,
+            Ends::Failed => &mut self.failed,
+            Ends::Panicked => &mut self.panicked,
+            Ends::TimedOut => &mut self.timed_out,
+            Ends::Aborted => &mut self.aborted,
+            Ends::Superseded => &mut self.superseded,
         } += 1;
     }
 

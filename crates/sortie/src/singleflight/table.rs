@@ -14,22 +14,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Waker;
 
-use hashbrown::hash_table::Entry as Place;
 use hashbrown::{DefaultHashBuilder, HashTable};
+use tracing::span::Id;
 
+use crate::observe::{Ends, Event, Observer};
 use crate::rt::sync::Mutex;
 use crate::rt::task::AbortHandle;
 use crate::rt::time::Instant;
-use crate::singleflight::config::{AtLimit, Config, Join};
+use crate::singleflight::config::Config;
 use crate::singleflight::entry::{Entry, State};
-use crate::singleflight::error::FlightError;
 use crate::singleflight::flight::{Desk, Effects, Ids};
 use crate::singleflight::launch::{Bell, Loader, launch};
-use crate::singleflight::lineage;
 use crate::singleflight::party::{Cell, Outcome, Seats};
 use crate::singleflight::settle::Due;
 use crate::singleflight::stats::FlightStats;
-use crate::singleflight::traffic::{Choice, Seat, Traffic};
+use crate::singleflight::traffic::{Seat, Traffic};
 
 /// The table of one registry.
 pub(super) struct Table<K, V, E> {
@@ -40,20 +39,21 @@ pub(super) struct Table<K, V, E> {
     keys: AtomicUsize,
     /// How many places a shard may put by: at most 1 in 128 of `flights_max` over all shards.
     spare_max: usize,
-    waiters: AtomicUsize,
+    pub(super) waiters: AtomicUsize,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 // Two cache lines: the prefetcher of x86 fetches them in pairs.
 #[repr(align(128))]
 struct Shard<K, V, E>(Mutex<Desks<K, V, E>>);
 
-struct Desks<K, V, E> {
-    entries: HashTable<Entry<K, V, E>>,
+pub(super) struct Desks<K, V, E> {
+    pub(super) entries: HashTable<Entry<K, V, E>>,
     /// Places under `flights_max` for the next keys of this shard: most calls need no counter that
     /// all cores share.
-    spare: usize,
-    ids: Ids,
-    stats: FlightStats,
+    pub(super) spare: usize,
+    pub(super) ids: Ids,
+    pub(super) stats: FlightStats,
 }
 
 /// A caller's place among those who wait: enough to find it again.
@@ -68,25 +68,8 @@ pub(super) struct SeatId {
 /// A seat, and the cell to be read once its waker was woken.
 pub(super) type Seated<V, E> = (SeatId, Arc<Cell<V, E>>);
 
-/// What an arriving caller is to do.
-pub(super) enum Arrival<K, V, E> {
-    Lead(u64),
-    Follow(Seated<V, E>),
-    Solo(K),
-    Refused(FlightError<E>),
-}
-
-/// A caller that arrives.
-pub(super) struct Caller<'a, K> {
-    pub(super) key: K,
-    pub(super) hash: u64,
-    pub(super) join: Join,
-    pub(super) now: Instant,
-    pub(super) waker: &'a Waker,
-}
-
 impl<K, V, E> Table<K, V, E> {
-    pub(super) fn new(config: Config) -> Self {
+    pub(super) fn new(config: Config, observer: Option<Arc<dyn Observer>>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let count = (cores * 4).next_power_of_two().clamp(64, 1024);
         let shard = |index| {
@@ -101,6 +84,7 @@ impl<K, V, E> Table<K, V, E> {
             hasher: DefaultHashBuilder::default(),
             keys: AtomicUsize::new(0),
             waiters: AtomicUsize::new(0),
+            observer,
         }
     }
 
@@ -116,10 +100,21 @@ impl<K, V, E> Table<K, V, E> {
         self.hasher.hash_one(key)
     }
 
-    fn shard(&self, hash: u64) -> &Mutex<Desks<K, V, E>> {
+    pub(super) fn shard(&self, hash: u64) -> &Mutex<Desks<K, V, E>> {
         // Hashbrown takes the lowest and the highest bits.
         let index = (hash >> 32) as usize & (self.shards.len() - 1);
         &self.shards[index].0
+    }
+
+    /// Tells the observer, if there is one.
+    pub(super) fn tell(&self, event: impl FnOnce() -> Event) {
+        if let Some(observer) = &self.observer {
+            observer.event(&event());
+        }
+    }
+
+    pub(super) fn is_observed(&self) -> bool {
+        self.observer.is_some()
     }
 
     /// Adds one to a counter of callers.
@@ -137,20 +132,7 @@ impl<K, V, E> Table<K, V, E> {
         sum
     }
 
-    fn at_limit(&self, stats: &mut FlightStats, key: K) -> Arrival<K, V, E> {
-        match self.config.at_limit {
-            AtLimit::Solo => {
-                stats.solos += 1;
-                Arrival::Solo(key)
-            }
-            AtLimit::Busy => {
-                stats.busy += 1;
-                Arrival::Refused(FlightError::Busy)
-            }
-        }
-    }
-
-    fn take_key(&self, spare: &mut usize) -> bool {
+    pub(super) fn take_key(&self, spare: &mut usize) -> bool {
         if *spare == 0 {
             return Self::take(&self.keys, self.config.flights_max);
         }
@@ -166,7 +148,7 @@ impl<K, V, E> Table<K, V, E> {
         }
     }
 
-    fn take(taken: &AtomicUsize, most: usize) -> bool {
+    pub(super) fn take(taken: &AtomicUsize, most: usize) -> bool {
         let free = taken.fetch_add(1, Relaxed) < most;
         if !free {
             taken.fetch_sub(1, Relaxed);
@@ -174,7 +156,7 @@ impl<K, V, E> Table<K, V, E> {
         free
     }
 
-    fn seated(hash: u64, (party, seat, cell): Seat<V, E>) -> Seated<V, E> {
+    pub(super) fn seated(hash: u64, (party, seat, cell): Seat<V, E>) -> Seated<V, E> {
         (SeatId { hash, party, seat }, cell)
     }
 }
@@ -185,66 +167,6 @@ where
     V: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    /// Finds a caller its place. `loader` is asked for only if its load may be begun by others.
-    pub(super) fn arrive(
-        self: &Arc<Self>,
-        caller: Caller<'_, K>,
-        loader: impl FnOnce() -> Loader<V, E>,
-    ) -> Arrival<K, V, E> {
-        let Caller { key, hash, join, now, waker } = caller;
-        let nested = !lineage::is_empty();
-        let in_solo = nested && lineage::inside_solo(self.address(), &key);
-        let mut husk = None;
-        let mut shard = self.shard(hash).lock();
-        let Desks { entries, spare, ids, stats } = &mut *shard;
-        let arrival = match entries.entry(hash, |entry| entry.key == key, |entry| entry.hash) {
-            _ if in_solo => {
-                stats.reentrant += 1;
-                Arrival::Refused(FlightError::Reentrant)
-            }
-            Place::Occupied(found) if nested && found.get().inside_own_load(self.address()) => {
-                stats.reentrant += 1;
-                Arrival::Refused(FlightError::Reentrant)
-            }
-            Place::Vacant(_) if !self.take_key(spare) => self.at_limit(stats, key),
-            Place::Vacant(place) => {
-                let id = ids.next();
-                stats.leaders += 1;
-                place.insert(Entry { key, hash, state: State::Light { id, began: now } });
-                Arrival::Lead(id)
-            }
-            Place::Occupied(mut found) => {
-                let traffic = found.get_mut().traffic();
-                match traffic.choose(join, &self.config, now) {
-                    Choice::Lead => {
-                        let id = ids.next();
-                        stats.leaders += 1;
-                        husk = traffic.lead(id, now);
-                        Arrival::Lead(id)
-                    }
-                    Choice::Busy => {
-                        stats.busy += 1;
-                        Arrival::Refused(FlightError::Busy)
-                    }
-                    _ if !Self::take(&self.waiters, self.config.waiters_max) => {
-                        self.at_limit(stats, key)
-                    }
-                    choice => {
-                        stats.followers += 1;
-                        let seat = match choice {
-                            Choice::Wait => traffic.wait(waker, ids, loader),
-                            begun => traffic.join(begun, waker),
-                        };
-                        Arrival::Follow(Self::seated(hash, seat))
-                    }
-                }
-            }
-        };
-        drop(shard);
-        drop(husk);
-        arrival
-    }
-
     /// Takes a flight out of its leader's first poll and seats the leader, or tells it where the
     /// answer is already.
     pub(super) fn depart(
@@ -270,9 +192,15 @@ where
     }
 
     /// Hands the entry the task of its flight, or the task back if the flight is gone.
-    pub(super) fn own(&self, hash: u64, id: u64, task: AbortHandle) -> Result<(), AbortHandle> {
+    pub(super) fn own(
+        &self,
+        hash: u64,
+        id: u64,
+        task: AbortHandle,
+        span: Option<Id>,
+    ) -> Result<(), AbortHandle> {
         match self.shard(hash).lock().entries.find_mut(hash, |entry| entry.has_flight(id)) {
-            Some(entry) => entry.traffic().own(id, task),
+            Some(entry) => entry.traffic().own(id, task, span),
             None => Err(task),
         }
     }
@@ -283,6 +211,7 @@ where
         hash: u64,
         id: u64,
         outcome: Outcome<V, E>,
+        span: Option<Id>,
     ) -> Result<Arc<Cell<V, E>>, Outcome<V, E>> {
         let mut shard = self.shard(hash).lock();
         let Desks { entries, spare, stats, .. } = &mut *shard;
@@ -290,9 +219,13 @@ where
             |entry: &Entry<K, V, E>| matches!(entry.state, State::Light { id: it, .. } if it == id);
         if let Ok(found) = entries.find_entry(hash, light) {
             let (entry, _) = found.remove();
-            stats.tally(&outcome);
+            let how = Ends::of(&outcome);
+            stats.count(how);
             self.give_key(spare);
             drop(shard);
+            if let State::Light { began, .. } = entry.state {
+                self.tell(|| Event::ended(id, how, began, 1));
+            }
             drop(entry);
             return Err(outcome);
         }
@@ -300,9 +233,7 @@ where
         let mut untaken = Some(outcome);
         let found = |entry: &Entry<K, V, E>| entry.has_flight(id);
         let landed = self.transition(hash, found, |traffic, desk, fx| {
-            let outcome = untaken.take()?;
-            desk.stats.tally(&outcome);
-            match traffic.land(id, outcome, desk, fx) {
+            match traffic.land(id, untaken.take()?, span, desk, fx) {
                 Ok(cell) => Some(cell),
                 Err(outcome) => {
                     untaken = Some(outcome);
@@ -313,18 +244,19 @@ where
         landed.flatten().ok_or_else(|| untaken.expect("it was not taken"))
     }
 
-    /// Takes a caller that has given up out of its party.
-    pub(super) fn leave(self: &Arc<Self>, seat: SeatId) {
+    /// Takes a caller that has given up out of its party, and names the span of its load.
+    pub(super) fn leave(self: &Arc<Self>, seat: SeatId) -> Option<Id> {
         let found = |entry: &Entry<K, V, E>| entry.has_party(seat.party);
-        let waker = self.transition(seat.hash, found, |traffic, desk, fx| {
+        let left = self.transition(seat.hash, found, |traffic, desk, fx| {
             let waker = traffic.party_mut(seat.party)?.leave(seat.seat);
+            let span = traffic.span_of(seat.party);
             traffic.settle(desk, Instant::now(), fx);
-            Some(waker)
+            Some((waker, span))
         });
         // Not found: the party was answered in this moment, and its seats were given back with it.
-        if waker.is_some() {
-            self.waiters.fetch_sub(1, Relaxed);
-        }
+        let (_waker, span) = left.flatten()?;
+        self.waiters.fetch_sub(1, Relaxed);
+        span
     }
 
     /// Has a seat wake another waker. Not found: the cell is set.
@@ -363,7 +295,9 @@ where
         let Desks { entries, spare, ids, stats } = &mut *shard;
         let mut found = entries.find_entry(hash, found).ok()?;
         let traffic = found.get_mut().traffic();
-        let changed = change(traffic, &mut Desk { config: &self.config, stats, ids }, &mut fx);
+        let observed = self.is_observed();
+        let mut desk = Desk { config: &self.config, stats, ids, observed };
+        let changed = change(traffic, &mut desk, &mut fx);
         let over = traffic.is_over().then(|| found.remove().0);
         if over.is_some() {
             self.give_key(spare);
@@ -386,6 +320,9 @@ where
         }
         for bell in fx.bells {
             bell.notify_one();
+        }
+        for event in fx.events {
+            self.tell(|| event);
         }
     }
 }

@@ -4,16 +4,17 @@ use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
 
+use crate::observe::{Begins, Event};
 use crate::rt::task::Handle;
 use crate::rt::time::Instant;
 use crate::singleflight::SingleFlight;
-use crate::singleflight::call::{FlightCx, Landed, Role};
+use crate::singleflight::arrivals::{Arrival, Caller, Met};
+use crate::singleflight::call::{FlightCx, FlightId, Landed, Role};
 use crate::singleflight::error::FlightError;
 use crate::singleflight::launch::{self, Airborne, Contained, Loader, Loading};
 use crate::singleflight::lineage::{self, Frame};
-use crate::singleflight::party::{Landing, Outcome};
+use crate::singleflight::party::{Cell, Outcome};
 use crate::singleflight::seat::Seat;
-use crate::singleflight::table::{Arrival, Caller};
 
 /// What a call comes to in its first poll.
 pub(super) enum Takeoff<'a, K, V, E>
@@ -23,7 +24,7 @@ where
     E: Send + Sync + 'static,
 {
     Landed(Outcome<Landed<V>, E>),
-    Seated(Seat<'a, K, V, E>, Role),
+    Seated(Seat<'a, K, V, E>),
     Solo(K),
 }
 
@@ -54,12 +55,19 @@ where
                 let load = load.take().expect("a leader's load was not taken");
                 self.lead(hash, id, now, load, task)
             }
-            Arrival::Follow(seat) => {
-                tracing::debug!(party = seat.0.party, "joined");
-                Takeoff::Seated(Seat::new(&self.table, seat), Role::Follower)
+            Arrival::Follow(seat, Met { began, fan_out }) => {
+                let age = || began.map(|began| now.saturating_duration_since(began));
+                self.table.tell(|| Event::Joined { age: age(), fan_out });
+                Takeoff::Seated(Seat::new(&self.table, seat, Role::Follower, now))
             }
-            Arrival::Solo(key) => Takeoff::Solo(key),
-            Arrival::Refused(error) => Takeoff::Landed(Err(error)),
+            Arrival::Solo(key, why) => {
+                self.table.tell(|| Event::Limited { why, solo: true });
+                Takeoff::Solo(key)
+            }
+            Arrival::Refused(error, why) => {
+                self.table.tell(|| Event::Limited { why, solo: false });
+                Takeoff::Landed(Err(error))
+            }
         }
     }
 
@@ -77,7 +85,8 @@ where
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
         let cx = launch::cx(began, &self.table.config);
-        let span = launch::span(id, "leader");
+        let span = launch::span(id, Begins::Leader.label());
+        self.table.tell(|| Event::Begun { flight: FlightId(id), how: Begins::Leader });
         let mut loading = None;
         let first_poll = AssertUnwindSafe(|| {
             let mut future = Box::pin(load(cx));
@@ -99,10 +108,21 @@ where
                 return self.depart(hash, id, cx, load, (loading, span), task);
             }
         };
-        Takeoff::Landed(match self.table.land(hash, id, outcome) {
-            Err(mine) => mine.map(|value| Landed { value, role: Role::Leader, began }),
-            Ok(cell) => cell.read().expect("it has landed").to_caller(Role::Leader),
+        Takeoff::Landed(match self.table.land(hash, id, outcome, span.id()) {
+            Err(mine) => {
+                self.table
+                    .tell(|| Event::answered(Role::Leader, mine.is_ok(), began, began, span.id()));
+                mine.map(|value| Landed { value, role: Role::Leader, began })
+            }
+            Ok(cell) => self.answered(&cell, began),
         })
+    }
+
+    /// What a leader is given whose flight, or a later one, has landed within its first poll.
+    fn answered(&self, cell: &Cell<V, E>, arrived: Instant) -> Outcome<Landed<V>, E> {
+        let landing = cell.read().expect("it has landed");
+        self.table.tell(|| landing.answers(Role::Leader, arrived));
+        landing.to_caller(Role::Leader)
     }
 
     fn frame(&self, id: u64) -> Frame {
@@ -124,7 +144,7 @@ where
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
         // From here on a panic lands the flight as aborted instead of leaving it for ever.
-        let airborne = Airborne::new(&self.table, hash, id);
+        let airborne = Airborne::new(&self.table, hash, id, &span);
         let handle = Handle::try_current();
         let handle = handle.expect("a load that is not ready at once needs a tokio runtime");
         let mut frames = lineage::ancestors();
@@ -133,15 +153,12 @@ where
         let bell = launch::bell(&self.table.config);
         match self.table.depart(hash, id, loader, bell.clone(), task.waker()) {
             Ok(seat) => {
-                let seat = Seat::new(&self.table, seat);
+                let seat = Seat::new(&self.table, seat, Role::Leader, cx.began);
                 let load = Contained::running(loading, frames, span);
                 launch::depart(airborne, load, cx, bell, &handle);
-                Takeoff::Seated(seat, Role::Leader)
+                Takeoff::Seated(seat)
             }
-            Err(cell) => {
-                let landing: &Landing<V, E> = cell.read().expect("a later flight has landed");
-                Takeoff::Landed(landing.to_caller(Role::Leader))
-            }
+            Err(cell) => Takeoff::Landed(self.answered(&cell, cx.began)),
         }
     }
 }

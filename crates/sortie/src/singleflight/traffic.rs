@@ -16,13 +16,17 @@ use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
 
+use tracing::span::Id;
+
+use crate::observe::Ends;
 use crate::rt::task::AbortHandle;
 use crate::rt::time::Instant;
+use crate::singleflight::arrivals::Met;
 use crate::singleflight::config::{Config, Join, WhenStuck};
 use crate::singleflight::error::FlightError;
 use crate::singleflight::flight::{Desk, Effects, Flight, Ids, Waiting};
 use crate::singleflight::launch::{Bell, Loader};
-use crate::singleflight::party::{Cell, Landing, Outcome, Party};
+use crate::singleflight::party::{Cell, Landing, Outcome, Party, Seats};
 
 /// The entry of one key. `running` is `None` only within a transition.
 pub(super) struct Traffic<V, E> {
@@ -81,6 +85,12 @@ impl<V, E> Traffic<V, E> {
         all.any(|party| party.id == id && !party.answered())
     }
 
+    /// The span of the load that a party waits for.
+    pub(super) fn span_of(&self, party: u64) -> Option<Id> {
+        let mut flights = self.flights();
+        flights.find(|it| it.parties().any(|its| its.id == party))?.span.clone()
+    }
+
     /// Decides what a caller does that arrives now. Changes nothing.
     pub(super) fn choose(&self, join: Join, config: &Config, now: Instant) -> Choice {
         let Some(running) = &self.running else { return Choice::Lead };
@@ -126,13 +136,14 @@ impl<V, E> Traffic<V, E> {
     }
 
     /// Seats a caller with a begun flight.
-    pub(super) fn join(&mut self, choice: Choice, waker: &Waker) -> Seat<V, E> {
+    pub(super) fn join(&mut self, choice: Choice, waker: &Waker) -> (Seat<V, E>, Met) {
         for flight in self.running.iter_mut().chain(&mut self.next) {
             flight.idle_since = None;
         }
         let flight = if choice == Choice::JoinNext { &mut self.next } else { &mut self.running };
         let flight = flight.as_mut().expect("the choice was made under this lock");
-        Self::sit(&mut flight.party, waker)
+        let seat = Self::sit(&mut flight.party, waker);
+        (seat, Met { began: Some(flight.began), fan_out: flight.interest() })
     }
 
     /// Seats a caller with those for whom no load has begun.
@@ -141,11 +152,12 @@ impl<V, E> Traffic<V, E> {
         waker: &Waker,
         ids: &mut Ids,
         loader: impl FnOnce() -> Loader<V, E>,
-    ) -> Seat<V, E> {
+    ) -> (Seat<V, E>, Met) {
         let waiting = self
             .waiting
             .get_or_insert_with(|| Waiting { party: Party::new(ids.next()), loader: loader() });
-        Self::sit(&mut waiting.party, waker)
+        let seat = Self::sit(&mut waiting.party, waker);
+        (seat, Met { began: None, fan_out: waiting.party.taken() })
     }
 
     fn sit(party: &mut Party<V, E>, waker: &Waker) -> Seat<V, E> {
@@ -170,8 +182,7 @@ impl<V, E> Traffic<V, E> {
         flight.bell = bell;
         if flight.party.answered() {
             let cell = Arc::clone(&flight.party.cell);
-            desk.stats.superseded += 1;
-            self.remove(id, fx);
+            self.remove(id, Ends::Superseded, desk, fx);
             self.settle(desk, Instant::now(), fx);
             return Err(cell);
         }
@@ -180,9 +191,14 @@ impl<V, E> Traffic<V, E> {
     }
 
     /// Gives a flight the handle of its task. `false` when it is gone already.
-    pub(super) fn own(&mut self, id: u64, task: AbortHandle) -> Result<(), AbortHandle> {
+    pub(super) fn own(
+        &mut self,
+        id: u64,
+        task: AbortHandle,
+        span: Option<Id>,
+    ) -> Result<(), AbortHandle> {
         match self.flight_mut(id) {
-            Some(flight) => flight.task = Some(task),
+            Some(flight) => (flight.task, flight.span) = (Some(task), span),
             None => return Err(task),
         }
         Ok(())
@@ -195,19 +211,23 @@ impl<V, E> Traffic<V, E> {
         &mut self,
         id: u64,
         outcome: Outcome<V, E>,
+        span: Option<Id>,
         desk: &mut Desk<'_>,
         fx: &mut Effects<V, E>,
     ) -> Result<Arc<Cell<V, E>>, Outcome<V, E>> {
         let newer = self.next.as_ref().is_some_and(|next| next.id == id);
         let flight = if newer { &mut self.next } else { &mut self.running };
         let mut flight = flight.take().expect("the caller has found the flight");
+        flight.span = span;
+        let how = Ends::of(&outcome);
         let ended = match (&outcome, newer, &mut self.next) {
             (_, false, _) if flight.party.answered() => Err(outcome),
             (Err(error), false, Some(next)) if !matches!(error, FlightError::TimedOut) => {
                 // Invariant 3. Whom this failure reaches a second time have had their two loads.
                 if let Some(party) = &mut flight.inherited {
-                    let (began, outcome) = (flight.began, Err(error.clone()));
-                    fx.landed.push(party.land(Landing { began, outcome }));
+                    let (began, span) = (flight.began, flight.span.clone());
+                    let outcome = Err(error.clone());
+                    fx.landed.push(party.land(Landing { began, outcome, span }));
                 }
                 debug_assert!(
                     next.inherited.is_none(),
@@ -223,6 +243,8 @@ impl<V, E> Traffic<V, E> {
             }
             _ => Ok(Self::deliver(&mut flight, outcome, fx)),
         };
+        let answered: usize = fx.landed.iter().map(Seats::taken).sum();
+        desk.ended(&flight, how, answered + usize::from(flight.inline), fx);
         fx.rubbish.push(flight);
         self.settle(desk, Instant::now(), fx);
         ended
@@ -234,7 +256,8 @@ impl<V, E> Traffic<V, E> {
         fx: &mut Effects<V, E>,
     ) -> Arc<Cell<V, E>> {
         let cell = Arc::clone(&flight.party.cell);
-        fx.landed.push(flight.party.land(Landing { began: flight.began, outcome }));
+        let (began, span) = (flight.began, flight.span.clone());
+        fx.landed.push(flight.party.land(Landing { began, outcome, span }));
         if let Some(party) = &mut flight.inherited {
             fx.landed.push(party.land_in(&cell));
         }
@@ -251,9 +274,8 @@ impl<V, E> Traffic<V, E> {
             fx.landed.push(party.land_in(cell));
         }
         if !running.inline {
-            desk.stats.superseded += 1;
             let id = running.id;
-            self.remove(id, fx);
+            self.remove(id, Ends::Superseded, desk, fx);
         }
     }
 

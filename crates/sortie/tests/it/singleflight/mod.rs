@@ -14,3 +14,4 @@ mod schedules;
 mod shuttled;
 mod spans;
 mod support;
+mod told;

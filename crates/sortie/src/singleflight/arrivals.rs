@@ -1,0 +1,125 @@
+//! A caller that arrives: leads, follows, runs alone, or is refused.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::task::Waker;
+
+use hashbrown::hash_table::Entry as Place;
+
+use crate::observe::Limit;
+use crate::rt::time::Instant;
+use crate::singleflight::config::{AtLimit, Join};
+use crate::singleflight::entry::{Entry, State};
+use crate::singleflight::error::FlightError;
+use crate::singleflight::launch::Loader;
+use crate::singleflight::lineage;
+use crate::singleflight::stats::FlightStats;
+use crate::singleflight::table::{Desks, Seated, Table};
+use crate::singleflight::traffic::Choice;
+
+/// What an arriving caller is to do.
+pub(super) enum Arrival<K, V, E> {
+    Lead(u64),
+    Follow(Seated<V, E>, Met),
+    Solo(K, Limit),
+    Refused(FlightError<E>, Limit),
+}
+
+/// What a follower found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Met {
+    /// When the load it shares began, if it has.
+    pub(super) began: Option<Instant>,
+    /// Who waits with it now, itself among them.
+    pub(super) fan_out: usize,
+}
+
+/// A caller that arrives.
+pub(super) struct Caller<'a, K> {
+    pub(super) key: K,
+    pub(super) hash: u64,
+    pub(super) join: Join,
+    pub(super) now: Instant,
+    pub(super) waker: &'a Waker,
+}
+
+impl<K, V, E> Table<K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    /// Finds a caller its place. `loader` is asked for only if its load may be begun by others.
+    pub(super) fn arrive(
+        self: &Arc<Self>,
+        caller: Caller<'_, K>,
+        loader: impl FnOnce() -> Loader<V, E>,
+    ) -> Arrival<K, V, E> {
+        let Caller { key, hash, join, now, waker } = caller;
+        let nested = !lineage::is_empty();
+        let in_solo = nested && lineage::inside_solo(self.address(), &key);
+        let mut husk = None;
+        let mut shard = self.shard(hash).lock();
+        let Desks { entries, spare, ids, stats } = &mut *shard;
+        let arrival = match entries.entry(hash, |entry| entry.key == key, |entry| entry.hash) {
+            _ if in_solo => Self::reentrant(stats),
+            Place::Occupied(found) if nested && found.get().inside_own_load(self.address()) => {
+                Self::reentrant(stats)
+            }
+            Place::Vacant(_) if !self.take_key(spare) => self.at_limit(stats, key, Limit::Flights),
+            Place::Vacant(place) => {
+                let id = ids.next();
+                stats.leaders += 1;
+                place.insert(Entry { key, hash, state: State::Light { id, began: now } });
+                Arrival::Lead(id)
+            }
+            Place::Occupied(mut found) => {
+                let traffic = found.get_mut().traffic();
+                match traffic.choose(join, &self.config, now) {
+                    Choice::Lead => {
+                        let id = ids.next();
+                        stats.leaders += 1;
+                        husk = traffic.lead(id, now);
+                        Arrival::Lead(id)
+                    }
+                    Choice::Busy => {
+                        stats.busy += 1;
+                        Arrival::Refused(FlightError::Busy, Limit::Stuck)
+                    }
+                    _ if !Self::take(&self.waiters, self.config.waiters_max) => {
+                        self.at_limit(stats, key, Limit::Waiters)
+                    }
+                    choice => {
+                        stats.followers += 1;
+                        let (seat, met) = match choice {
+                            Choice::Wait => traffic.wait(waker, ids, loader),
+                            begun => traffic.join(begun, waker),
+                        };
+                        Arrival::Follow(Self::seated(hash, seat), met)
+                    }
+                }
+            }
+        };
+        drop(shard);
+        drop(husk);
+        arrival
+    }
+
+    fn reentrant(stats: &mut FlightStats) -> Arrival<K, V, E> {
+        stats.reentrant += 1;
+        Arrival::Refused(FlightError::Reentrant, Limit::Reentrant)
+    }
+
+    fn at_limit(&self, stats: &mut FlightStats, key: K, why: Limit) -> Arrival<K, V, E> {
+        match self.config.at_limit {
+            AtLimit::Solo => {
+                stats.solos += 1;
+                Arrival::Solo(key, why)
+            }
+            AtLimit::Busy => {
+                stats.busy += 1;
+                Arrival::Refused(FlightError::Busy, why)
+            }
+        }
+    }
+}
