@@ -129,6 +129,8 @@ struct Armed {
     /// Bytes that pass before the one that is changed, by way.
     corrupt: [Option<usize>; 2],
     inject: Option<Injection>,
+    /// Connections whose startup has this in it are not hit.
+    spare: Option<String>,
 }
 
 impl FaultProxy {
@@ -196,6 +198,12 @@ impl FaultProxy {
     /// Puts an error in, once, where it fits. Only on connections without TLS.
     pub fn inject(&self, injection: Injection) {
         self.switches.arm(|armed| armed.inject = Some(injection));
+    }
+
+    /// Lets what is armed once pass over connections whose startup packet has this in it, as the
+    /// name of an application.
+    pub fn spare(&self, text: &str) {
+        self.switches.arm(|armed| armed.spare = Some(text.to_owned()));
     }
 
     /// How much there was so far.

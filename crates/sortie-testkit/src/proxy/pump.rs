@@ -1,6 +1,7 @@
 //! One connection: bytes both ways, as the switches say.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BytesMut;
@@ -39,10 +40,13 @@ pub(super) async fn connection(client: TcpStream, switches: Arc<Switches>) {
     // The proxy adds no waiting of its own.
     client.set_nodelay(true).and(server.set_nodelay(true)).ok();
     let end = {
-        let frames = Mutex::new(Frames::default());
+        let (frames, spared) = (Mutex::new(Frames::default()), AtomicBool::new(false));
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let pump = |way| Pump { way, switches: &switches, frames: &frames, state: state.clone() };
+        let pump = |way| {
+            let state = state.clone();
+            Pump { way, switches: &switches, frames: &frames, spared: &spared, state }
+        };
         let up = pump(Way::Up).run(from_client, to_server);
         let down = pump(Way::Down).run(from_server, to_client);
         tokio::select! {
@@ -81,6 +85,8 @@ struct Pump<'s> {
     way: Way,
     switches: &'s Switches,
     frames: &'s Mutex<Frames>,
+    /// What is armed passes over this connection.
+    spared: &'s AtomicBool,
     state: watch::Receiver<State>,
 }
 
@@ -108,13 +114,22 @@ impl Pump<'_> {
             if piece.is_empty() {
                 return self.close(&mut to).await;
             }
-            asks = asks && self.frames().asked(&piece);
+            asks = asks && self.begins(&piece);
             match self.pass(&piece, &mut to).await {
                 Ok(None) => {}
                 Ok(Some(end)) => return end,
                 Err(_receiver_gone) => return End::Cut,
             }
         }
+    }
+
+    /// Looks at what a client sends first; returns whether its startup is still to come.
+    fn begins(&self, piece: &[u8]) -> bool {
+        let armed = self.switches.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = armed.spare.as_ref().map(String::as_bytes);
+        let is_spared = text.is_some_and(|text| piece.windows(text.len()).any(|it| it == text));
+        self.spared.store(is_spared, Relaxed);
+        self.frames().asked(piece)
     }
 
     /// Waits until nothing stalls, and returns what holds then.
@@ -164,7 +179,10 @@ impl Pump<'_> {
             return Passed { bytes: piece.into(), ..Passed::default() };
         }
         let mut armed = self.switches.armed.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = self.frames().pass(piece, &mut armed.inject);
+        let mut nothing = None;
+        let spared = self.spared.load(Relaxed);
+        let injection = if spared { &mut nothing } else { &mut armed.inject };
+        let passed = self.frames().pass(piece, injection);
         self.switches.count(Counter::Injected, usize::from(passed.injected));
         passed
     }
@@ -172,6 +190,9 @@ impl Pump<'_> {
     /// Changes a byte, or shortens the piece, when it is time; returns whether that is the end.
     fn harm(&self, bytes: &mut BytesMut) -> bool {
         let mut armed = self.switches.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.spared.load(Relaxed) {
+            return false;
+        }
         let way = self.way as usize;
         if let Some(skip) = armed.corrupt[way] {
             if let Some(byte) = bytes.get_mut(skip) {
@@ -203,6 +224,6 @@ impl Pump<'_> {
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.0.counters[Counter::Open as usize].fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.counters[Counter::Open as usize].fetch_sub(1, Relaxed);
     }
 }

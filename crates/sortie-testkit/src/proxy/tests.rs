@@ -49,6 +49,19 @@ async fn say(client: &mut TcpStream, text: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_to_be_spared_is_not_hit() {
+    let (_echo, proxy, mut client) = behind().await;
+    proxy.spare("watch");
+    assert_eq!(say(&mut client, b"a watch").await, b"a watch");
+    let mut other = TcpStream::connect(proxy.listen()).await.unwrap();
+    assert_eq!(say(&mut other, b"hello").await, b"hello");
+    proxy.corrupt(Way::Down, 0);
+    assert_eq!(say(&mut client, b"well").await, b"well");
+    assert_ne!(say(&mut other, b"well").await, b"well");
+    assert_eq!(proxy.counts().corrupted, 1);
+}
+
+#[tokio::test]
 async fn bytes_pass_both_ways_and_are_counted() {
     let (_echo, proxy, mut client) = behind().await;
     assert_eq!(say(&mut client, b"hello").await, b"hello");
