@@ -1,4 +1,5 @@
-//! Asks a standby again and again how far it has got, while somebody wants to know.
+//! Asks a standby again and again how far it has got, while somebody wants to know; and so whether
+//! it answers at all.
 
 use std::fmt;
 use std::str;
@@ -15,15 +16,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use super::Lsn;
 use crate::connect::Login;
 use crate::cursor::Cursor;
-use crate::exchange::{Body, Request};
+use crate::exchange::{Body, ExchangeError, Request};
 use crate::frontend::Frontend;
-use crate::pool::{ConnId, Server};
+use crate::pool::{ConnId, PoolError, Server};
 
 /// How often a standby is asked unless said.
 const EVERY: Duration = Duration::from_millis(10);
 
-/// How long one sample may take.
-const SAMPLE_MAX: Duration = Duration::from_secs(1);
+/// How long one sample may take, its connection's opening aside.
+const SAMPLE_MAX: Duration = Duration::from_secs(3);
 
 /// Position and history in one statement, so that they belong together. The control file knows
 /// the history as of the last restart point; the receiver of the log, whose numbers not everybody
@@ -45,13 +46,28 @@ struct Shared {
     login: Login,
     every: Duration,
     users: Mutex<(usize, JoinSet<()>)>,
-    last: watch::Sender<Option<Replayed>>,
+    known: watch::Sender<Known>,
+}
+
+/// What is known of a server.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    answered: Option<Instant>,
+    replayed: Option<Replayed>,
+}
+
+/// What a server said.
+enum Answer {
+    /// How far it has got; nothing if it is no standby.
+    Replayed(Option<Replayed>),
+    /// That it can't say.
+    Failure,
 }
 
 /// Somebody who wants to know. The sampler stops when the last one is dropped.
 pub struct ReplayWatch {
     sampler: ReplaySampler,
-    last: watch::Receiver<Option<Replayed>>,
+    known: watch::Receiver<Known>,
 }
 
 /// How far a standby had replayed the write-ahead log.
@@ -74,7 +90,8 @@ impl ReplaySampler {
     pub fn every(server: Server, login: Login, every: Duration) -> Self {
         let every = every.max(Duration::from_millis(1));
         let users = Mutex::new((0, JoinSet::new()));
-        Self(Arc::new(Shared { server, login, every, users, last: watch::Sender::new(None) }))
+        let known = watch::Sender::new(Known::default());
+        Self(Arc::new(Shared { server, login, every, users, known }))
     }
 
     /// Begins to watch.
@@ -89,10 +106,10 @@ impl ReplaySampler {
         while users.1.try_join_next().is_some() {}
         if users.1.is_empty() {
             let (server, login) = (self.0.server.clone(), self.0.login.clone());
-            users.1.spawn(sample(server, login, self.0.every, self.0.last.clone()));
+            users.1.spawn(sample(server, login, self.0.every, self.0.known.clone()));
         }
         drop(users);
-        ReplayWatch { sampler: self.clone(), last: self.0.last.subscribe() }
+        ReplayWatch { sampler: self.clone(), known: self.0.known.subscribe() }
     }
 }
 
@@ -100,7 +117,13 @@ impl ReplayWatch {
     /// The last position that is known, and when it was asked for; `None` if there is none yet, or
     /// the server is a primary.
     pub fn last(&self) -> Option<Replayed> {
-        *self.last.borrow()
+        self.known.borrow().replayed
+    }
+
+    /// When the last question was asked that was answered, in whatever way: a primary answers too,
+    /// and so does a server that refuses the login. `None`: none was, since somebody watches.
+    pub fn answered(&self) -> Option<Instant> {
+        self.known.borrow().answered
     }
 
     /// Waits until the standby is known to have replayed `floor`; `false`: not by the deadline, or
@@ -108,7 +131,8 @@ impl ReplayWatch {
     ///
     /// Dropping the future does nothing.
     pub async fn reach(&mut self, floor: WalPoint, deadline: Instant) -> bool {
-        let reached = self.last.wait_for(|last| last.is_some_and(|last| last.has_reached(floor)));
+        let reached = |known: &Known| known.replayed.is_some_and(|last| last.has_reached(floor));
+        let reached = self.known.wait_for(reached);
         matches!(timeout_at(deadline, reached).await, Ok(Ok(_)))
     }
 }
@@ -134,17 +158,12 @@ impl Drop for ReplayWatch {
             users.1.abort_all();
             drop(users);
             // What it knew grows old from now on.
-            self.sampler.0.last.send_replace(None);
+            self.sampler.0.known.send_replace(Known::default());
         }
     }
 }
 
-async fn sample(
-    server: Server,
-    login: Login,
-    every: Duration,
-    last: watch::Sender<Option<Replayed>>,
-) {
+async fn sample(server: Server, login: Login, every: Duration, known: watch::Sender<Known>) {
     let mut question = BytesMut::new();
     Frontend::Query { text: Bytes::from_static(QUESTION.as_bytes()) }.encode(&mut question);
     let question = question.freeze();
@@ -153,34 +172,47 @@ async fn sample(
     let mut mine = None;
     loop {
         ticks.tick().await;
-        let deadline = Instant::now() + SAMPLE_MAX;
+        let at = Instant::now();
+        let deadline = at + SAMPLE_MAX;
         let asked = ask(&server, &login, &mut mine, question.clone(), deadline);
         // A server that does not answer is not forgotten: what it had replayed it has.
-        if let Ok(Some(answer)) = timeout_at(deadline, asked).await {
-            last.send_replace(answer);
-        }
+        let Ok(Some(answer)) = timeout_at(deadline, asked).await else { continue };
+        known.send_modify(|known| {
+            known.answered = Some(at);
+            if let Answer::Replayed(replayed) = answer {
+                known.replayed = replayed;
+            }
+        });
     }
 }
 
-/// Asks once. The outer `None`: there was no answer; the inner one: the server is no standby.
+/// Asks once. `None`: nobody answered.
 async fn ask(
     server: &Server,
     login: &Login,
     mine: &mut Option<ConnId>,
     question: Bytes,
     deadline: Instant,
-) -> Option<Option<Replayed>> {
-    let mut connection = server.checkout(login, *mine, deadline).await.ok()?;
+) -> Option<Answer> {
+    let mut connection = match server.checkout(login, *mine, deadline).await {
+        Ok(connection) => connection,
+        Err(PoolError::Connect(error)) if error.server().is_some() => return Some(Answer::Failure),
+        Err(_unanswered) => return None,
+    };
     *mine = Some(connection.id());
     let at = Instant::now();
     connection.expect_end(at + Duration::from_millis(2));
-    let reply = connection.exchange(Request::new(question)).await.ok()?;
-    let Body::Whole(rows) = reply.body else { return None };
+    let reply = match connection.exchange(Request::new(question)).await {
+        Ok(reply) => reply,
+        Err(ExchangeError::Server(_)) => return Some(Answer::Failure),
+        Err(_unanswered) => return None,
+    };
+    let Body::Whole(rows) = reply.body else { return Some(Answer::Failure) };
     if rows.is_empty() {
-        return Some(None);
+        return Some(Answer::Replayed(None));
     }
-    let point = point(rows)?;
-    Some(Some(Replayed { point, at }))
+    let replayed = point(rows).map(|point| Replayed { point, at });
+    Some(replayed.map_or(Answer::Failure, |replayed| Answer::Replayed(Some(replayed))))
 }
 
 /// Reads the one row of [`QUESTION`].

@@ -76,11 +76,28 @@ async fn a_standbys_position_is_known_while_somebody_watches() {
     assert!(stats.opened <= 2, "{stats:?}");
 
     let watch = sampler.watch();
+    let answered = || watch.answered().filter(|at| at.elapsed() < Duration::from_millis(500));
+    until(|| answered().is_some()).await;
+    standby.pause().await;
+    until(|| answered().is_none()).await;
+    standby.resume().await;
+    until(|| answered().is_some()).await;
+
     standby.promote().await;
     let end = Instant::now() + LONG;
     sleep(Duration::from_millis(50)).await;
     while watch.last().is_some() {
         assert!(Instant::now() < end, "a primary replays nothing");
+        sleep(Duration::from_millis(10)).await;
+    }
+    // It answers all the same.
+    until(|| answered().is_some()).await;
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    let end = Instant::now() + LONG;
+    while !holds() {
+        assert!(Instant::now() < end, "it never holds");
         sleep(Duration::from_millis(10)).await;
     }
 }
