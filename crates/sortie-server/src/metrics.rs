@@ -9,6 +9,7 @@
 //!
 //! The encoder appends `_total` to the names of counters.
 
+mod health;
 mod lanes;
 mod pools;
 
@@ -22,7 +23,7 @@ use sortie::{FlightStats, HedgeLedger, ScatterStats};
 use sortie_postgres::PoolStats;
 use sortie_sqlite::{Replica, ReplicaStats};
 
-use crate::relay::LaneStats;
+use crate::relay::{LaneStats, ReplicaHealth};
 use crate::session::ClientStats;
 
 /// The content type of a [`page`].
@@ -39,6 +40,8 @@ pub(crate) struct Snapshot {
     pub(crate) lanes: Option<LaneStats>,
     /// The connections to each PostgreSQL server, by its cluster and address.
     pub(crate) pools: Vec<(String, PoolStats)>,
+    /// Whether they answer, as far as they are watched.
+    pub(crate) health: Vec<ReplicaHealth>,
     /// Each replica by its label.
     pub(crate) replicas: Vec<(String, ReplicaStats)>,
 }
@@ -68,6 +71,9 @@ impl Collector for Snapshot {
         }
         if !self.pools.is_empty() {
             pools::encode(&self.pools, &mut page)?;
+        }
+        if !self.health.is_empty() {
+            health::encode(&self.health, &mut page)?;
         }
         self.encode_flights(&mut page)?;
         self.encode_attempts(&mut page)?;
@@ -258,6 +264,19 @@ impl Page<'_> {
             values.iter().try_for_each(|(value, count)| {
                 metric.encode_family(&[(label, *value)])?.encode_gauge(count)
             })
+        })
+    }
+
+    fn labelled<'v>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl Iterator<Item = (&'v [(&'static str, String)], u64)>,
+    ) -> fmt::Result {
+        self.metric(name, help, MetricType::Gauge, |metric| {
+            let mut values = values;
+            values
+                .try_for_each(|(labels, count)| metric.encode_family(&labels)?.encode_gauge(&count))
         })
     }
 

@@ -34,6 +34,7 @@ pub(super) fn read(name: &str, section: &Section<'_, '_>, secrets: &mut Secrets)
     section.section("timeouts", |timeouts| {
         timeouts.set("wait", &mut cluster.timeouts.wait);
         timeouts.set("flight", &mut cluster.timeouts.flight);
+        timeouts.set("silence", &mut cluster.timeouts.silence);
     });
     let password = password(section, secrets);
     secrets.use_for_urls(password);

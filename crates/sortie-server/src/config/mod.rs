@@ -23,7 +23,7 @@
 //! | `pool.lifetime` | `"1h"` | age at which a connection is replaced |
 //! | `timeouts.wait` | `"5s"` | for a free connection |
 //! | `timeouts.flight` | `"60s"` | for a shared read, however many wait for it |
-
+//! | `timeouts.silence` | `"10s"` | for a server that answers nothing at all, or `"off"` |
 //!
 //! What has no default:
 //!
@@ -196,6 +196,8 @@ pub(crate) struct Timeouts {
     pub(crate) wait: Duration,
     /// For a shared read, however many wait for it.
     pub(crate) flight: Duration,
+    /// For a server that answers nothing at all, however long statements take; `None` is for ever.
+    pub(crate) silence: Option<Duration>,
 }
 
 impl Config {
@@ -267,7 +269,11 @@ impl Default for PoolSettings {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { wait: Duration::from_secs(5), flight: Duration::from_secs(60) }
+        Self {
+            wait: Duration::from_secs(5),
+            flight: Duration::from_secs(60),
+            silence: Some(Duration::from_secs(10)),
+        }
     }
 }
 

@@ -49,7 +49,7 @@ fn the_documented_defaults_are_the_defaults() {
     let (general, cluster): (Vec<_>, Vec<_>) = documented()
         .into_iter()
         .partition(|(key, _)| known_keys("").iter().any(|known| known == key));
-    assert!((general.len(), cluster.len()) == (5, 12), "{general:?} {cluster:?}");
+    assert!((general.len(), cluster.len()) == (5, 13), "{general:?} {cluster:?}");
     let lines = |keys: &[(&str, &str)], prefix: &str| {
         let lines = keys.iter().map(|(key, default)| format!("{prefix}{key} = {default}"));
         lines.collect::<Vec<_>>().join("\n") + "\n"
@@ -155,6 +155,7 @@ fn values_have_units() {
     assert_eq!(bank("pool.connections_max = 1_000").pool.connections_max, 1_000);
     assert_eq!(bank("pool.connections_max = 0x10").pool.connections_max, 16);
     assert_eq!(bank("timeouts.wait = \"2m\"").timeouts.wait, Duration::from_secs(120));
+    assert_eq!(bank("timeouts.silence = \"off\"").timeouts.silence, None);
     for (line, right) in [
         ("soft_age = \"0s\"", "above zero"),
         ("soft_age = \"5\"", "above zero with its unit"),

@@ -13,6 +13,19 @@ fn snapshot() -> Snapshot {
     let mut pool = PoolStats::default();
     (pool.idle, pool.cancelled) = (3, 2);
     snapshot.pools = vec![("shop/db1:5432".into(), pool), ("shop/db2:5432".into(), pool)];
+    let labels =
+        |name: &str| [("cluster", "shop".into()), ("shard", "0".into()), ("replica", name.into())];
+    let ahead = ReplicaHealth {
+        labels: labels("db1:5432"),
+        up: true,
+        position: Some(300),
+        behind: Some(0),
+    };
+    let silent = ReplicaHealth { labels: labels("db2:5432"), up: false, ..ahead.clone() };
+    let primary =
+        ReplicaHealth { labels: labels("db0:5432"), up: true, position: None, behind: None };
+    snapshot.health =
+        vec![primary, ahead, ReplicaHealth { position: Some(100), behind: Some(200), ..silent }];
     snapshot
 }
 
@@ -32,6 +45,9 @@ fn names_and_labels_are_those_that_dashboards_know() {
         "sortie_replica_statements_total{replica=\"0.1\"} 5",
         "sortie_server_connections_idle{server=\"shop/db2:5432\"} 3",
         "sortie_abandoned_queries_total{end=\"cancelled\"} 4",
+        "sortie_replica_up{cluster=\"shop\",shard=\"0\",replica=\"db0:5432\"} 1",
+        "sortie_replica_up{cluster=\"shop\",shard=\"0\",replica=\"db2:5432\"} 0",
+        "sortie_replica_behind_bytes{cluster=\"shop\",shard=\"0\",replica=\"db2:5432\"} 200",
     ] {
         assert!(page.lines().any(|line| line == sample), "no {sample} in\n{page}");
     }
@@ -60,7 +76,8 @@ fn the_page_is_well_formed_and_names_its_gauges_alike() {
             match kind {
                 "counter" => assert_eq!(name, format!("{family}_total")),
                 "gauge" => {
-                    let fits = name.contains("in_flight") || pools::RESTING.contains(&name);
+                    let resting = [pools::RESTING, health::RESTING].concat();
+                    let fits = name.contains("in_flight") || resting.contains(&name);
                     assert!(name == *family && fits, "{line}");
                 }
                 other => panic!("{other}"),

@@ -1,15 +1,19 @@
 //! A cluster as sessions see it: which servers a shard has, and what they greet with.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sortie_postgres::backend::Status;
 use sortie_postgres::{ConnId, Login, Parameters, PoolStats, Pooled, Server};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::failure;
 use super::frames;
+use super::health::{self, Attendance, LOOK_EVERY, Present, Pulse};
 use crate::config::{ClusterConfig, Mode, PipeTarget};
 use crate::sql::SqlError;
 
@@ -32,6 +36,9 @@ pub(crate) struct Cluster {
     /// The database on its servers.
     pub(crate) database: String,
     shards: Vec<ShardServers>,
+    /// Whether they answer, in the same order; of a primary only where the pipe goes there.
+    pulses: Vec<(Option<Pulse>, Vec<Pulse>)>,
+    attendance: Arc<Attendance>,
     /// What was said about the mode while running; 0 is nothing.
     mode: AtomicU8,
     turn: AtomicUsize,
@@ -51,6 +58,19 @@ pub(crate) struct Place {
 pub(crate) struct Leased {
     pub(crate) server: Pooled,
     pub(crate) place: Place,
+    pub(super) pulse: Pulse,
+}
+
+/// One server's health, as the last look found it.
+#[derive(Clone, Debug)]
+pub(crate) struct ReplicaHealth {
+    /// Cluster, shard and server.
+    pub(crate) labels: [(&'static str, String); 3],
+    pub(crate) up: bool,
+    /// How far it has replayed the log, if it is a standby that has said so.
+    pub(crate) position: Option<u64>,
+    /// How many bytes of the log it is behind the furthest replica of its shard.
+    pub(crate) behind: Option<u64>,
 }
 
 impl Cluster {
@@ -60,10 +80,17 @@ impl Cluster {
         database: String,
         shards: Vec<ShardServers>,
     ) -> Self {
+        let to_primary = config.users.iter().any(|user| user.pipe_target == PipeTarget::Primary);
+        let pulses = shards.iter().map(|ShardServers { primary, replicas }| {
+            let primary = primary.as_ref().filter(|_| to_primary || replicas.is_empty());
+            (primary.map(Pulse::new), replicas.iter().map(Pulse::new).collect())
+        });
         Self {
             index,
             config,
             database,
+            pulses: pulses.collect(),
+            attendance: Arc::default(),
             shards,
             mode: AtomicU8::new(0),
             turn: AtomicUsize::new(0),
@@ -109,18 +136,58 @@ impl Cluster {
         self.mode.store(number, Ordering::Relaxed);
     }
 
-    /// The servers that the pipe may take, in the order of their places.
-    fn targets(&self, shard: usize, target: PipeTarget) -> &[Server] {
-        let servers = &self.shards[shard];
-        let primary = servers.primary.as_slice();
-        match target {
-            PipeTarget::Primary if !primary.is_empty() => primary,
-            PipeTarget::Replica if servers.replicas.is_empty() => primary,
-            _ => &servers.replicas,
+    /// Watches whether the servers answer, while there are sessions.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops watching.
+    pub(crate) async fn keep_watched(&self) -> Infallible {
+        let all = self.pulses.iter().flat_map(|(primary, replicas)| primary.iter().chain(replicas));
+        let pulses: Vec<_> = all.cloned().collect();
+        health::keep_watched(&pulses, &self.attendance, self.config.timeouts.silence).await
+    }
+
+    /// A session begins: it is told when a server is given up.
+    pub(super) fn attend(&self) -> Present {
+        self.attendance.enter()
+    }
+
+    /// What is known of the servers that are watched.
+    pub(crate) fn health(&self) -> Vec<ReplicaHealth> {
+        let shards = self.config.shards.iter().zip(&self.pulses).enumerate();
+        let shards = shards.map(|(shard, (servers, (primary, replicas)))| {
+            let furthest = replicas.iter().filter_map(Pulse::position).max();
+            let primary = servers.primary.iter().zip(primary);
+            let servers = primary.chain(servers.replicas.iter().zip(replicas));
+            let servers = servers.map(move |(server, pulse)| {
+                let name = self.config.name.clone();
+                let shard = ("shard", shard.to_string());
+                let labels = [("cluster", name), shard, ("replica", server.name.clone())];
+                let position = pulse.position();
+                let behind = position.zip(furthest).map(|(at, end)| end.saturating_sub(at));
+                ReplicaHealth { labels, up: !pulse.is_silent(), position, behind }
+            });
+            servers.collect::<Vec<_>>()
+        });
+        shards.flatten().collect()
+    }
+
+    /// The servers that the pipe may take, in the order of their places, and whether they answer.
+    fn targets(&self, shard: usize, target: PipeTarget) -> (&[Server], &[Pulse]) {
+        let (servers, (primary, replicas)) = (&self.shards[shard], &self.pulses[shard]);
+        let to_primary = match target {
+            PipeTarget::Primary => servers.primary.is_some(),
+            PipeTarget::Replica => servers.replicas.is_empty(),
+        };
+        if to_primary {
+            (servers.primary.as_slice(), primary.as_slice())
+        } else {
+            (&servers.replicas, replicas)
         }
     }
 
-    /// Takes a connection to a shard, if possible the one that was had last.
+    /// Takes a connection to a shard, if possible the one that was had last; of a server that is
+    /// silent only where there is no other.
     ///
     /// # Errors
     ///
@@ -135,34 +202,67 @@ impl Cluster {
         login: &Login,
         prefer: Option<(Place, ConnId)>,
     ) -> Result<Leased, SqlError> {
-        let servers = self.targets(shard, target);
+        let (servers, pulses) = self.targets(shard, target);
         let prefer = prefer.filter(|(place, _)| place.shard == shard);
         let first = match prefer {
             Some((place, _)) if place.server < servers.len() => place.server,
             _ => self.turn.fetch_add(1, Ordering::Relaxed) % servers.len().max(1),
         };
-        let first = least_crowded(servers, first);
+        let first = least_crowded(servers, pulses, first);
+        let known = |server| prefer.filter(|(place, _)| place.server == server).map(|(_, id)| id);
+        let leased = |server: usize, pooled| Leased {
+            server: pooled,
+            place: Place { shard, server },
+            pulse: pulses[server].clone(),
+        };
+        if let Some(server) = servers.get(first)
+            && let Some(pooled) = server.try_checkout(login, known(first))
+        {
+            return Ok(leased(first, pooled));
+        }
+        let waited = self.wait((servers, pulses), first, login, known);
+        Box::pin(waited).await.map(|(server, pooled)| leased(server, pooled))
+    }
+
+    /// Waits for a connection to the first of these servers that has one, the silent ones last.
+    async fn wait(
+        &self,
+        (servers, pulses): (&[Server], &[Pulse]),
+        first: usize,
+        login: &Login,
+        known: impl Fn(usize) -> Option<ConnId>,
+    ) -> Result<(usize, Pooled), SqlError> {
+        let mut order: Vec<usize> =
+            (0..servers.len()).map(|step| (first + step) % servers.len()).collect();
+        order.sort_by_key(|server| pulses[*server].is_silent());
         let deadline = Instant::now() + self.config.timeouts.wait;
         let mut failed = None;
-        for step in 0..servers.len() {
-            let server = (first + step) % servers.len();
-            let known = prefer.filter(|(place, _)| place.server == server).map(|(_, id)| id);
-            match servers[server].checkout(login, known, deadline).await {
-                Ok(leased) => {
-                    return Ok(Leased { server: leased, place: Place { shard, server } });
+        for (nth, server) in order.iter().copied().enumerate() {
+            let pulse = &pulses[server];
+            let is_last = nth + 1 == order.len();
+            let mut checkout = pin!(servers[server].checkout(login, known(server), deadline));
+            // Ends: the checkout has a deadline.
+            let outcome = loop {
+                match timeout(LOOK_EVERY, &mut checkout).await {
+                    Ok(outcome) => break Some(outcome),
+                    Err(_) if pulse.is_given_up() || (pulse.is_silent() && !is_last) => break None,
+                    Err(_elapsed) => {}
                 }
-                Err(error) => {
-                    tracing::debug!(shard, server, %error, "no connection");
+            };
+            match outcome {
+                Some(Ok(pooled)) => return Ok((server, pooled)),
+                Some(Err(error)) => {
+                    tracing::debug!(server, %error, "no connection");
+                    failed = Some(failure::of_pool(&error));
                     // An answer of the server about the login is the same everywhere.
-                    let answered = failure::is_about_login(&error);
-                    failed = Some(error);
-                    if answered {
+                    if failure::is_about_login(&error) {
                         break;
                     }
                 }
+                None => failed = Some(failure::silent(self.config.timeouts.silence)),
             }
         }
-        Err(failed.map_or_else(failure::no_server, |error| failure::of_pool(&error)))
+        Err(failed.unwrap_or_else(failure::no_server))
     }
 
     /// What a server reports at the start of such a session.
@@ -205,14 +305,24 @@ impl Cluster {
     }
 }
 
-/// The server to ask first: this one, unless others queue for it already.
-fn least_crowded(servers: &[Server], first: usize) -> usize {
-    if servers.len() < 2 || servers[first].stats().waiting == 0 {
+impl Leased {
+    /// Why nothing is waited for from this server any more, if that is so.
+    pub(super) fn silence(&self, cluster: &Cluster) -> Option<io::Error> {
+        let patience = cluster.config.timeouts.silence;
+        let error = || io::Error::new(io::ErrorKind::TimedOut, failure::said_nothing(patience));
+        self.pulse.is_given_up().then(error)
+    }
+}
+
+/// The server to ask first: this one, unless it is silent, or others queue for it already.
+fn least_crowded(servers: &[Server], pulses: &[Pulse], first: usize) -> usize {
+    let fits = |server: usize| !pulses[server].is_silent() && servers[server].stats().waiting == 0;
+    if servers.len() < 2 || fits(first) {
         return first;
     }
     let crowd = |at: &usize| {
         let stats = servers[*at].stats();
-        (stats.waiting, stats.in_use)
+        (pulses[*at].is_silent(), stats.waiting, stats.in_use)
     };
     (0..servers.len()).min_by_key(crowd).unwrap_or(first)
 }

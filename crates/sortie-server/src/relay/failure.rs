@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::io;
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use sortie_postgres::{PoolError, ServerError};
@@ -20,7 +21,23 @@ pub(super) fn lost(error: &io::Error) -> SqlError {
         "the connection to the server was lost before it answered",
     );
     told.detail = Some(error.to_string());
+    if error.kind() == io::ErrorKind::TimedOut {
+        let hint = "It stands still, or is cut off from here; what was sent to it may have run. \
+                    A read can be sent again.";
+        told.hint = Some(hint.to_owned());
+    }
     told
+}
+
+/// What a server did for so long that it is given up.
+pub(super) fn said_nothing(patience: Option<Duration>) -> String {
+    format!("the server has answered nothing for {:?}", patience.unwrap_or_default())
+}
+
+/// No connection is waited for: the server is given up.
+pub(super) fn silent(patience: Option<Duration>) -> SqlError {
+    SqlError::new(state::CONNECTION_FAILURE, said_nothing(patience))
+        .hint("It stands still, or is cut off from here. The statement has not been run.")
 }
 
 /// No connection could be had.

@@ -14,7 +14,8 @@
 //! | what an idle client wants next | `decide` |
 //! | in which lane | `lanes`, `switches`, then `share`, `refuse` or `local` |
 //! | bytes in both directions | `client`, `pump`, `buffers` |
-//! | which servers there are; a connection taken and given back | `cluster`, `hold` |
+//! | which servers there are, and whether they answer | `cluster`, `health` |
+//! | a connection taken and given back | `hold` |
 //!
 //! # Invariants
 //!
@@ -30,6 +31,7 @@ mod decide;
 mod effect;
 mod failure;
 mod frames;
+mod health;
 mod hold;
 mod homes;
 mod lanes;
@@ -54,7 +56,7 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use self::client::Client;
-pub(crate) use self::cluster::{Cluster, ShardServers};
+pub(crate) use self::cluster::{Cluster, ReplicaHealth, ShardServers};
 use self::session::{Session, Signals};
 pub(crate) use self::shared::{Asked, Outcome, PipeReason, Reply, Shared, Values, Verdict, Who};
 pub(crate) use self::stats::LaneStats;

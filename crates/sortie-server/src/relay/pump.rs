@@ -131,8 +131,20 @@ where
             }
             moved |= self.poll_signals(cx, signals)?;
             if !moved {
-                return Poll::Pending;
+                return self.poll_silence(cx);
             }
+        }
+    }
+
+    /// Waits on, unless the server is given up and owes something.
+    fn poll_silence(&self, cx: &mut Context<'_>) -> Poll<Result<Stop, Failure>> {
+        self.present.register(cx.waker());
+        let Some(held) = &self.held else { return Poll::Pending };
+        match held.leased.silence(&self.cluster) {
+            Some(error) if held.leased.server.owed() > 0 || !self.out.is_empty() => {
+                Poll::Ready(Ok(Stop::Lost(error)))
+            }
+            _ => Poll::Pending,
         }
     }
 

@@ -28,6 +28,7 @@ use super::client::Client;
 use super::cluster::{Cluster, Place};
 use super::course::Course;
 use super::decide::{self, Batch};
+use super::health::Present;
 use super::hold::Held;
 use super::homes::Homes;
 use super::ledger::Ledger;
@@ -71,6 +72,7 @@ pub(super) struct Session<'a, S, L: Shared> {
     /// The session, as the shared lane sees it, at this change of its parameters.
     pub(super) who: Option<(u64, Option<usize>, Arc<Who>)>,
     pub(super) dirty: Option<Gauge<'a>>,
+    pub(super) present: Present,
 }
 
 /// Whose session it is.

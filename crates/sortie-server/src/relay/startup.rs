@@ -156,6 +156,7 @@ impl<'a, S, L: Shared> Session<'a, S, L> {
             last: None,
             who: None,
             dirty: None,
+            present: opened.cluster.attend(),
         }
     }
 }

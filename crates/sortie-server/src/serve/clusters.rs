@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use sortie_postgres::{ConnInfo, Connection, Login, PoolConfig, Server};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -49,6 +50,7 @@ pub(crate) async fn serve(
         ..Limits::default()
     };
     let clusters = clusters(config);
+    let watching = join_all(clusters.clone().into_iter().map(async |it| it.keep_watched().await));
     let lane = lane(&clusters);
     let relay = Relay::new(lane.clone(), clusters, limits, draining.clone());
     let administration = administration(&relay, lane.clone(), draining);
@@ -76,6 +78,7 @@ pub(crate) async fn serve(
         cut = connections => cut,
         never = admin_page => match never {},
         never = looking => match never {},
+        _never = watching => unreachable!("nobody stops watching"),
     };
     tracing::info!(cut, "stopped");
     Ok(())
@@ -131,8 +134,11 @@ fn administration(
         Box::new(move || {
             let ReadStats { flights, hedges: hedge, legs } = lane.stats();
             let (clients, lanes) = (relay.stats(), Some(relay.lanes()));
-            let pools = relay.clusters().iter().flat_map(|cluster| cluster.pools()).collect();
-            Snapshot { clients, flights, hedge, legs, lanes, pools, ..Snapshot::default() }
+            let clusters = relay.clusters().iter();
+            let health = clusters.clone().flat_map(|cluster| cluster.health()).collect();
+            let pools = clusters.flat_map(|cluster| cluster.pools()).collect();
+            let snapshot = Snapshot { clients, flights, hedge, legs, ..Snapshot::default() };
+            Snapshot { lanes, pools, health, ..snapshot }
         })
     };
     let ready = {

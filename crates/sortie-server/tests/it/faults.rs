@@ -14,6 +14,13 @@ const POINT: &str = "SELECT label FROM items WHERE id = 7";
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const RECOVERED_WITHIN: Duration = Duration::from_secs(30);
 
+/// A proxy whose faults hit what clients ask for, and not the questions how servers are.
+async fn proxy_to(node: &Node) -> FaultProxy {
+    let proxy = FaultProxy::start(node.address()).await;
+    proxy.spare("sortie watch");
+    proxy
+}
+
 /// SQLSTATEs that say: the server is not there, or is about to go, or is full.
 const UNAVAILABLE: [&str; 9] =
     ["08000", "08001", "08003", "08006", "57P01", "57P02", "57P03", "53300", "25006"];
@@ -184,7 +191,7 @@ async fn a_promoted_standby_goes_on_answering() {
 async fn a_connection_cut_in_the_middle_of_a_row_ends_in_an_error_or_the_end() {
     let _others = among_others().await;
     let cluster = cluster(1).await;
-    let proxy = FaultProxy::start(cluster.primary(0).address()).await;
+    let proxy = proxy_to(&cluster.primary(0)).await;
     let standby = cluster.standby(0, 0).address();
     for mode in ["pipe", "share"] {
         let setup = Setup { mode, ..Setup::default() };
@@ -228,9 +235,9 @@ async fn a_server_that_is_full_says_so() {
 async fn a_full_disk_is_passed_on_by_the_pipe_and_passed_over_by_the_shared_lane() {
     let _others = among_others().await;
     let cluster = cluster(2).await;
-    let primary = FaultProxy::start(cluster.primary(0).address()).await;
-    let first = FaultProxy::start(cluster.standby(0, 0).address()).await;
-    let second = FaultProxy::start(cluster.standby(0, 1).address()).await;
+    let primary = proxy_to(&cluster.primary(0)).await;
+    let first = proxy_to(&cluster.standby(0, 0)).await;
+    let second = proxy_to(&cluster.standby(0, 1)).await;
     let standbys = [first.listen(), second.listen()];
     let sortie = endpoint(primary.listen(), &standbys, Setup::default()).await;
     let mut wire = Wire::connect(sortie.listen()).await;

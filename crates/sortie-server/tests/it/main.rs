@@ -25,6 +25,7 @@ mod protocol;
 mod psycopg;
 mod relay;
 mod rows;
+mod silence;
 mod stage;
 mod support;
 mod trouble;

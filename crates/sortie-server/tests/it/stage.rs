@@ -26,6 +26,8 @@ pub(crate) struct Setup {
     pub(crate) user: &'static str,
     /// Lines at the top of the file.
     pub(crate) top: &'static str,
+    /// Further tables of the cluster.
+    pub(crate) more: &'static str,
 }
 
 /// A server, and the file that it was started with.
@@ -37,7 +39,14 @@ pub(crate) struct Endpoint {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { mode: "share", pipe_target: "primary", connections_max: 20, user: "tester", top: "" }
+        Self {
+            mode: "share",
+            pipe_target: "primary",
+            connections_max: 20,
+            user: "tester",
+            top: "",
+            more: "",
+        }
     }
 }
 
@@ -76,13 +85,14 @@ pub(crate) async fn endpoint(
     standbys: &[SocketAddr],
     setup: Setup,
 ) -> Endpoint {
-    let Setup { mode, pipe_target, connections_max, user, top } = setup;
+    let Setup { mode, pipe_target, connections_max, user, top, more } = setup;
     let url = |server: &SocketAddr| format!("\"postgres://{user}@{server}/postgres\"");
     let standbys: Vec<String> = standbys.iter().map(url).collect();
     let mut text = format!("{top}\n");
     writeln!(text, "[clusters.postgres]\nmode = \"{mode}\"\npipe_target = \"{pipe_target}\"")
         .unwrap();
     writeln!(text, "[clusters.postgres.pool]\nconnections_max = {connections_max}").unwrap();
+    writeln!(text, "{more}").unwrap();
     writeln!(text, "[[clusters.postgres.shards]]\nprimary = {}", url(&primary)).unwrap();
     writeln!(text, "replicas = [{}]", standbys.join(", ")).unwrap();
     let mut config = NamedTempFile::new().unwrap();

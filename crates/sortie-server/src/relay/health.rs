@@ -1,0 +1,208 @@
+//! Whether servers answer: one that is silent is asked last, and in the end waited for no more.
+//!
+//! Each server that the pipe may take is asked ten times a second where it is, on a connection of
+//! its own beside the pool's, while there are sessions and for a while after the last. A slow
+//! statement says nothing about its server; silence to such a question does.
+//!
+//! # Invariants
+//!
+//! 1. Only time in which this process itself ran counts as silence: a machine that slept does not
+//!    take its servers for dead.
+//! 2. A server that answers is heard again at once, whatever it was taken for.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use sortie_postgres::{Login, PoolConfig, ReplaySampler, ReplayWatch, Replayed, Server};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// How often a server is asked.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+/// How often is looked at what they said.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// After so much silence others are asked first.
+const SILENT_AFTER: Duration = Duration::from_millis(500);
+/// How long servers are watched after the last session's end: clients that come one at a time
+/// find them known.
+const LINGER: Duration = Duration::from_secs(60);
+/// The name of the connections that ask.
+const APPLICATION: &str = "sortie watch";
+
+/// What is known of one server's answering. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Pulse(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    sampler: ReplaySampler,
+    silent: AtomicBool,
+    given_up: AtomicBool,
+    /// The log up to here is replayed; 0 is not known.
+    position: AtomicU64,
+}
+
+/// Who is to be woken when a server is given up, while there are sessions.
+#[derive(Debug, Default)]
+pub(super) struct Attendance {
+    present: Mutex<(u64, HashMap<u64, Arc<AtomicWaker>>)>,
+    count: watch::Sender<usize>,
+}
+
+/// A session's place in it, left on drop.
+#[derive(Debug)]
+pub(super) struct Present {
+    number: u64,
+    waker: Arc<AtomicWaker>,
+    attendance: Arc<Attendance>,
+}
+
+impl Pulse {
+    pub(super) fn new(server: &Server) -> Self {
+        let mut config = PoolConfig::default();
+        (config.size_max, config.warm_min) = (1, 0);
+        // Whoever comes back is heard soon.
+        config.backoff_max = Duration::from_secs(1);
+        config.cancel_timeout = Duration::from_secs(1);
+        let info = server.info().clone();
+        let login = Login::of(&info).parameter("application_name", APPLICATION);
+        let sampler = ReplaySampler::every(Server::new(info, config), login, ASK_EVERY);
+        let (silent, given_up) = Default::default();
+        Self(Arc::new(State { sampler, silent, given_up, position: AtomicU64::new(0) }))
+    }
+
+    /// Whether others are to be asked first.
+    pub(super) fn is_silent(&self) -> bool {
+        self.0.silent.load(Relaxed)
+    }
+
+    /// Whether nothing that it was sent is waited for any more.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.0.given_up.load(Relaxed)
+    }
+
+    /// What was replayed there when it last said so.
+    pub(super) fn position(&self) -> Option<u64> {
+        Some(self.0.position.load(Relaxed)).filter(|lsn| *lsn > 0)
+    }
+
+    fn forget(&self) {
+        self.0.silent.store(false, Relaxed);
+        self.0.given_up.store(false, Relaxed);
+        self.0.position.store(0, Relaxed);
+    }
+}
+
+/// One server while it is watched.
+struct Watched {
+    pulse: Pulse,
+    watch: ReplayWatch,
+    answered: Option<Instant>,
+    silence: Duration,
+}
+
+impl Watched {
+    fn new(pulse: &Pulse) -> Self {
+        let watch = pulse.0.sampler.watch();
+        Self { pulse: pulse.clone(), watch, answered: None, silence: Duration::ZERO }
+    }
+
+    /// Takes in what has become known since the last look, so long ago. Returns whether the server
+    /// is given up just now.
+    fn look(&mut self, passed: Duration, patience: Option<Duration>) -> bool {
+        let answered = self.watch.answered();
+        if answered > self.answered {
+            self.answered = answered;
+            self.silence = Duration::ZERO;
+        } else {
+            self.silence += passed;
+        }
+        let state = &self.pulse.0;
+        let position = self.watch.last().map_or(0, |Replayed { point, .. }| point.lsn);
+        state.position.store(position, Relaxed);
+        state.silent.store(self.silence >= SILENT_AFTER, Relaxed);
+        let given_up = patience.is_some_and(|patience| self.silence >= patience);
+        let before = state.given_up.swap(given_up, Relaxed);
+        given_up && !before
+    }
+}
+
+/// Watches servers while there are sessions; gives them up after so much silence, if ever.
+///
+/// # Cancel safety
+///
+/// Dropping the future stops watching.
+pub(super) async fn keep_watched(
+    pulses: &[Pulse],
+    attendance: &Attendance,
+    patience: Option<Duration>,
+) -> Infallible {
+    let mut present = attendance.count.subscribe();
+    loop {
+        // The sender is on the caller's side: it outlives this.
+        let _is_closed = present.wait_for(|count| *count > 0).await.is_err();
+        let mut watched: Vec<Watched> = pulses.iter().map(Watched::new).collect();
+        let mut ticks = interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut idle = Duration::ZERO;
+        while idle < LINGER {
+            ticks.tick().await;
+            let mut given_up = false;
+            for server in &mut watched {
+                given_up |= server.look(LOOK_EVERY, patience);
+            }
+            if given_up {
+                attendance.wake();
+            }
+            idle = if *present.borrow() > 0 { Duration::ZERO } else { idle + LOOK_EVERY };
+        }
+        drop(watched);
+        pulses.iter().for_each(Pulse::forget);
+    }
+}
+
+impl Attendance {
+    /// A session begins.
+    pub(super) fn enter(self: &Arc<Self>) -> Present {
+        let waker = Arc::new(AtomicWaker::new());
+        let mut present = self.present();
+        present.0 += 1;
+        let number = present.0;
+        present.1.insert(number, Arc::clone(&waker));
+        self.count.send_replace(present.1.len());
+        drop(present);
+        Present { number, waker, attendance: Arc::clone(self) }
+    }
+
+    fn wake(&self) {
+        let wakers: Vec<_> = self.present().1.values().map(Arc::clone).collect();
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    fn present(&self) -> std::sync::MutexGuard<'_, (u64, HashMap<u64, Arc<AtomicWaker>>)> {
+        // Nothing in here panics between two changes that belong together.
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Present {
+    /// Has this task woken when a server is given up.
+    pub(super) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        let mut present = self.attendance.present();
+        present.1.remove(&self.number);
+        self.attendance.count.send_replace(present.1.len());
+    }
+}
