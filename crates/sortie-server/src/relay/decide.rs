@@ -69,15 +69,18 @@ pub(super) fn batch(input: &[u8]) -> Batch {
     let whole = input.len() >= head.len;
     match head.tag {
         b'X' => Batch::Terminate,
-        b'S' | b'H' if whole && head.len > frames::HEADER_LEN => Batch::Other(PipeReason::Shape),
-        b'S' if whole => Batch::Sync(head.len),
-        b'H' if whole => Batch::Flush(head.len),
+        // Its bytes are passed on as they come.
+        b'd' => Batch::Other(PipeReason::Shape),
+        tag if !is_known(tag) => Batch::Lost(tag),
+        // The pipe takes it whole as well: on a part of it nobody could go on.
+        _ if !whole && head.len <= FRAME_MAX => Batch::Partial { wanted: head.len },
+        b'S' | b'H' if head.len > frames::HEADER_LEN => Batch::Other(PipeReason::Shape),
+        b'S' => Batch::Sync(head.len),
+        b'H' => Batch::Flush(head.len),
         b'Q' if whole => Batch::Simple(0..head.len),
-        b'P' | b'B' | b'D' | b'E' | b'C' => extended(input),
-        b'F' | b'd' | b'c' | b'f' => Batch::Other(PipeReason::Shape),
-        b'Q' | b'S' | b'H' if head.len <= FRAME_MAX => Batch::Partial { wanted: head.len },
         b'Q' => Batch::Other(PipeReason::Size),
-        tag => Batch::Lost(tag),
+        b'P' | b'B' | b'D' | b'E' | b'C' => extended(input),
+        _ => Batch::Other(PipeReason::Shape),
     }
 }
 
@@ -242,8 +245,18 @@ mod tests {
         }
         let long = Frames::new().query(&"x".repeat(FRAME_MAX));
         assert!(matches!(batch(&long.bytes()[..10]), Batch::Other(PipeReason::Size)));
-        let long = Frames::new().parse("", &"x".repeat(BATCH_MAX), &[]);
-        assert!(matches!(batch(&long.bytes()[..10]), Batch::Other(PipeReason::Size)));
+        let long = Frames::new().describe(b'P', "").parse("", &"x".repeat(BATCH_MAX), &[]);
+        assert!(matches!(batch(&long.bytes()[..20]), Batch::Other(PipeReason::Size)));
+        for tag in *b"QPBF" {
+            // Nobody can go on with a part of a frame that is to be read whole.
+            for (len, waits) in [(BATCH_MAX + 1, true), (FRAME_MAX - 1, true), (FRAME_MAX, false)] {
+                let mut part = vec![tag];
+                part.extend(i32::try_from(len).unwrap().to_be_bytes());
+                part.resize(100, 0);
+                let found = batch(&part);
+                assert_eq!(matches!(found, Batch::Partial { .. }), waits, "{tag} {len} {found:?}");
+            }
+        }
         assert!(matches!(batch(b"Q\0\0\0\x01"), Batch::Lost(b'Q')));
         assert!(matches!(batch(b"!\0\0\0\x04"), Batch::Lost(b'!')));
     }

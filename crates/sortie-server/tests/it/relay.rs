@@ -313,6 +313,28 @@ async fn a_batch_of_any_length_reaches_its_server() {
 }
 
 #[tokio::test]
+async fn a_frame_may_come_in_parts_of_any_length() {
+    let postgres = postgres().await;
+    let (server, _config) = before(&postgres, 2).await;
+    for len in [100, 65_000, 70_000, 200_000] {
+        let mut wire = Wire::connect_as(server.listen(), "tester").await;
+        let mut other = Wire::connect_as(server.listen(), "tester").await;
+        let batch = Batch::new().parse("", &format!("SELECT 1 /*{}*/", "x".repeat(len)), &[]);
+        let batch = batch.bind("", "", (0, &[]), 0).execute("").sync();
+        let (head, rest) = batch.bytes().split_at(50);
+        wire.send(head).await;
+        // A client that has sent a part of a frame keeps nobody from being served.
+        for _ in 0..4 {
+            assert_eq!(cell(&other.rows("SELECT 2").await), "2", "{len}");
+        }
+        wire.send(rest).await;
+        assert!(wire.until_ready().await.iter().any(|frame| frame.row().is_some()), "{len}");
+    }
+    server.stop().await;
+    postgres.stop().await;
+}
+
+#[tokio::test]
 async fn nothing_runs_where_what_a_session_has_set_can_not_be_set() {
     let _others = among_others().await;
     let postgres = postgres().await;
