@@ -99,7 +99,11 @@ where
         let stateful = server.status() != Status::Idle || self.ledger.dirty().is_some();
         let cut = !server.is_between_received();
         self.course.end();
-        if stateful || cut {
+        if cut {
+            // Whatever is said now would be the rest of the frame that has begun.
+            return Err(Failure::Gone);
+        }
+        if stateful {
             // As PostgreSQL does: the client knows from the connection's end that it ended.
             let lost = || Failure::Fatal(server_failure::lost(error));
             return Err(if told { Failure::Gone } else { lost() });
@@ -200,6 +204,11 @@ where
             && self.course.is_clear()
             && held.cancelling.is_none()
             && self.ledger.dirty().is_none()
+    }
+
+    /// Whether the last that the client has got is the beginning of a frame.
+    pub(super) fn is_within_a_frame(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| !held.leased.server.is_between_received())
     }
 
     /// Gives the connection back, if the session has one and needs it no more.

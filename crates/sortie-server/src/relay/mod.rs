@@ -197,6 +197,8 @@ impl<L: Shared> Inner<L> {
         let mut signals = Signals { cancelled, drained };
         let failure = match session.run(&mut signals).await {
             Ok(never) => match never {},
+            // Whatever is said now would be the rest of the frame that has begun.
+            Err(Failure::Fatal(_)) if session.is_within_a_frame() => Failure::Gone,
             Err(failure) => failure,
         };
         session.release();
