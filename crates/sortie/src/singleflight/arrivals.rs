@@ -8,6 +8,7 @@ use hashbrown::hash_table::Entry as Place;
 
 use crate::observe::Limit;
 use crate::rt::time::Instant;
+use crate::singleflight::boarding::Gate;
 use crate::singleflight::config::{AtLimit, Join};
 use crate::singleflight::entry::{Entry, State};
 use crate::singleflight::error::FlightError;
@@ -19,7 +20,7 @@ use crate::singleflight::traffic::Choice;
 
 /// What an arriving caller is to do.
 pub(super) enum Arrival<K, V, E> {
-    Lead(u64),
+    Lead(u64, Option<Arc<Gate>>),
     Follow(Seated<V, E>, Met),
     Solo(K, Limit),
     Refused(FlightError<E>, Limit),
@@ -68,19 +69,19 @@ where
             }
             Place::Vacant(_) if !self.take_key(spare) => self.at_limit(stats, key, Limit::Flights),
             Place::Vacant(place) => {
-                let id = ids.next();
+                let (id, gate) = (ids.next(), self.config.boarding.then(|| Gate::new(now)));
                 stats.leaders += 1;
-                place.insert(Entry { key, hash, state: State::Light { id, began: now } });
-                Arrival::Lead(id)
+                place.insert(Entry { key, hash, state: State::first(id, now, gate.as_ref()) });
+                Arrival::Lead(id, gate)
             }
             Place::Occupied(mut found) => {
                 let traffic = found.get_mut().traffic();
                 match traffic.choose(join, &self.config, now) {
                     Choice::Lead => {
-                        let id = ids.next();
+                        let (id, gate) = (ids.next(), self.config.boarding.then(|| Gate::new(now)));
                         stats.leaders += 1;
-                        husk = traffic.lead(id, now);
-                        Arrival::Lead(id)
+                        husk = traffic.lead(id, now, gate.clone());
+                        Arrival::Lead(id, gate)
                     }
                     Choice::Busy => {
                         stats.busy += 1;

@@ -1,8 +1,10 @@
 //! What a caller says to a flight, what a load is told, and what a caller gets back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::rt::time::Instant;
+use crate::singleflight::boarding::{Boarding, Gate};
 use crate::singleflight::config::Join;
 
 /// One caller's wishes for one call; the defaults are the registry's.
@@ -46,14 +48,55 @@ impl FlightId {
 }
 
 /// What a load is told about its flight.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct FlightCx {
+    pub(super) flight: FlightId,
     pub(super) began: Instant,
     pub(super) flight_max: Duration,
+    pub(super) gate: Option<Arc<Gate>>,
 }
 
 impl FlightCx {
-    /// When the flight began: not later than the call of the load.
+    /// Which flight this is; zero for a load that runs for its caller alone.
+    pub fn flight(&self) -> FlightId {
+        self.flight
+    }
+
+    /// Says that the load has not begun, until what is returned is dropped.
+    ///
+    /// For a load that first waits for a connection, or for its turn: callers that come meanwhile
+    /// share it, however they join, because its query is sent after they have arrived. Only in a
+    /// registry that was told to expect it
+    /// ([`boarding`](crate::SingleFlightBuilder::boarding)); elsewhere it does nothing.
+    ///
+    /// Nothing may be sent while it lives: that could reach callers who arrived after it was sent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use sortie::{Call, Join, SingleFlight};
+    /// # async fn connection() {}
+    /// # async fn query(_: ()) -> Result<u64, std::io::Error> { Ok(100) }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let flights = SingleFlight::builder().join(Join::Fresh).boarding(true).build();
+    /// let load = flights.run_with(42, Call::new(), |cx| async move {
+    ///     let boarding = cx.boarding();
+    ///     let connection = connection().await; // Whoever asks now shares this load,
+    ///     drop(boarding);
+    ///     query(connection).await // and whoever asks now waits for the next one.
+    /// });
+    /// assert_eq!(load.await.unwrap().value, 100);
+    /// # }
+    /// ```
+    pub fn boarding(&self) -> Boarding {
+        if let Some(gate) = &self.gate {
+            gate.open();
+        }
+        Boarding(self.gate.clone())
+    }
+
+    /// When the flight was launched: not later than the call of the load.
     pub fn began(&self) -> Instant {
         self.began
     }

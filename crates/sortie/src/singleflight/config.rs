@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::observe::Observer;
+use crate::rt::time::Instant;
 use crate::singleflight::SingleFlight;
 
 /// Which load a caller accepts.
@@ -21,6 +22,10 @@ pub enum Join {
     /// Share only a load that begins after this call: wait for the running one to end, then share
     /// one load with everybody else who waited. Costs up to twice the load's time.
     Fresh,
+    /// Share only a load that began after this moment, as `Fresh` from then on. For a session that
+    /// has written: the moment when its write was acknowledged is early enough for all it reads
+    /// later, and most of its reads share.
+    Since(Instant),
 }
 
 /// What becomes of a flight when its last caller has left.
@@ -70,6 +75,7 @@ pub(super) struct Config {
     pub(super) waiters_max: usize,
     pub(super) at_limit: AtLimit,
     pub(super) when_stuck: WhenStuck,
+    pub(super) boarding: bool,
 }
 
 impl Default for Config {
@@ -85,6 +91,7 @@ impl Default for Config {
             waiters_max: 1 << 20,
             at_limit: AtLimit::Solo,
             when_stuck: WhenStuck::Wait,
+            boarding: false,
         }
     }
 }
@@ -161,6 +168,16 @@ impl<K, V, E> SingleFlightBuilder<K, V, E> {
     #[must_use]
     pub fn when_stuck(mut self, when_stuck: WhenStuck) -> Self {
         self.config.when_stuck = when_stuck;
+        self
+    }
+
+    /// Whether loads say themselves when they begin, by [`FlightCx::boarding`]. Default: no, they
+    /// begin when they are called.
+    ///
+    /// [`FlightCx::boarding`]: crate::FlightCx::boarding
+    #[must_use]
+    pub fn boarding(mut self, boarding: bool) -> Self {
+        self.config.boarding = boarding;
         self
     }
 

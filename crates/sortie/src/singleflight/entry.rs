@@ -1,6 +1,9 @@
 //! One key of the table, small as long as nobody else asks for it.
 
+use std::sync::Arc;
+
 use crate::rt::time::Instant;
+use crate::singleflight::boarding::Gate;
 use crate::singleflight::flight::Flight;
 use crate::singleflight::lineage;
 use crate::singleflight::traffic::Traffic;
@@ -22,11 +25,24 @@ pub(super) enum State<V, E> {
     Full(Box<Traffic<V, E>>),
 }
 
+impl<V, E> State<V, E> {
+    /// A load in its leader's first poll.
+    pub(super) fn first(id: u64, began: Instant, gate: Option<&Arc<Gate>>) -> Self {
+        match gate {
+            None => Self::Light { id, began },
+            Some(gate) => {
+                let flight = Flight::inline(id, began, Some(Arc::clone(gate)));
+                Self::Full(Box::new(Traffic::new(flight)))
+            }
+        }
+    }
+}
+
 impl<K, V, E> Entry<K, V, E> {
     /// The flights of this key, with all that goes with being asked for twice.
     pub(super) fn traffic(&mut self) -> &mut Traffic<V, E> {
         if let State::Light { id, began } = self.state {
-            self.state = State::Full(Box::new(Traffic::new(Flight::inline(id, began))));
+            self.state = State::Full(Box::new(Traffic::new(Flight::inline(id, began, None))));
         }
         match &mut self.state {
             State::Full(traffic) => traffic,

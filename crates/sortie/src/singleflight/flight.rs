@@ -1,13 +1,15 @@
 //! One begun load and its callers, and what a transition of an entry works with.
 
 use std::iter;
+use std::sync::Arc;
 
 use tracing::span::Id;
 
 use crate::observe::{Ends, Event};
 use crate::rt::task::AbortHandle;
 use crate::rt::time::Instant;
-use crate::singleflight::config::Config;
+use crate::singleflight::boarding::Gate;
+use crate::singleflight::config::{Config, Join};
 use crate::singleflight::launch::{Begin, Bell, Loader};
 use crate::singleflight::party::{Party, Seats};
 use crate::singleflight::stats::FlightStats;
@@ -79,7 +81,10 @@ impl<V, E> Default for Effects<V, E> {
 /// One begun load.
 pub(super) struct Flight<V, E> {
     pub(super) id: u64,
+    /// When it was launched: what its age counts from.
     pub(super) began: Instant,
+    /// When it begins, if loads say that themselves.
+    pub(super) gate: Option<Arc<Gate>>,
     pub(super) party: Party<V, E>,
     /// The party of an earlier flight that failed while this one could still answer it.
     pub(super) inherited: Option<Party<V, E>>,
@@ -101,10 +106,11 @@ pub(super) struct Waiting<V, E> {
 }
 
 impl<V, E> Flight<V, E> {
-    pub(super) fn inline(id: u64, began: Instant) -> Self {
+    pub(super) fn inline(id: u64, began: Instant, gate: Option<Arc<Gate>>) -> Self {
         Self {
             id,
             began,
+            gate,
             party: Party::new(id),
             inherited: None,
             inline: true,
@@ -119,6 +125,20 @@ impl<V, E> Flight<V, E> {
 
     pub(super) fn late(&self, config: &Config, now: Instant) -> bool {
         now.saturating_duration_since(self.began) >= config.soft_age
+    }
+
+    /// When its load began; `None` while it has not.
+    pub(super) fn begun(&self) -> Option<Instant> {
+        self.gate.as_ref().map_or(Some(self.began), |gate| gate.begun())
+    }
+
+    /// Whether its load begins late enough for a caller that arrives now.
+    pub(super) fn suits(&self, join: Join) -> bool {
+        match join {
+            Join::Running => true,
+            Join::Fresh => self.begun().is_none(),
+            Join::Since(moment) => self.begun().is_none_or(|began| began > moment),
+        }
     }
 
     pub(super) fn parties(&self) -> impl Iterator<Item = &Party<V, E>> {

@@ -14,6 +14,7 @@ use tracing::span::Id;
 use crate::observe::{Begins, Event};
 use crate::rt::task::Handle;
 use crate::rt::time::{self, Instant};
+use crate::singleflight::boarding::Gate;
 use crate::singleflight::call::{FlightCx, FlightId};
 use crate::singleflight::config::{Config, Idle};
 use crate::singleflight::error::FlightError;
@@ -39,7 +40,6 @@ pub(super) struct Loader<V, E> {
 
 /// A flight to be launched.
 pub(super) struct Begin<V, E> {
-    pub(super) id: u64,
     pub(super) bell: Option<Bell>,
     cx: FlightCx,
     loader: Loader<V, E>,
@@ -97,14 +97,8 @@ impl<V, E> Clone for Loader<V, E> {
 }
 
 impl<V, E> Begin<V, E> {
-    pub(super) fn new(
-        id: u64,
-        began: Instant,
-        loader: Loader<V, E>,
-        config: &Config,
-        how: Begins,
-    ) -> Self {
-        Self { id, bell: bell(config), cx: cx(began, config), loader, how }
+    pub(super) fn new(cx: FlightCx, loader: Loader<V, E>, config: &Config, how: Begins) -> Self {
+        Self { bell: bell(config), cx, loader, how }
     }
 }
 
@@ -146,7 +140,7 @@ impl<V, E> Contained<V, E> {
 
     fn poll_stage(stage: &mut Stage<V, E>, task: &mut Context<'_>) -> Poll<Result<V, E>> {
         if let Stage::Begin(load, cx) = stage {
-            *stage = Stage::Runs(load(*cx));
+            *stage = Stage::Runs(load(cx.clone()));
         }
         let Stage::Runs(loading) = stage else { unreachable!("a load is not polled once over") };
         let ended = loading.as_mut().poll(task);
@@ -178,7 +172,8 @@ where
     V: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    let Begin { id, bell, cx, loader, how } = begin;
+    let Begin { bell, cx, loader, how } = begin;
+    let (FlightId(id), launched) = (cx.flight, cx.began);
     let mut frames = loader.ancestors;
     frames.push(Frame::flight(table.address(), id));
     let span = span(id, how.label());
@@ -187,7 +182,7 @@ where
     table.tell(|| Event::Begun { flight: FlightId(id), how });
     // Without a runtime to run in, the flight is dropped here and lands as aborted.
     if let Some(handle) = loader.handle.or_else(|| Handle::try_current().ok()) {
-        depart(airborne, load, cx, bell, &handle);
+        depart(airborne, load, launched, bell, &handle);
     }
 }
 
@@ -195,7 +190,7 @@ where
 pub(super) fn depart<K, V, E>(
     airborne: Airborne<K, V, E>,
     load: Contained<V, E>,
-    cx: FlightCx,
+    began: Instant,
     bell: Option<Bell>,
     handle: &Handle,
 ) where
@@ -205,10 +200,10 @@ pub(super) fn depart<K, V, E>(
 {
     let (table, hash, id) = (Arc::clone(&airborne.table), airborne.hash, airborne.id);
     let span = airborne.span.clone();
+    let ages = [table.config.soft_age, table.config.flight_max];
+    let alarm = ages.into_iter().filter_map(|age| began.checked_add(age)).min();
     // The task's owner is the flight's entry in the table: it keeps the abort handle, and whoever
     // removes the entry aborts the task. The task itself ends at `flight_max` at the latest.
-    let late = cx.began.checked_add(table.config.soft_age);
-    let alarm = [late, cx.deadline()].into_iter().flatten().min();
     let task = handle.spawn(fly(airborne, load, bell, alarm)).abort_handle();
     if let Err(orphan) = table.own(hash, id, task, span) {
         orphan.abort();
@@ -253,8 +248,8 @@ async fn fly<K, V, E>(
     airborne.land(outcome);
 }
 
-pub(super) fn cx(began: Instant, config: &Config) -> FlightCx {
-    FlightCx { began, flight_max: config.flight_max }
+pub(super) fn cx(id: u64, began: Instant, gate: Option<Arc<Gate>>, config: &Config) -> FlightCx {
+    FlightCx { flight: FlightId(id), began, flight_max: config.flight_max, gate }
 }
 
 pub(super) fn bell(config: &Config) -> Option<Bell> {

@@ -12,6 +12,7 @@
 //! 4. An outcome is made once. A cancelled caller is never another caller's result.
 
 mod arrivals;
+mod boarding;
 mod call;
 mod config;
 mod entry;
@@ -36,6 +37,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use self::arrivals::Caller;
+pub use self::boarding::Boarding;
 pub use self::call::{Call, FlightCx, FlightId, Landed, Role};
 use self::config::Config;
 pub use self::config::{AtLimit, Idle, Join, SingleFlightBuilder, WhenStuck};
@@ -228,8 +230,10 @@ where
             Takeoff::Solo(key) => {
                 let load = load.take().expect("a solo caller's load was not taken");
                 let load = move |cx| Box::pin(load(cx)) as Loading<V, E>;
-                let cx = launch::cx(now, &self.table.config);
-                let solo = solo::solo(self.table.address(), key, cx, call.deadline, load).await;
+                let cx = launch::cx(0, now, None, &self.table.config);
+                // Boxed: no other call must carry room for it.
+                let solo = solo::solo(self.table.address(), key, cx, call.deadline, load);
+                let solo = Box::pin(solo).await;
                 self.table.tell(|| Event::answered(Role::Solo, solo.is_ok(), now, now, None));
                 solo
             }

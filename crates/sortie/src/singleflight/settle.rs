@@ -2,9 +2,10 @@
 
 use crate::observe::{Begins, Ends};
 use crate::rt::time::Instant;
+use crate::singleflight::boarding::Gate;
 use crate::singleflight::config::Idle;
 use crate::singleflight::flight::{Desk, Effects, Flight, Waiting};
-use crate::singleflight::launch::{Begin, Loader};
+use crate::singleflight::launch::{self, Begin, Loader};
 use crate::singleflight::party::Party;
 use crate::singleflight::traffic::Traffic;
 
@@ -55,8 +56,11 @@ impl<V, E> Traffic<V, E> {
         fx: &mut Effects<V, E>,
     ) {
         // Read under the lock: not before any of the waiting callers arrived.
-        let mut flight = Flight::inline(desk.ids.next(), Instant::now());
-        let begin = Begin::new(flight.id, flight.began, loader.clone(), desk.config, how);
+        let now = Instant::now();
+        let gate = desk.config.boarding.then(|| Gate::new(now));
+        let mut flight = Flight::inline(desk.ids.next(), now, gate);
+        let cx = launch::cx(flight.id, now, flight.gate.clone(), desk.config);
+        let begin = Begin::new(cx, loader.clone(), desk.config, how);
         flight.inline = false;
         flight.party = party;
         flight.bell.clone_from(&begin.bell);

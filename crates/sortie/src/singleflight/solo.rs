@@ -26,14 +26,15 @@ where
 {
     let key: Arc<dyn Any + Send + Sync> = Arc::new(key);
     let frames = vec![Frame::solo(registry, key)];
+    let (began, end) = (cx.began, cx.deadline());
     // In an async block, so that a panic of the closure itself is contained too.
     let load = Contained::running(Box::pin(async move { load(cx).await }), frames, span(0, "solo"));
-    let outcome = match [cx.deadline(), deadline].into_iter().flatten().min() {
+    let outcome = match [end, deadline].into_iter().flatten().min() {
         None => load.await,
         Some(end) => match select(load, Box::pin(time::sleep_until(end))).await {
             Either::Left((outcome, _)) => outcome,
             Either::Right(((), _)) => Err(FlightError::TimedOut),
         },
     };
-    outcome.map(|value| Landed { value, role: Role::Solo, began: cx.began })
+    outcome.map(|value| Landed { value, role: Role::Solo, began })
 }

@@ -51,9 +51,9 @@ where
             Loader::new(load, lineage::ancestors())
         };
         match self.table.arrive(caller, loader) {
-            Arrival::Lead(id) => {
+            Arrival::Lead(id, gate) => {
                 let load = load.take().expect("a leader's load was not taken");
-                self.lead(hash, id, now, load, task)
+                self.lead(hash, launch::cx(id, now, gate, &self.table.config), load, task)
             }
             Arrival::Follow(seat, Met { began, fan_out }) => {
                 let age = || began.map(|began| now.saturating_duration_since(began));
@@ -75,8 +75,7 @@ where
     fn lead<L, F>(
         &self,
         hash: u64,
-        id: u64,
-        began: Instant,
+        cx: FlightCx,
         load: L,
         task: &mut Context<'_>,
     ) -> Takeoff<'_, K, V, E>
@@ -84,7 +83,7 @@ where
         L: Fn(FlightCx) -> F + Send + Sync + 'static,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        let cx = launch::cx(began, &self.table.config);
+        let (FlightId(id), began) = (cx.flight, cx.began);
         let span = launch::span(id, Begins::Leader.label());
         self.table.tell(|| Event::Begun { flight: FlightId(id), how: Begins::Leader });
         let mut loading = None;
@@ -105,7 +104,7 @@ where
             Err(payload) => Err(FlightError::panicked(&*payload)),
             Ok(Poll::Pending) => {
                 let loading = loading.expect("a pending load is kept");
-                return self.depart(hash, id, cx, load, (loading, span), task);
+                return self.depart(hash, (id, began), load, (loading, span), task);
             }
         };
         Takeoff::Landed(match self.table.land(hash, id, outcome, span.id()) {
@@ -133,8 +132,7 @@ where
     fn depart<L, F>(
         &self,
         hash: u64,
-        id: u64,
-        cx: FlightCx,
+        (id, began): (u64, Instant),
         load: L,
         (loading, span): (Loading<V, E>, tracing::Span),
         task: &mut Context<'_>,
@@ -153,12 +151,12 @@ where
         let bell = launch::bell(&self.table.config);
         match self.table.depart(hash, id, loader, bell.clone(), task.waker()) {
             Ok(seat) => {
-                let seat = Seat::new(&self.table, seat, Role::Leader, cx.began);
+                let seat = Seat::new(&self.table, seat, Role::Leader, began);
                 let load = Contained::running(loading, frames, span);
-                launch::depart(airborne, load, cx, bell, &handle);
+                launch::depart(airborne, load, began, bell, &handle);
                 Takeoff::Seated(seat)
             }
-            Err(cell) => Takeoff::Landed(self.answered(&cell, cx.began)),
+            Err(cell) => Takeoff::Landed(self.answered(&cell, began)),
         }
     }
 }

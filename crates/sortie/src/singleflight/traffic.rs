@@ -22,6 +22,7 @@ use crate::observe::Ends;
 use crate::rt::task::AbortHandle;
 use crate::rt::time::Instant;
 use crate::singleflight::arrivals::Met;
+use crate::singleflight::boarding::Gate;
 use crate::singleflight::config::{Config, Join, WhenStuck};
 use crate::singleflight::error::FlightError;
 use crate::singleflight::flight::{Desk, Effects, Flight, Ids, Waiting};
@@ -96,23 +97,25 @@ impl<V, E> Traffic<V, E> {
         let Some(running) = &self.running else { return Choice::Lead };
         let newest = self.next.as_ref().unwrap_or(running);
         if self.open(newest, config, now) {
-            return match join {
-                Join::Running if self.next.is_some() => Choice::JoinNext,
-                Join::Running => Choice::JoinRunning,
-                Join::Fresh => Choice::Wait,
+            return match &self.next {
+                _ if !newest.suits(join) => Choice::Wait,
+                Some(_) => Choice::JoinNext,
+                None => Choice::JoinRunning,
             };
         }
         let Some(next) = &self.next else { return Choice::Lead };
         if !(running.late(config, now) && next.late(config, now)) {
             return Choice::Wait;
         }
-        // Both hang. A caller who takes what runs takes the first of them to answer.
-        let joinable = |flight: &Flight<V, E>| flight.id >= self.fence && !flight.party.answered();
-        match (config.when_stuck, join) {
-            (WhenStuck::Busy, _) => Choice::Busy,
-            (WhenStuck::Wait, Join::Running) if joinable(running) => Choice::JoinRunning,
-            (WhenStuck::Wait, Join::Running) if joinable(next) => Choice::JoinNext,
-            (WhenStuck::Wait, _) => Choice::Wait,
+        // Both hang. A caller who may take what runs takes the first of them to answer.
+        let joinable = |flight: &Flight<V, E>| {
+            flight.id >= self.fence && !flight.party.answered() && flight.suits(join)
+        };
+        match config.when_stuck {
+            WhenStuck::Busy => Choice::Busy,
+            WhenStuck::Wait if joinable(running) => Choice::JoinRunning,
+            WhenStuck::Wait if joinable(next) => Choice::JoinNext,
+            WhenStuck::Wait => Choice::Wait,
         }
     }
 
@@ -121,9 +124,14 @@ impl<V, E> Traffic<V, E> {
     }
 
     /// Takes a caller in as the leader of a second flight, with everybody who waits for one.
-    pub(super) fn lead(&mut self, id: u64, began: Instant) -> Option<Waiting<V, E>> {
+    pub(super) fn lead(
+        &mut self,
+        id: u64,
+        began: Instant,
+        gate: Option<Arc<Gate>>,
+    ) -> Option<Waiting<V, E>> {
         debug_assert!(self.next.is_none(), "a key has at most two flights");
-        let mut flight = Flight::inline(id, began);
+        let mut flight = Flight::inline(id, began, gate);
         let mut waiting = self.waiting.take();
         if let Some(waiting) = &mut waiting {
             mem::swap(&mut flight.party, &mut waiting.party);
@@ -143,7 +151,7 @@ impl<V, E> Traffic<V, E> {
         let flight = if choice == Choice::JoinNext { &mut self.next } else { &mut self.running };
         let flight = flight.as_mut().expect("the choice was made under this lock");
         let seat = Self::sit(&mut flight.party, waker);
-        (seat, Met { began: Some(flight.began), fan_out: flight.interest() })
+        (seat, Met { began: flight.begun(), fan_out: flight.interest() })
     }
 
     /// Seats a caller with those for whom no load has begun.
@@ -220,13 +228,13 @@ impl<V, E> Traffic<V, E> {
         let mut flight = flight.take().expect("the caller has found the flight");
         flight.span = span;
         let how = Ends::of(&outcome);
+        let began = flight.begun().unwrap_or(flight.began);
         let ended = match (&outcome, newer, &mut self.next) {
             (_, false, _) if flight.party.answered() => Err(outcome),
             (Err(error), false, Some(next)) if !matches!(error, FlightError::TimedOut) => {
                 // Invariant 3. Whom this failure reaches a second time have had their two loads.
                 if let Some(party) = &mut flight.inherited {
-                    let (began, span) = (flight.began, flight.span.clone());
-                    let outcome = Err(error.clone());
+                    let (outcome, span) = (Err(error.clone()), flight.span.clone());
                     fx.landed.push(party.land(Landing { began, outcome, span }));
                 }
                 debug_assert!(
@@ -256,7 +264,7 @@ impl<V, E> Traffic<V, E> {
         fx: &mut Effects<V, E>,
     ) -> Arc<Cell<V, E>> {
         let cell = Arc::clone(&flight.party.cell);
-        let (began, span) = (flight.began, flight.span.clone());
+        let (began, span) = (flight.begun().unwrap_or(flight.began), flight.span.clone());
         fx.landed.push(flight.party.land(Landing { began, outcome, span }));
         if let Some(party) = &mut flight.inherited {
             fx.landed.push(party.land_in(&cell));

@@ -8,6 +8,7 @@ mod failures;
 mod joins;
 mod leaving;
 mod limits;
+mod moments;
 mod reference;
 mod schedules;
 #[cfg(sortie_shuttle)]

@@ -2,8 +2,6 @@
 //!
 //! Callers have a *home*: the load that they wait for, or none yet. `Idle::Abort`.
 
-use sortie::Join;
-
 pub(super) const SOFT_AGE: u64 = 100;
 pub(super) const FLIGHT_MAX: u64 = 1_000;
 pub(super) const KEYS: usize = 2;
@@ -14,7 +12,7 @@ pub(super) enum Op {
     /// A caller arrives; `ready` says that its load, if it is used, answers in its first poll.
     Arrive {
         key: usize,
-        fresh: bool,
+        wish: Wish,
         ready: bool,
     },
     /// A caller is dropped.
@@ -27,6 +25,15 @@ pub(super) enum Op {
     },
     /// Milliseconds pass.
     Pass(u64),
+}
+
+/// Which load a caller accepts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Wish {
+    Running,
+    Fresh,
+    /// One that began after a moment so many milliseconds ago.
+    Since(u64),
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,6 +59,7 @@ pub(super) struct Seen {
 pub(super) enum Broken {
     Nothing,
     FreshJoinsRunning,
+    SinceIsRunning,
     ForgetIsIgnored,
     AThirdFlight,
     AbandonedWaiters,
@@ -87,30 +95,39 @@ pub(super) struct Reference {
     pub(super) now: u64,
     keys: [Key; KEYS],
     pub(super) seen: Seen,
+    /// When each load began.
+    pub(super) began: Vec<u64>,
 }
 
 impl Reference {
     pub(super) fn new(broken: Broken) -> Self {
-        Self { broken, now: 0, keys: Default::default(), seen: Seen::default() }
+        Self { broken, now: 0, keys: Default::default(), seen: Seen::default(), began: Vec::new() }
     }
 
-    pub(super) fn arrive(&mut self, key: usize, join: Join, ready: bool) {
+    pub(super) fn arrive(&mut self, key: usize, wish: Wish, ready: bool) {
         let id = self.seen.answers.len();
         self.seen.answers.push(None);
-        let fresh = join == Join::Fresh && self.broken != Broken::FreshJoinsRunning;
+        let (now, broken) = (self.now, self.broken);
+        let suits = |flight: &Flight| match wish {
+            Wish::Running => true,
+            Wish::Fresh => broken == Broken::FreshJoinsRunning,
+            Wish::Since(ago) => {
+                broken == Broken::SinceIsRunning || flight.began > now.saturating_sub(ago)
+            }
+        };
         let it = &self.keys[key];
-        let newest = it.flights.last().copied();
+        let (newest, fence) = (it.flights.last().copied(), it.fence);
         let open = newest.is_some_and(|flight| self.open(key, flight));
         let most = if self.broken == Broken::AThirdFlight { 3 } else { 2 };
         let stuck = it.flights.len() == 2 && it.flights.iter().all(|flight| self.late(*flight));
         let mut leads = false;
-        let home = if open && !fresh {
+        let home = if open && newest.as_ref().is_some_and(suits) {
             newest.map(|flight| flight.load)
         } else if !open && it.flights.len() < most {
             leads = true;
             None
-        } else if stuck && !fresh {
-            it.flights.iter().map(|flight| flight.load).find(|load| *load >= it.fence)
+        } else if stuck {
+            it.flights.iter().find(|it| suits(it) && it.load >= fence).map(|flight| flight.load)
         } else {
             None
         };
@@ -179,6 +196,7 @@ impl Reference {
     fn begin(&mut self, key: usize, ready: bool) {
         let load = self.seen.begun.len();
         self.seen.begun.push(key);
+        self.began.push(self.now);
         self.seen.alive.push(true);
         let it = &mut self.keys[key];
         it.waiting = None;

@@ -13,9 +13,9 @@ use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRunner};
 use sortie::{Call, FlightError, FlightStats, Join, Landed, SingleFlight};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
-use tokio::time::advance;
+use tokio::time::{Instant, advance};
 
-use super::reference::{Answer, Broken, FLIGHT_MAX, KEYS, Op, Reference, SOFT_AGE, Seen};
+use super::reference::{Answer, Broken, FLIGHT_MAX, KEYS, Op, Reference, SOFT_AGE, Seen, Wish};
 
 type Flights = SingleFlight<usize, usize, usize>;
 type Ended = Result<Landed<usize>, FlightError<usize>>;
@@ -44,6 +44,7 @@ struct Caller {
 struct Real {
     flights: Flights,
     loads: Arc<Mutex<Vec<Load>>>,
+    start: Instant,
     callers: Vec<Option<Caller>>,
     answers: Vec<Option<Answer>>,
 }
@@ -52,10 +53,11 @@ impl Real {
     fn new() -> Self {
         let ages = Flights::builder().soft_age(Duration::from_millis(SOFT_AGE));
         let flights = ages.flight_max(Duration::from_millis(FLIGHT_MAX)).build();
-        Self { flights, loads: Arc::default(), callers: Vec::new(), answers: Vec::new() }
+        let start = Instant::now();
+        Self { flights, start, loads: Arc::default(), callers: Vec::new(), answers: Vec::new() }
     }
 
-    fn arrive(&mut self, key: usize, join: Join, ready: bool) {
+    fn arrive(&mut self, key: usize, wish: Wish, ready: bool) {
         let loads = Arc::clone(&self.loads);
         let load = move |_cx| {
             let alive = Arc::new(());
@@ -70,6 +72,14 @@ impl Real {
             }
         };
         let flights = self.flights.clone();
+        let join = match wish {
+            Wish::Running => Join::Running,
+            Wish::Fresh => Join::Fresh,
+            Wish::Since(ago) => {
+                let now = Instant::now() - self.start;
+                Join::Since(self.start + now.saturating_sub(Duration::from_millis(ago)))
+            }
+        };
         let call = Call::new().join(join);
         let call = Box::pin(async move { flights.run_with(key, call, load).await });
         let woken = Arc::new(Woken(AtomicBool::new(true)));
@@ -131,8 +141,15 @@ struct Rules {
 }
 
 impl Rules {
-    fn arrive(&mut self, key: usize, join: Join, seen: &Seen) {
-        let begun = if join == Join::Fresh { seen.begun.len() } else { 0 };
+    fn arrive(&mut self, key: usize, wish: Wish, reference: &Reference) {
+        let moments = reference.began.iter();
+        let begun = match wish {
+            Wish::Running => 0,
+            Wish::Fresh => moments.count(),
+            Wish::Since(ago) => {
+                moments.filter(|began| **began <= reference.now.saturating_sub(ago)).count()
+            }
+        };
         self.dues.push(Due { key, floor: begun.max(self.fences[key]), left: false });
     }
 
@@ -174,12 +191,11 @@ async fn run(ops: &[Op], broken: Broken, mut real: Option<&mut Real>) -> Result<
         let waiting =
             |caller: &usize| reference.seen.answers[*caller].is_none() && !rules.dues[*caller].left;
         match *op {
-            Op::Arrive { key, fresh, ready } => {
-                let join = if fresh { Join::Fresh } else { Join::Running };
-                rules.arrive(key, join, &reference.seen);
-                reference.arrive(key, join, ready);
+            Op::Arrive { key, wish, ready } => {
+                rules.arrive(key, wish, &reference);
+                reference.arrive(key, wish, ready);
                 if let Some(real) = &mut real {
-                    real.arrive(key, join, ready);
+                    real.arrive(key, wish, ready);
                 }
             }
             Op::Leave(which) => {
@@ -268,7 +284,14 @@ fn operation(drawn: u32) -> Op {
     let (kind, bits) = (drawn % 16, drawn / 16);
     let (which, key) = (bits as usize, bits as usize % KEYS);
     match kind {
-        0..6 => Op::Arrive { key, fresh: bits & 2 == 0, ready: bits & 0x3c == 0 },
+        0..6 => {
+            let wish = match bits / 2 % 4 {
+                0 => Wish::Fresh,
+                1 => Wish::Since(u64::from(bits / 256 % 16)),
+                _ => Wish::Running,
+            };
+            Op::Arrive { key, wish, ready: bits & 0x78 == 0 }
+        }
         6..8 => Op::Leave(which),
         8 => Op::Forget(key),
         9..13 => Op::End { which: which / 8, ok: bits % 8 < 5 },
@@ -352,6 +375,7 @@ fn a_broken_rule_is_found() {
     assert!(found(Broken::Nothing, false).is_ok());
     let breaks = [
         Broken::FreshJoinsRunning,
+        Broken::SinceIsRunning,
         Broken::ForgetIsIgnored,
         Broken::AThirdFlight,
         Broken::AbandonedWaiters,

@@ -14,7 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use shuttle::future::{block_on, spawn, yield_now};
-use sortie::{Call, FlightError, Idle, Join, SingleFlight};
+use sortie::{Call, FlightCx, FlightError, Idle, Join, SingleFlight};
 
 type Flights = SingleFlight<u8, usize, usize>;
 
@@ -37,7 +37,16 @@ impl Drop for Alive {
 }
 
 impl Loads {
-    async fn load(self: Arc<Self>, switches: usize) -> Result<usize, usize> {
+    /// With `boards`, the load waits for something before it begins, and says so.
+    async fn load(
+        self: Arc<Self>,
+        cx: FlightCx,
+        Pace { switches, boards }: Pace,
+    ) -> Result<usize, usize> {
+        if boards {
+            let _boarding = cx.boarding();
+            yield_now().await;
+        }
         let number = self.begun.fetch_add(1, SeqCst) + 1;
         self.alive.fetch_add(1, SeqCst);
         let _alive = Alive(self);
@@ -48,10 +57,17 @@ impl Loads {
     }
 }
 
-async fn call(flights: Flights, loads: Arc<Loads>, join: Join, switches: usize) {
+/// How long loads take, and whether they say when they begin.
+#[derive(Clone, Copy)]
+struct Pace {
+    switches: usize,
+    boards: bool,
+}
+
+async fn call(flights: Flights, loads: Arc<Loads>, join: Join, pace: Pace) {
     let asked = (loads.begun.load(SeqCst), loads.forgotten.load(SeqCst));
     let floor = asked.1.max(if join == Join::Fresh { asked.0 } else { 0 });
-    let load = move |_cx| Arc::clone(&loads).load(switches);
+    let load = move |cx| Arc::clone(&loads).load(cx, pace);
     let number = match flights.run_with(1, Call::new().join(join), load).await {
         Ok(landed) => landed.value,
         Err(FlightError::Failed(number)) => *number,
@@ -61,8 +77,8 @@ async fn call(flights: Flights, loads: Arc<Loads>, join: Join, switches: usize) 
 }
 
 /// Polls a call once and drops it.
-async fn call_and_leave(flights: Flights, loads: Arc<Loads>, join: Join, switches: usize) {
-    let mut left = pin!(call(flights, loads, join, switches));
+async fn call_and_leave(flights: Flights, loads: Arc<Loads>, join: Join, pace: Pace) {
+    let mut left = pin!(call(flights, loads, join, pace));
     poll_fn(|task| Poll::Ready(left.as_mut().poll(task).is_ready())).await;
 }
 
@@ -72,21 +88,22 @@ async fn forget(flights: Flights, loads: Arc<Loads>) {
     loads.forgotten.fetch_max(begun, SeqCst);
 }
 
-fn scenario(idle: Idle, switches: usize) {
+fn scenario(idle: Idle, pace: Pace) {
     let never = Duration::MAX;
-    let flights = Flights::builder().idle(idle).soft_age(never).flight_max(never).build();
+    let flights = Flights::builder().idle(idle).soft_age(never).flight_max(never);
+    let flights = flights.boarding(pace.boards).build();
     let loads = Arc::new(Loads::default());
     block_on(async {
         let with = || (flights.clone(), Arc::clone(&loads));
         let ((a, b), (c, d), (e, f), (g, h), (i, j)) = (with(), with(), with(), with(), with());
         let tasks = [
-            spawn(call(a, b, Join::Running, switches)),
-            spawn(call(c, d, Join::Fresh, switches)),
-            spawn(call_and_leave(e, f, Join::Fresh, switches)),
-            spawn(call_and_leave(g, h, Join::Running, switches)),
+            spawn(call(a, b, Join::Running, pace)),
+            spawn(call(c, d, Join::Fresh, pace)),
+            spawn(call_and_leave(e, f, Join::Fresh, pace)),
+            spawn(call_and_leave(g, h, Join::Running, pace)),
             spawn(async move {
                 forget(i.clone(), Arc::clone(&j)).await;
-                call(i, j, Join::Running, switches).await;
+                call(i, j, Join::Running, pace).await;
             }),
         ];
         for task in tasks {
@@ -106,10 +123,11 @@ fn scenario(idle: Idle, switches: usize) {
 
 #[test]
 fn callers_leave_and_forget_at_any_moment() {
-    for switches in [0, 1, 2] {
+    for (switches, boards) in [(0, false), (1, false), (2, false), (0, true), (1, true)] {
+        let pace = Pace { switches, boards };
         for idle in [Idle::Abort, Idle::Detach] {
-            shuttle::check_random(move || scenario(idle, switches), SCHEDULES);
-            shuttle::check_pct(move || scenario(idle, switches), SCHEDULES, 3);
+            shuttle::check_random(move || scenario(idle, pace), SCHEDULES);
+            shuttle::check_pct(move || scenario(idle, pace), SCHEDULES, 3);
         }
     }
 }
