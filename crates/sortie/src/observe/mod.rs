@@ -117,7 +117,7 @@ pub enum Begins {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Ends {
-    /// With a value.
+    /// With a value, or with the answer that there is none.
     Landed,
     /// With the load's own error.
     Failed,

@@ -20,7 +20,7 @@ use crate::singleflight::traffic::Choice;
 
 /// What an arriving caller is to do.
 pub(super) enum Arrival<K, V, E> {
-    Lead(u64, Option<Arc<Gate>>),
+    Lead(u64),
     Follow(Seated<V, E>, Met),
     Solo(K, Limit),
     Refused(FlightError<E>, Limit),
@@ -41,6 +41,8 @@ pub(super) struct Caller<'a, K> {
     pub(super) hash: u64,
     pub(super) join: Join,
     pub(super) now: Instant,
+    /// For the flight it leads, if loads say when they begin.
+    pub(super) gate: Option<&'a Arc<Gate>>,
     pub(super) waker: &'a Waker,
 }
 
@@ -56,7 +58,7 @@ where
         caller: Caller<'_, K>,
         loader: impl FnOnce() -> Loader<V, E>,
     ) -> Arrival<K, V, E> {
-        let Caller { key, hash, join, now, waker } = caller;
+        let Caller { key, hash, join, now, gate, waker } = caller;
         let nested = !lineage::is_empty();
         let in_solo = nested && lineage::inside_solo(self.address(), &key);
         let mut husk = None;
@@ -69,19 +71,19 @@ where
             }
             Place::Vacant(_) if !self.take_key(spare) => self.at_limit(stats, key, Limit::Flights),
             Place::Vacant(place) => {
-                let (id, gate) = (ids.next(), self.config.boarding.then(|| Gate::new(now)));
+                let id = ids.next();
                 stats.leaders += 1;
-                place.insert(Entry { key, hash, state: State::first(id, now, gate.as_ref()) });
-                Arrival::Lead(id, gate)
+                place.insert(Entry { key, hash, state: State::first(id, now, gate) });
+                Arrival::Lead(id)
             }
             Place::Occupied(mut found) => {
                 let traffic = found.get_mut().traffic();
                 match traffic.choose(join, &self.config, now) {
                     Choice::Lead => {
-                        let (id, gate) = (ids.next(), self.config.boarding.then(|| Gate::new(now)));
+                        let id = ids.next();
                         stats.leaders += 1;
-                        husk = traffic.lead(id, now, gate.clone());
-                        Arrival::Lead(id, gate)
+                        husk = traffic.lead(id, now, gate.cloned());
+                        Arrival::Lead(id)
                     }
                     Choice::Busy => {
                         stats.busy += 1;

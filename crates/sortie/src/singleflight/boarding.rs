@@ -15,11 +15,11 @@ use crate::rt::time::Instant;
 /// Dropping it is the begin. See [`FlightCx::boarding`](crate::FlightCx::boarding).
 #[derive(Debug)]
 #[must_use = "the flight has begun when this is dropped"]
-pub struct Boarding(pub(super) Option<Arc<Gate>>);
+pub struct Boarding(pub(super) Vec<Arc<Gate>>);
 
 impl Drop for Boarding {
     fn drop(&mut self) {
-        if let Some(gate) = &self.0 {
+        for gate in &self.0 {
             gate.close();
         }
     }

@@ -53,7 +53,8 @@ pub struct FlightCx {
     pub(super) flight: FlightId,
     pub(super) began: Instant,
     pub(super) flight_max: Duration,
-    pub(super) gate: Option<Arc<Gate>>,
+    /// Of its flight, or of all the flights of a load of many keys.
+    pub(super) gates: Vec<Arc<Gate>>,
 }
 
 impl FlightCx {
@@ -90,10 +91,10 @@ impl FlightCx {
     /// # }
     /// ```
     pub fn boarding(&self) -> Boarding {
-        if let Some(gate) = &self.gate {
+        for gate in &self.gates {
             gate.open();
         }
-        Boarding(self.gate.clone())
+        Boarding(self.gates.clone())
     }
 
     /// When the flight was launched: not later than the call of the load.

@@ -76,6 +76,7 @@ pub(super) struct Config {
     pub(super) at_limit: AtLimit,
     pub(super) when_stuck: WhenStuck,
     pub(super) boarding: bool,
+    pub(super) batch_max: usize,
 }
 
 impl Default for Config {
@@ -92,6 +93,7 @@ impl Default for Config {
             at_limit: AtLimit::Solo,
             when_stuck: WhenStuck::Wait,
             boarding: false,
+            batch_max: 1 << 10,
         }
     }
 }
@@ -178,6 +180,13 @@ impl<K, V, E> SingleFlightBuilder<K, V, E> {
     #[must_use]
     pub fn boarding(mut self, boarding: bool) -> Self {
         self.config.boarding = boarding;
+        self
+    }
+
+    /// How many keys one load of [`run_many`](SingleFlight::run_many) is given. Default: 1,024.
+    #[must_use]
+    pub fn batch_max(mut self, batch_max: NonZeroUsize) -> Self {
+        self.config.batch_max = batch_max.get();
         self
     }
 

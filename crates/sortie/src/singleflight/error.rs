@@ -23,6 +23,9 @@ pub enum FlightError<E> {
     Busy,
     /// A load asked for its own key: waiting would never end.
     Reentrant,
+    /// The load of many keys had nothing for this one
+    /// ([`run_many`](crate::SingleFlight::run_many)).
+    NotFound,
     /// The runtime that ran the load was shut down.
     Aborted,
 }
@@ -53,6 +56,7 @@ impl<E> Clone for FlightError<E> {
             Self::TimedOut => Self::TimedOut,
             Self::Busy => Self::Busy,
             Self::Reentrant => Self::Reentrant,
+            Self::NotFound => Self::NotFound,
             Self::Aborted => Self::Aborted,
         }
     }
@@ -76,6 +80,7 @@ impl<E> fmt::Display for FlightError<E> {
             Self::TimedOut => f.write_str("no answer before the deadline"),
             Self::Busy => f.write_str("too many flights or callers in flight"),
             Self::Reentrant => f.write_str("the load asked for its own key"),
+            Self::NotFound => f.write_str("the load had nothing for this key"),
             Self::Aborted => f.write_str("the runtime of the load was shut down"),
         }
     }
@@ -91,6 +96,7 @@ impl<E: fmt::Debug> fmt::Debug for FlightError<E> {
             Self::TimedOut => f.write_str("TimedOut"),
             Self::Busy => f.write_str("Busy"),
             Self::Reentrant => f.write_str("Reentrant"),
+            Self::NotFound => f.write_str("NotFound"),
             Self::Aborted => f.write_str("Aborted"),
         }
     }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use tracing::span::Id;
 
 use crate::observe::{Ends, Event};
-use crate::rt::task::AbortHandle;
 use crate::rt::time::Instant;
 use crate::singleflight::boarding::Gate;
 use crate::singleflight::config::{Config, Join};
 use crate::singleflight::launch::{Begin, Bell, Loader};
 use crate::singleflight::party::{Party, Seats};
 use crate::singleflight::stats::FlightStats;
+use crate::singleflight::tether::Tether;
 
 /// What a shard lends its entries for one transition.
 pub(super) struct Desk<'a> {
@@ -56,7 +56,7 @@ impl Ids {
 pub(super) struct Effects<V, E> {
     pub(super) landed: Vec<Seats>,
     pub(super) begin: Option<Begin<V, E>>,
-    pub(super) aborts: Vec<AbortHandle>,
+    pub(super) aborts: Vec<Tether>,
     pub(super) bells: Vec<Bell>,
     /// Holds the user's closures and values, whose drop is the user's code.
     pub(super) rubbish: Vec<Flight<V, E>>,
@@ -91,7 +91,7 @@ pub(super) struct Flight<V, E> {
     /// Still in its leader's first poll: the leader needs it, and nobody can abort it.
     pub(super) inline: bool,
     pub(super) loader: Option<Loader<V, E>>,
-    pub(super) task: Option<AbortHandle>,
+    pub(super) task: Option<Tether>,
     pub(super) bell: Option<Bell>,
     pub(super) span: Option<Id>,
     pub(super) idle_since: Option<Instant>,

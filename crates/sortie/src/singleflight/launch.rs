@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_util::TryFutureExt;
 use futures_util::future::{Either, pending, select};
 use tokio::sync::Notify;
 use tracing::Span;
@@ -22,18 +23,22 @@ use crate::singleflight::lineage::{self, Frame};
 use crate::singleflight::party::Outcome;
 use crate::singleflight::settle::Due;
 use crate::singleflight::table::Table;
+use crate::singleflight::tether::Tether;
 
 /// A load that runs.
-pub(super) type Loading<V, E> = Pin<Box<dyn Future<Output = Result<V, E>> + Send>>;
+pub(super) type Loading<V, E> = Pin<Box<dyn Future<Output = Outcome<V, E>> + Send>>;
+
+/// Begins a load, as often as it is called.
+pub(super) type Load<V, E> = Arc<dyn Fn(FlightCx) -> Loading<V, E> + Send + Sync>;
 
 /// Tells the task of a flight that its last caller has left.
 pub(super) type Bell = Arc<Notify>;
 
 /// What it takes to begin a load once more.
 pub(super) struct Loader<V, E> {
-    load: Arc<dyn Fn(FlightCx) -> Loading<V, E> + Send + Sync>,
+    load: Load<V, E>,
     /// The loads that the call was made inside of.
-    ancestors: Vec<Frame>,
+    pub(super) ancestors: Vec<Frame>,
     /// The runtime of the caller whose load this is, if it is in one.
     handle: Option<Handle>,
 }
@@ -41,9 +46,9 @@ pub(super) struct Loader<V, E> {
 /// A flight to be launched.
 pub(super) struct Begin<V, E> {
     pub(super) bell: Option<Bell>,
-    cx: FlightCx,
-    loader: Loader<V, E>,
-    how: Begins,
+    pub(super) cx: FlightCx,
+    pub(super) loader: Loader<V, E>,
+    pub(super) how: Begins,
 }
 
 /// A flight that has left its leader. Dropped before it has landed (its task went with its runtime,
@@ -54,10 +59,10 @@ where
     V: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    table: Arc<Table<K, V, E>>,
-    hash: u64,
-    id: u64,
-    span: Option<Id>,
+    pub(super) table: Arc<Table<K, V, E>>,
+    pub(super) hash: u64,
+    pub(super) id: u64,
+    pub(super) span: Option<Id>,
     landed: bool,
 }
 
@@ -69,21 +74,31 @@ pub(super) struct Contained<V, E> {
 }
 
 enum Stage<V, E> {
-    Begin(Arc<dyn Fn(FlightCx) -> Loading<V, E> + Send + Sync>, FlightCx),
+    Begin(Load<V, E>, FlightCx),
     Runs(Loading<V, E>),
     Over,
 }
 
-impl<V, E> Loader<V, E> {
-    /// Takes the current runtime along.
+impl<V, E: 'static> Loader<V, E> {
     pub(super) fn new<L, F>(load: L, ancestors: Vec<Frame>) -> Self
     where
         L: Fn(FlightCx) -> F + Send + Sync + 'static,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        let load = Arc::new(move |cx| Box::pin(load(cx)) as Loading<V, E>);
+        Self::of(Arc::new(move |cx| shared(load(cx))), ancestors)
+    }
+
+    /// Takes the current runtime along.
+    pub(super) fn of(load: Load<V, E>, ancestors: Vec<Frame>) -> Self {
         Self { load, ancestors, handle: Handle::try_current().ok() }
     }
+}
+
+/// A load whose error is one that its callers share.
+pub(super) fn shared<V, E: 'static>(
+    load: impl Future<Output = Result<V, E>> + Send + 'static,
+) -> Loading<V, E> {
+    Box::pin(load.map_err(FlightError::failed))
 }
 
 impl<V, E> Clone for Loader<V, E> {
@@ -112,7 +127,7 @@ where
         Self { table: Arc::clone(table), hash, id, span: span.id(), landed: false }
     }
 
-    fn land(mut self, outcome: Outcome<V, E>) {
+    pub(super) fn land(mut self, outcome: Outcome<V, E>) {
         self.landed = true;
         // What went to nobody is dropped here, outside the lock.
         drop(self.table.land(self.hash, self.id, outcome, self.span.take()));
@@ -138,7 +153,16 @@ impl<V, E> Contained<V, E> {
         Self { stage: Stage::Runs(loading), frames, span }
     }
 
-    fn poll_stage(stage: &mut Stage<V, E>, task: &mut Context<'_>) -> Poll<Result<V, E>> {
+    /// A load that is called in its first poll.
+    pub(super) fn begin(load: Load<V, E>, cx: FlightCx, frames: Vec<Frame>, span: Span) -> Self {
+        Self { stage: Stage::Begin(load, cx), frames, span }
+    }
+
+    pub(super) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    fn poll_stage(stage: &mut Stage<V, E>, task: &mut Context<'_>) -> Poll<Outcome<V, E>> {
         if let Stage::Begin(load, cx) = stage {
             *stage = Stage::Runs(load(cx.clone()));
         }
@@ -159,7 +183,7 @@ impl<V, E> Future for Contained<V, E> {
         let Self { stage, frames, span } = &mut *self;
         let work = AssertUnwindSafe(|| span.in_scope(|| Self::poll_stage(stage, task)));
         match lineage::inside(|stack| stack.extend_from_slice(frames), || catch_unwind(work)) {
-            Ok(polled) => polled.map(|ended| ended.map_err(FlightError::failed)),
+            Ok(polled) => polled,
             Err(payload) => Poll::Ready(Err(FlightError::panicked(&*payload))),
         }
     }
@@ -178,7 +202,7 @@ where
     frames.push(Frame::flight(table.address(), id));
     let span = span(id, how.label());
     let airborne = Airborne::new(table, hash, id, &span);
-    let load = Contained { stage: Stage::Begin(loader.load, cx), frames, span };
+    let load = Contained::begin(loader.load, cx, frames, span);
     table.tell(|| Event::Begun { flight: FlightId(id), how });
     // Without a runtime to run in, the flight is dropped here and lands as aborted.
     if let Some(handle) = loader.handle.or_else(|| Handle::try_current().ok()) {
@@ -200,12 +224,11 @@ pub(super) fn depart<K, V, E>(
 {
     let (table, hash, id) = (Arc::clone(&airborne.table), airborne.hash, airborne.id);
     let span = airborne.span.clone();
-    let ages = [table.config.soft_age, table.config.flight_max];
-    let alarm = ages.into_iter().filter_map(|age| began.checked_add(age)).min();
+    let alarm = alarm(began, &table.config);
     // The task's owner is the flight's entry in the table: it keeps the abort handle, and whoever
     // removes the entry aborts the task. The task itself ends at `flight_max` at the latest.
     let task = handle.spawn(fly(airborne, load, bell, alarm)).abort_handle();
-    if let Err(orphan) = table.own(hash, id, task, span) {
+    if let Err(orphan) = table.own(hash, id, Tether::Task(task), span, None) {
         orphan.abort();
     }
 }
@@ -221,20 +244,8 @@ async fn fly<K, V, E>(
     E: Send + Sync + 'static,
 {
     let outcome = loop {
-        let rung = async {
-            match &bell {
-                Some(bell) => bell.notified().await,
-                None => pending().await,
-            }
-        };
-        let tick = async move {
-            match alarm {
-                Some(alarm) => time::sleep_until(alarm).await,
-                None => pending().await,
-            }
-        };
         // The load is polled first: an answer that is there is never taken for a late one.
-        match select(&mut load, select(pin!(rung), pin!(tick))).await {
+        match select(&mut load, pin!(called(bell.as_deref(), alarm))).await {
             Either::Left((outcome, _)) => break outcome,
             Either::Right(_) => match airborne.table.due(airborne.hash, airborne.id) {
                 Due::At(next) => alarm = next,
@@ -248,8 +259,32 @@ async fn fly<K, V, E>(
     airborne.land(outcome);
 }
 
+/// Waits until the task of a flight must look after it.
+pub(super) async fn called(bell: Option<&Notify>, alarm: Option<Instant>) {
+    let rung = async {
+        match bell {
+            Some(bell) => bell.notified().await,
+            None => pending().await,
+        }
+    };
+    let tick = async {
+        match alarm {
+            Some(alarm) => time::sleep_until(alarm).await,
+            None => pending().await,
+        }
+    };
+    select(pin!(rung), pin!(tick)).await;
+}
+
+/// When the task of a flight must look after it for the first time.
+pub(super) fn alarm(began: Instant, config: &Config) -> Option<Instant> {
+    let ages = [config.soft_age, config.flight_max];
+    ages.into_iter().filter_map(|age| began.checked_add(age)).min()
+}
+
 pub(super) fn cx(id: u64, began: Instant, gate: Option<Arc<Gate>>, config: &Config) -> FlightCx {
-    FlightCx { flight: FlightId(id), began, flight_max: config.flight_max, gate }
+    let gates = gate.into_iter().collect();
+    FlightCx { flight: FlightId(id), began, flight_max: config.flight_max, gates }
 }
 
 pub(super) fn bell(config: &Config) -> Option<Bell> {

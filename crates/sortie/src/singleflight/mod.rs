@@ -12,9 +12,11 @@
 //! 4. An outcome is made once. A cancelled caller is never another caller's result.
 
 mod arrivals;
+mod batch;
 mod boarding;
 mod call;
 mod config;
+mod crew;
 mod entry;
 mod error;
 mod flight;
@@ -27,6 +29,7 @@ mod solo;
 mod stats;
 mod table;
 mod takeoff;
+mod tether;
 mod told;
 mod traffic;
 
@@ -42,7 +45,6 @@ pub use self::call::{Call, FlightCx, FlightId, Landed, Role};
 use self::config::Config;
 pub use self::config::{AtLimit, Idle, Join, SingleFlightBuilder, WhenStuck};
 pub use self::error::FlightError;
-use self::launch::Loading;
 pub use self::stats::FlightStats;
 use self::table::Table;
 use self::takeoff::Takeoff;
@@ -213,11 +215,12 @@ where
             return Err(FlightError::TimedOut);
         }
         let join = call.join.unwrap_or(self.table.config.join);
+        let gate = self.table.gate(now);
         let mut key = Some(key);
         let mut load = Some(load);
         let takeoff = poll_fn(|task| {
             let key = key.take().expect("polled once");
-            let caller = Caller { key, hash, join, now, waker: task.waker() };
+            let caller = Caller { key, hash, join, now, gate: gate.as_ref(), waker: task.waker() };
             Poll::Ready(self.takeoff(caller, &mut load, task))
         });
         match takeoff.await {
@@ -229,15 +232,73 @@ where
             }
             Takeoff::Solo(key) => {
                 let load = load.take().expect("a solo caller's load was not taken");
-                let load = move |cx| Box::pin(load(cx)) as Loading<V, E>;
+                let load = move |cx| launch::shared(load(cx));
                 let cx = launch::cx(0, now, None, &self.table.config);
+                let frames = vec![solo::frame(self.table.address(), key)];
                 // Boxed: no other call must carry room for it.
-                let solo = solo::solo(self.table.address(), key, cx, call.deadline, load);
+                let solo = solo::solo(frames, cx, call.deadline, load);
                 let solo = Box::pin(solo).await;
                 self.table.tell(|| Event::answered(Role::Solo, solo.is_ok(), now, now, None));
                 solo
             }
         }
+    }
+
+    /// Returns the values of many keys, in their order, with one load for those that do not fly.
+    ///
+    /// Each key has a flight of its own: callers of [`run`](Self::run) share them, and this shares
+    /// theirs. All flights that this call leads begin in one load (or in as few as `batch_max`
+    /// allows), before it waits for any that it joined. What is given up is given up by key; the
+    /// load is aborted when its last key is.
+    ///
+    /// `load` is given keys, each once, and returns what it has, in any order. It may be called
+    /// again with fewer keys, for example with one whose first flight hangs.
+    ///
+    /// # Errors
+    ///
+    /// For each key as [`run_with`](Self::run_with). [`NotFound`](FlightError::NotFound) is a key
+    /// that the load returned nothing for; an `Err` beside a key is that key's failure alone, an
+    /// `Err` of the load is the failure of all keys it was given.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run`](Self::run), for each key.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use sortie::{Call, FlightError, SingleFlight};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let flights = SingleFlight::<u64, u64, std::io::Error>::new();
+    /// let load = |users: Vec<u64>, _cx| async move {
+    ///     // select … where id = any($1)
+    ///     let rows = users.into_iter().filter(|user| *user < 100);
+    ///     Ok(rows.map(|user| (user, Ok(user * 10))).collect())
+    /// };
+    /// let found = flights.run_many([1, 2, 100], Call::new(), load).await;
+    /// assert_eq!(found[1].as_ref().unwrap().value, 20);
+    /// assert!(matches!(found[2], Err(FlightError::NotFound)));
+    /// # }
+    /// ```
+    pub async fn run_many<L, F>(
+        &self,
+        keys: impl IntoIterator<Item = K> + Send,
+        call: Call,
+        load: L,
+    ) -> Vec<Result<Landed<V>, FlightError<E>>>
+    where
+        K: Clone,
+        L: Fn(Vec<K>, FlightCx) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Vec<(K, Result<V, E>)>, E>> + Send + 'static,
+    {
+        let load = Arc::new(move |keys, cx| launch::shared(load(keys, cx)));
+        self.fly_many(keys.into_iter().collect(), call, load).await
     }
 
     /// Closes the flights of `key` to every later call.

@@ -62,7 +62,7 @@ where
         }
     }
 
-    fn poll(&mut self, task: &Context<'_>) -> Poll<Result<Landed<V>, FlightError<E>>> {
+    pub(super) fn poll(&mut self, task: &Context<'_>) -> Poll<Result<Landed<V>, FlightError<E>>> {
         if !std::mem::take(&mut self.new) && self.cell.read().is_none() {
             self.table.rewake(self.id, task.waker());
         }

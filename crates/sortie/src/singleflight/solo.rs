@@ -13,19 +13,22 @@ use crate::singleflight::launch::{Contained, Loading, span};
 use crate::singleflight::lineage::Frame;
 use crate::singleflight::party::Outcome;
 
-/// Runs a load in its caller's future, to the caller's deadline or to `flight_max`.
-pub(super) async fn solo<K, V, E>(
-    registry: usize,
-    key: K,
-    cx: FlightCx,
-    deadline: Option<Instant>,
-    load: impl FnOnce(FlightCx) -> Loading<V, E> + Send + 'static,
-) -> Outcome<Landed<V>, E>
+/// The lineage of a load outside the table.
+pub(super) fn frame<K>(registry: usize, key: K) -> Frame
 where
     K: Eq + Hash + Send + Sync + 'static,
 {
     let key: Arc<dyn Any + Send + Sync> = Arc::new(key);
-    let frames = vec![Frame::solo(registry, key)];
+    Frame::solo(registry, key)
+}
+
+/// Runs a load in its caller's future, to the caller's deadline or to `flight_max`.
+pub(super) async fn solo<V, E>(
+    frames: Vec<Frame>,
+    cx: FlightCx,
+    deadline: Option<Instant>,
+    load: impl FnOnce(FlightCx) -> Loading<V, E> + Send + 'static,
+) -> Outcome<Landed<V>, E> {
     let (began, end) = (cx.began, cx.deadline());
     // In an async block, so that a panic of the closure itself is contained too.
     let load = Contained::running(Box::pin(async move { load(cx).await }), frames, span(0, "solo"));

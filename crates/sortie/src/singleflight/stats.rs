@@ -28,7 +28,7 @@ pub struct FlightStats {
     pub nexts: u64,
     /// Flights begun because the running one was past its soft age.
     pub successors: u64,
-    /// Flights that ended with a value.
+    /// Flights that ended with a value, or with the answer that there is none.
     pub landed: u64,
     /// Flights that ended with the load's own error.
     pub failed: u64,

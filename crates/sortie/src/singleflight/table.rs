@@ -17,17 +17,18 @@ use std::task::Waker;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use tracing::span::Id;
 
-use crate::observe::{Ends, Event, Observer};
+use crate::observe::{Begins, Ends, Event, Observer};
 use crate::rt::sync::Mutex;
-use crate::rt::task::AbortHandle;
 use crate::rt::time::Instant;
+use crate::singleflight::boarding::Gate;
 use crate::singleflight::config::Config;
 use crate::singleflight::entry::{Entry, State};
 use crate::singleflight::flight::{Desk, Effects, Ids};
-use crate::singleflight::launch::{Bell, Loader, launch};
+use crate::singleflight::launch::{Begin, Bell, Loader, launch};
 use crate::singleflight::party::{Cell, Outcome, Seats};
 use crate::singleflight::settle::Due;
 use crate::singleflight::stats::FlightStats;
+use crate::singleflight::tether::Tether;
 use crate::singleflight::traffic::{Seat, Traffic};
 
 /// The table of one registry.
@@ -113,6 +114,11 @@ impl<K, V, E> Table<K, V, E> {
         }
     }
 
+    /// The begin of a flight launched now, if loads say themselves when they begin.
+    pub(super) fn gate(&self, now: Instant) -> Option<Arc<Gate>> {
+        self.config.boarding.then(|| Gate::new(now))
+    }
+
     pub(super) fn is_observed(&self) -> bool {
         self.observer.is_some()
     }
@@ -196,11 +202,12 @@ where
         &self,
         hash: u64,
         id: u64,
-        task: AbortHandle,
+        task: Tether,
         span: Option<Id>,
-    ) -> Result<(), AbortHandle> {
+        bell: Option<&Bell>,
+    ) -> Result<(), Tether> {
         match self.shard(hash).lock().entries.find_mut(hash, |entry| entry.has_flight(id)) {
-            Some(entry) => entry.traffic().own(id, task, span),
+            Some(entry) => entry.traffic().own(id, task, span, bell),
             None => Err(task),
         }
     }
@@ -280,6 +287,17 @@ where
         let found = |entry: &Entry<K, V, E>| entry.has_flight(id);
         let due = self.transition(hash, found, |traffic, desk, fx| traffic.due(id, desk, fx));
         due.unwrap_or(Due::Gone)
+    }
+
+    /// As `due`, for a flight of a load of many keys: its successor is handed back, to be launched
+    /// with the others'.
+    pub(super) fn due_in_group(self: &Arc<Self>, hash: u64, id: u64) -> (Due, Option<Begin<V, E>>) {
+        let found = |entry: &Entry<K, V, E>| entry.has_flight(id);
+        let due = self.transition(hash, found, |traffic, desk, fx| {
+            let due = traffic.due(id, desk, fx);
+            (due, fx.begin.take_if(|begin| begin.how == Begins::Successor))
+        });
+        due.unwrap_or((Due::Gone, None))
     }
 
     /// Changes an entry under its lock, removes it if it is over, and does outside the lock what

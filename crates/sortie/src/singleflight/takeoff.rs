@@ -4,6 +4,9 @@ use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
 
+use futures_util::TryFutureExt;
+use tracing::Span;
+
 use crate::observe::{Begins, Event};
 use crate::rt::task::Handle;
 use crate::rt::time::Instant;
@@ -15,6 +18,19 @@ use crate::singleflight::launch::{self, Airborne, Contained, Loader, Loading};
 use crate::singleflight::lineage::{self, Frame};
 use crate::singleflight::party::{Cell, Outcome};
 use crate::singleflight::seat::Seat;
+
+/// A caller's place in the table.
+pub(super) enum Place<'a, K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    Lead(u64),
+    Seated(Seat<'a, K, V, E>),
+    Solo(K),
+    Refused(FlightError<E>),
+}
 
 /// What a call comes to in its first poll.
 pub(super) enum Takeoff<'a, K, V, E>
@@ -45,28 +61,46 @@ where
         L: Fn(FlightCx) -> F + Send + Sync + 'static,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        let (hash, now) = (caller.hash, caller.now);
+        let (hash, now, gate) = (caller.hash, caller.now, caller.gate.cloned());
         let loader = || {
             let load = load.take().expect("asked for once");
             Loader::new(load, lineage::ancestors())
         };
-        match self.table.arrive(caller, loader) {
-            Arrival::Lead(id, gate) => {
+        match self.place(caller, loader) {
+            Place::Lead(id) => {
                 let load = load.take().expect("a leader's load was not taken");
                 self.lead(hash, launch::cx(id, now, gate, &self.table.config), load, task)
+            }
+            Place::Seated(seat) => Takeoff::Seated(seat),
+            Place::Solo(key) => Takeoff::Solo(key),
+            Place::Refused(error) => Takeoff::Landed(Err(error)),
+        }
+    }
+
+    /// Finds the caller its place, and says so to the observer.
+    pub(super) fn place(
+        &self,
+        caller: Caller<'_, K>,
+        loader: impl FnOnce() -> Loader<V, E>,
+    ) -> Place<'_, K, V, E> {
+        let now = caller.now;
+        match self.table.arrive(caller, loader) {
+            Arrival::Lead(id) => {
+                self.table.tell(|| Event::Begun { flight: FlightId(id), how: Begins::Leader });
+                Place::Lead(id)
             }
             Arrival::Follow(seat, Met { began, fan_out }) => {
                 let age = || began.map(|began| now.saturating_duration_since(began));
                 self.table.tell(|| Event::Joined { age: age(), fan_out });
-                Takeoff::Seated(Seat::new(&self.table, seat, Role::Follower, now))
+                Place::Seated(Seat::new(&self.table, seat, Role::Follower, now))
             }
             Arrival::Solo(key, why) => {
                 self.table.tell(|| Event::Limited { why, solo: true });
-                Takeoff::Solo(key)
+                Place::Solo(key)
             }
             Arrival::Refused(error, why) => {
                 self.table.tell(|| Event::Limited { why, solo: false });
-                Takeoff::Landed(Err(error))
+                Place::Refused(error)
             }
         }
     }
@@ -85,10 +119,9 @@ where
     {
         let (FlightId(id), began) = (cx.flight, cx.began);
         let span = launch::span(id, Begins::Leader.label());
-        self.table.tell(|| Event::Begun { flight: FlightId(id), how: Begins::Leader });
         let mut loading = None;
         let first_poll = AssertUnwindSafe(|| {
-            let mut future = Box::pin(load(cx));
+            let mut future = Box::pin(load(cx).map_err(FlightError::failed));
             let polled = future.as_mut().poll(task);
             if polled.is_pending() {
                 loading = Some(future as Loading<V, E>);
@@ -100,31 +133,43 @@ where
             || span.in_scope(|| catch_unwind(first_poll)),
         );
         let outcome = match polled {
-            Ok(Poll::Ready(ended)) => ended.map_err(FlightError::failed),
+            Ok(Poll::Ready(ended)) => ended,
             Err(payload) => Err(FlightError::panicked(&*payload)),
             Ok(Poll::Pending) => {
                 let loading = loading.expect("a pending load is kept");
                 return self.depart(hash, (id, began), load, (loading, span), task);
             }
         };
-        Takeoff::Landed(match self.table.land(hash, id, outcome, span.id()) {
+        Takeoff::Landed(self.landed(hash, id, outcome, began, &span))
+    }
+
+    /// Lands a flight within its leader's first poll.
+    pub(super) fn landed(
+        &self,
+        hash: u64,
+        id: u64,
+        outcome: Outcome<V, E>,
+        began: Instant,
+        span: &Span,
+    ) -> Outcome<Landed<V>, E> {
+        match self.table.land(hash, id, outcome, span.id()) {
             Err(mine) => {
                 self.table
                     .tell(|| Event::answered(Role::Leader, mine.is_ok(), began, began, span.id()));
                 mine.map(|value| Landed { value, role: Role::Leader, began })
             }
             Ok(cell) => self.answered(&cell, began),
-        })
+        }
     }
 
     /// What a leader is given whose flight, or a later one, has landed within its first poll.
-    fn answered(&self, cell: &Cell<V, E>, arrived: Instant) -> Outcome<Landed<V>, E> {
+    pub(super) fn answered(&self, cell: &Cell<V, E>, arrived: Instant) -> Outcome<Landed<V>, E> {
         let landing = cell.read().expect("it has landed");
         self.table.tell(|| landing.answers(Role::Leader, arrived));
         landing.to_caller(Role::Leader)
     }
 
-    fn frame(&self, id: u64) -> Frame {
+    pub(super) fn frame(&self, id: u64) -> Frame {
         Frame::flight(self.table.address(), id)
     }
 
@@ -134,7 +179,7 @@ where
         hash: u64,
         (id, began): (u64, Instant),
         load: L,
-        (loading, span): (Loading<V, E>, tracing::Span),
+        (loading, span): (Loading<V, E>, Span),
         task: &mut Context<'_>,
     ) -> Takeoff<'_, K, V, E>
     where

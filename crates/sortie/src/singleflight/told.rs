@@ -11,7 +11,7 @@ use crate::singleflight::party::Outcome;
 impl Ends {
     pub(super) fn of<V, E>(outcome: &Outcome<V, E>) -> Self {
         match outcome {
-            Ok(_) => Self::Landed,
+            Ok(_) | Err(FlightError::NotFound) => Self::Landed,
             Err(FlightError::Panicked { .. }) => Self::Panicked,
             Err(FlightError::TimedOut) => Self::TimedOut,
             Err(FlightError::Aborted) => Self::Aborted,

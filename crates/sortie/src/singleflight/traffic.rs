@@ -19,15 +19,14 @@ use std::task::Waker;
 use tracing::span::Id;
 
 use crate::observe::Ends;
-use crate::rt::task::AbortHandle;
 use crate::rt::time::Instant;
 use crate::singleflight::arrivals::Met;
 use crate::singleflight::boarding::Gate;
 use crate::singleflight::config::{Config, Join, WhenStuck};
-use crate::singleflight::error::FlightError;
 use crate::singleflight::flight::{Desk, Effects, Flight, Ids, Waiting};
 use crate::singleflight::launch::{Bell, Loader};
 use crate::singleflight::party::{Cell, Landing, Outcome, Party, Seats};
+use crate::singleflight::tether::Tether;
 
 /// The entry of one key. `running` is `None` only within a transition.
 pub(super) struct Traffic<V, E> {
@@ -198,16 +197,18 @@ impl<V, E> Traffic<V, E> {
         Ok(Self::sit(&mut flight.party, waker))
     }
 
-    /// Gives a flight the handle of its task. `false` when it is gone already.
+    /// Gives a flight its task, or the task back when the flight is gone already.
     pub(super) fn own(
         &mut self,
         id: u64,
-        task: AbortHandle,
+        task: Tether,
         span: Option<Id>,
-    ) -> Result<(), AbortHandle> {
-        match self.flight_mut(id) {
-            Some(flight) => (flight.task, flight.span) = (Some(task), span),
-            None => return Err(task),
+        bell: Option<&Bell>,
+    ) -> Result<(), Tether> {
+        let Some(flight) = self.flight_mut(id) else { return Err(task) };
+        (flight.task, flight.span) = (Some(task), span);
+        if let Some(bell) = bell {
+            flight.bell = Some(Arc::clone(bell));
         }
         Ok(())
     }
@@ -231,7 +232,7 @@ impl<V, E> Traffic<V, E> {
         let began = flight.begun().unwrap_or(flight.began);
         let ended = match (&outcome, newer, &mut self.next) {
             (_, false, _) if flight.party.answered() => Err(outcome),
-            (Err(error), false, Some(next)) if !matches!(error, FlightError::TimedOut) => {
+            (Err(error), false, Some(next)) if !matches!(how, Ends::TimedOut | Ends::Landed) => {
                 // Invariant 3. Whom this failure reaches a second time have had their two loads.
                 if let Some(party) = &mut flight.inherited {
                     let (outcome, span) = (Err(error.clone()), flight.span.clone());
@@ -244,7 +245,7 @@ impl<V, E> Traffic<V, E> {
                 next.inherited = Some(mem::replace(&mut flight.party, Party::new(id)));
                 Err(outcome)
             }
-            (Ok(_), true, _) => {
+            (_, true, _) if how == Ends::Landed => {
                 let cell = Self::deliver(&mut flight, outcome, fx);
                 self.supersede(&cell, desk, fx);
                 Ok(cell)

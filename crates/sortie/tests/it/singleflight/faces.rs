@@ -91,9 +91,9 @@ fn a_pending_load_outside_a_runtime_panics_and_leaves_nothing_behind() {
 fn futures_stay_small() {
     let flights = SingleFlight::<u64, u64, std::io::Error>::new();
     let run = flights.run(1, || async { Ok(1) });
-    assert!(size_of_val(&run) <= 480, "run: {} bytes", size_of_val(&run));
+    assert!(size_of_val(&run) <= 512, "run: {} bytes", size_of_val(&run));
     let run_with = flights.run_with(1, Call::new(), |_| async { Ok(1) });
-    assert!(size_of_val(&run_with) <= 400, "run_with: {} bytes", size_of_val(&run_with));
+    assert!(size_of_val(&run_with) <= 448, "run_with: {} bytes", size_of_val(&run_with));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn the_defaults_are_what_the_documentation_says() {
         settings,
         "SingleFlightBuilder(Config { join: Running, idle: Abort, soft_age: 5s, flight_max: 30s, \
          flights_max: 65536, waiters_max: 1048576, at_limit: Solo, when_stuck: Wait, \
-         boarding: false })"
+         boarding: false, batch_max: 1024 })"
     );
     assert_eq!((Join::default(), Idle::default()), (Join::Running, Idle::Abort));
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 mod ages;
+mod batches;
 mod faces;
 mod failures;
 mod joins;
