@@ -1,6 +1,6 @@
 //! What the tests need besides cargo, and how it gets here.
 //!
-//! PostgreSQL's programs and `PgBouncer` come from Debian packages; clients, and the newest
+//! PostgreSQL's programs, `PgBouncer` and Redis come from Debian packages; clients, and the newest
 //! PostgreSQL, come from `PyPI` into a virtual environment under `target/`. Nothing is touched when
 //! all is there, and nothing that is installed is started.
 
@@ -31,6 +31,7 @@ const NEEDS: &[Need] = &[
     Need { program: "postgres", package: "postgresql" },
     Need { program: "pg_basebackup", package: "postgresql-client" },
     Need { program: "pgbouncer", package: "pgbouncer" },
+    Need { program: "redis-server", package: "redis-server" },
     Need { program: "curl", package: "curl" },
     Need { program: "python3", package: "python3-venv" },
 ];
@@ -91,8 +92,8 @@ fn install_packages(steps: &Steps, packages: &[&str]) -> Outcome {
     };
     if !has(&folders(), "apt-get") {
         return Err(format!(
-            "no apt-get here; install PostgreSQL (server and client), PgBouncer and Python 3 with \
-             venv by this system's means: {}",
+            "no apt-get here; install PostgreSQL (server and client), PgBouncer, Redis and Python \
+             3 with venv by this system's means: {}",
             packages.join(" ")
         ));
     }
