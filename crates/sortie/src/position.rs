@@ -79,9 +79,15 @@ impl Position {
         Ok(reached)
     }
 
+    /// The points that this position names, in the order of their shards: for a cache that keeps
+    /// positions outside this process.
+    pub fn points(&self) -> impl Iterator<Item = (ShardId, WalPoint)> {
+        self.points.iter().copied()
+    }
+
     /// The floor above both: of each shard the later point. A shard whose points can't be
     /// compared keeps the one of `newer`, and the flag says that there is such a shard.
-    pub(crate) fn raised(&self, newer: &Self) -> (Self, bool) {
+    pub fn raised(&self, newer: &Self) -> (Self, bool) {
         let mut points: BTreeMap<_, _> = self.points.iter().copied().collect();
         let mut broken = false;
         for &(shard, point) in &*newer.points {

@@ -194,7 +194,7 @@ where
         if !inner.stamps.is_current(*stamp) || !inner.leases.begin_fill(key, *hash, *id) {
             return Fill::Revoked;
         }
-        let cached = Cached::new(loaded.value, loaded.as_of);
+        let cached = Cached::new(loaded.value, loaded.as_of).began(*began);
         let stored = Stored { stamp: *stamp, began: inner.since_epoch(*began), cached };
         inner.values.insert(key.clone(), Arc::new(stored));
         // Whatever was invalidated up to here, the stamp keeps readers away from the value.

@@ -19,6 +19,7 @@ mod memory;
 mod stamps;
 
 use crate::Position;
+use crate::rt::time::Instant;
 
 pub use self::memory::{MemoryCache, MemoryCacheBuilder, MemoryLease, MemoryWait};
 
@@ -74,6 +75,8 @@ pub struct Cached<V> {
     pub value: V,
     /// Up to where the replica that gave it had replayed the history, if that is known.
     pub as_of: Option<Position>,
+    /// When its load began, if that is known: the value is as old as that.
+    pub began: Option<Instant>,
 }
 
 /// A value from a load.
@@ -99,12 +102,21 @@ pub enum Fill {
     Behind,
     /// It is not known whether it has, and the cooling window after that write is not over.
     Cooling,
+    /// The store could not be reached, or did not say whether it stored the value.
+    Away,
 }
 
 impl<V> Cached<V> {
     /// Creates a value with its metadata, for a cache to return.
     pub fn new(value: V, as_of: Option<Position>) -> Self {
-        Self { value, as_of }
+        Self { value, as_of, began: None }
+    }
+
+    /// Says when the value's load began.
+    #[must_use]
+    pub fn began(mut self, began: Instant) -> Self {
+        self.began = Some(began);
+        self
     }
 }
 

@@ -5,7 +5,7 @@
 //! 1. When `invalidate` has returned, no load that began before it was called is joined by a
 //!    later `get`, stored, or read from the cache.
 //! 2. A miss loads through the flight table, whoever holds the cache's lease. Only the flight
-//!    waits for somebody else's lease, and never longer than `PENDING_MAX`.
+//!    waits for somebody else's lease, and never longer than `pending_max`.
 //! 3. A stale value is served at once; its refresh is a flight like any other, so a miss joins it.
 //! 4. A value that the cache refuses is still given to those who waited for it.
 
@@ -25,10 +25,9 @@ use crate::{
     Cache, Call, Fill, FlightError, Idle, Loaded, Lookup, MemoryCache, Position, SingleFlight,
 };
 
-/// How long a flight waits for a lease that somebody else holds, before it loads without one.
-/// Such a load is served and not stored. A choice, not a measurement: longer than an ordinary
-/// load, shorter than a caller's patience.
-const PENDING_MAX: Duration = Duration::from_secs(1);
+/// A choice, not a measurement: longer than an ordinary load and than the lease of a process that
+/// died, shorter than a caller's patience.
+const PENDING_MAX: Duration = Duration::from_secs(3);
 
 /// How often it looks again meanwhile: each time a lease was given back without a value.
 const LOOKS_MAX: usize = 8;
@@ -58,6 +57,7 @@ const LINGER_MAX: Duration = Duration::from_secs(10);
 pub struct ReadThrough<K, V, E, C = MemoryCache<K, V>> {
     source: Arc<Source<K, V, E, C>>,
     flights: SingleFlight<K, V, E>,
+    pending_max: Duration,
 }
 
 type BoxLoad<V, E> = Pin<Box<dyn Future<Output = Result<Loaded<V>, E>> + Send>>;
@@ -105,7 +105,8 @@ where
     {
         let load = Box::new(move |key| -> BoxLoad<V, E> { Box::pin(load(key)) });
         let flights = SingleFlight::builder().idle(Idle::Linger(LINGER_MAX)).build();
-        Self { source: Arc::new(Source { cache, load, holds: PhantomData }), flights }
+        let source = Arc::new(Source { cache, load, holds: PhantomData });
+        Self { source, flights, pending_max: PENDING_MAX }
     }
 
     /// Loads through `flights` from now on. A stale value is only refreshed if they may go on
@@ -113,6 +114,14 @@ where
     #[must_use]
     pub fn with_flights(mut self, flights: SingleFlight<K, V, E>) -> Self {
         self.flights = flights;
+        self
+    }
+
+    /// How long a flight waits for a lease that somebody else holds, in another process perhaps,
+    /// before it loads without one; such a load is served and not stored. Default: 3 s.
+    #[must_use]
+    pub fn pending_max(mut self, pending_max: Duration) -> Self {
+        self.pending_max = pending_max;
         self
     }
 
@@ -150,9 +159,9 @@ where
     ///
     /// To be awaited to its end: dropped earlier, the cache may still hold the value.
     pub async fn invalidate(&self, key: &K) {
-        // The flights first: one that begins from here on began after the write.
-        self.flights.forget(key);
         self.source.cache.invalidate(key).await;
+        // Last: a flight of before may have found the old value in the cache until just now.
+        self.flights.forget(key);
     }
 
     /// As [`invalidate`](Self::invalidate), and keeps answers out of the cache that were read from
@@ -163,8 +172,8 @@ where
     ///
     /// As [`invalidate`](Self::invalidate).
     pub async fn invalidate_at(&self, key: &K, position: &Position) {
-        self.flights.forget(key);
         self.source.cache.invalidate_at(key, position).await;
+        self.flights.forget(key);
     }
 
     /// The flights of this read-through, for their counters.
@@ -181,11 +190,12 @@ where
         // The flight's load may be called again, by a successor: it looks for a lease itself then.
         let (source, wanted) = (Arc::clone(&self.source), key.clone());
         let seed = Mutex::new(Some(seed));
-        let (flights, key) = (self.flights.clone(), key.clone());
+        let (flights, key, pending_max) = (self.flights.clone(), key.clone(), self.pending_max);
         Box::pin(async move {
             let load = move |_cx| {
                 let (source, key, seed) = (Arc::clone(&source), wanted.clone(), seed.lock().take());
-                async move { source.load(key, seed).await }.instrument(debug_span!("load"))
+                async move { source.load(key, seed, pending_max).await }
+                    .instrument(debug_span!("load"))
             };
             flights.run_with(key, Call::new(), load).await.map(|landed| landed.value)
         })
@@ -198,8 +208,13 @@ where
     V: Send + Clone,
     C: Cache<K, V>,
 {
-    async fn load(&self, key: K, seed: Option<Seed<C::Lease, C::Wait>>) -> Result<V, E> {
-        let lease = match self.lease(&key, seed).await {
+    async fn load(
+        &self,
+        key: K,
+        seed: Option<Seed<C::Lease, C::Wait>>,
+        pending_max: Duration,
+    ) -> Result<V, E> {
+        let lease = match self.lease(&key, seed, pending_max).await {
             Ok(lease) => lease,
             Err(found) => return Ok(found),
         };
@@ -220,8 +235,9 @@ where
         &self,
         key: &K,
         seed: Option<Seed<C::Lease, C::Wait>>,
+        pending_max: Duration,
     ) -> Result<Option<C::Lease>, V> {
-        let give_up = Instant::now() + PENDING_MAX;
+        let give_up = Instant::now() + pending_max;
         let mut wait = match seed {
             Some(Seed::Lease(lease)) => return Ok(Some(lease)),
             Some(Seed::Wait(wait)) => Some(wait),
@@ -246,7 +262,8 @@ where
 
 impl<K, V, E, C> Clone for ReadThrough<K, V, E, C> {
     fn clone(&self) -> Self {
-        Self { source: Arc::clone(&self.source), flights: self.flights.clone() }
+        let (source, flights) = (Arc::clone(&self.source), self.flights.clone());
+        Self { source, flights, pending_max: self.pending_max }
     }
 }
 

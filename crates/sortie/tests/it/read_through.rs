@@ -193,10 +193,61 @@ impl Cache<u64, u64> for HeldElsewhere {
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_held_elsewhere_delays_a_load_by_a_bounded_time() {
-    let balances = ReadThrough::new(HeldElsewhere, |key| ready(Ok::<_, io::Error>(key)));
+    let balances = ReadThrough::new(HeldElsewhere, |key| ready(Ok::<_, io::Error>(key)))
+        .pending_max(Duration::from_secs(1));
     let began = Instant::now();
     assert_eq!(balances.get(&1).await.unwrap(), 1);
     assert_eq!(began.elapsed(), Duration::from_secs(1));
+}
+
+/// A cache far away: an invalidation takes a while, and so does one look-up in the midst of it.
+#[derive(Clone, Default)]
+struct FarAway {
+    looks: Arc<AtomicUsize>,
+    invalidated: Arc<AtomicBool>,
+}
+
+impl Cache<u64, u64> for FarAway {
+    type Lease = ();
+    type Wait = std::future::Ready<()>;
+
+    async fn get(&self, _key: &u64) -> Lookup<u64, (), Self::Wait> {
+        let look = self.looks.fetch_add(1, Relaxed);
+        let outdated = self.invalidated.load(Relaxed);
+        match look {
+            0 => return Lookup::Pending(ready(())),
+            1 => sleep(LOAD * 4).await, // The old value is on its way.
+            _ => {}
+        }
+        if outdated { Lookup::Miss(()) } else { Lookup::Hit(Cached::new(1, None)) }
+    }
+
+    async fn fill(&self, (): (), _loaded: Loaded<u64>) -> Fill {
+        Fill::Away
+    }
+
+    async fn invalidate(&self, _key: &u64) {
+        sleep(LOAD * 2).await;
+        self.invalidated.store(true, Relaxed);
+    }
+
+    async fn invalidate_at(&self, key: &u64, _position: &Position) {
+        self.invalidate(key).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_flight_that_found_a_value_before_its_invalidation_is_joined_after_it() {
+    let through = ReadThrough::new(FarAway::default(), |_key| ready(Ok::<_, io::Error>(2)));
+    let in_the_midst = async {
+        sleep(LOAD).await;
+        through.get(&7).await.unwrap();
+    };
+    let after = async {
+        through.invalidate(&7).await;
+        through.get(&7).await.unwrap()
+    };
+    assert_eq!(futures::join!(in_the_midst, after).1, 2);
 }
 
 /// What the article's cache knows: get and set. It takes every fill, whatever was invalidated.
