@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use crate::step::{Outcome, read};
 
 /// The crates whose users we promise something.
-const PUBLISHED: &[&str] = &["sortie", "sortie-postgres", "sortie-sqlite", "sortie-lab"];
+const PUBLISHED: &[&str] =
+    &["sortie", "sortie-postgres", "sortie-redis", "sortie-sqlite", "sortie-lab"];
 
 /// Fails with the difference when a snapshot is not what the sources say.
 pub(crate) fn compare() -> Outcome {

@@ -35,6 +35,7 @@ const POSTGRES: &[&str] = &[
 const ROOMS: &[Room] = &[
     Room { name: "sortie", ours: &[], others: Some(CORE) },
     Room { name: "sortie-postgres", ours: &["sortie"], others: Some(POSTGRES) },
+    Room { name: "sortie-redis", ours: &["sortie"], others: None },
     Room { name: "sortie-sqlite", ours: &["sortie"], others: None },
     // Processes and files.
     Room { name: "sortie-lab", ours: &[], others: Some(&[]) },

@@ -1,0 +1,131 @@
+//! What a cache's handles and tasks share, and two of those tasks: one keeps the connection and
+//! pays what is owed, one gives leases back.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::link::Away;
+use crate::local::Outdated;
+use crate::names::{BUCKETS, Place};
+use crate::owed::{Debt, Owed, What};
+use crate::steps::{Steps, Token};
+use crate::waits::Waits;
+
+/// Leases to be given back. Beyond it they end by themselves.
+const RELEASES_MAX: usize = 1_024;
+
+pub(crate) struct Shared {
+    pub(crate) steps: Steps,
+    pub(crate) owed: Owed,
+    pub(crate) waits: Waits,
+    pub(crate) outdated: Outdated,
+    pub(crate) counts: Counts,
+    releases: Sender<(Place, Token)>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) local_hits: AtomicU64,
+    pub(crate) hits: AtomicU64,
+    pub(crate) misses: AtomicU64,
+    pub(crate) pending: AtomicU64,
+    pub(crate) away: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(steps: Steps) -> (Arc<Self>, Receiver<(Place, Token)>) {
+        let (releases, to_release) = mpsc::channel(RELEASES_MAX);
+        let settings = &steps.settings;
+        let (owed, outdated) = (Owed::new(settings.owed_max), Outdated::new(settings.local_bound));
+        let (waits, counts) = (Waits::default(), Counts::default());
+        (Arc::new(Self { steps, owed, waits, outdated, counts, releases }), to_release)
+    }
+
+    pub(crate) fn release(&self, place: Place, token: Token) {
+        // Full, or the cache is gone: the lease ends by itself.
+        self.releases.try_send((place, token)).ok();
+    }
+
+    pub(crate) fn owe(&self, place: &Place, position: Option<&sortie::Position>) {
+        self.owed.key(place, position);
+        self.steps.link.call.notify_one();
+    }
+
+    pub(crate) fn owe_everything(&self, position: Option<&sortie::Position>) {
+        self.owed.everything(position);
+        self.steps.link.call.notify_one();
+    }
+
+    pub(crate) async fn sweep(&self, position: Option<&sortie::Position>) -> Result<(), Away> {
+        for bucket in 0..BUCKETS {
+            self.steps.sweep(bucket, position).await?;
+        }
+        Ok(())
+    }
+
+    async fn pay(&self, debt: &Debt) -> Result<(), Away> {
+        match &debt.what {
+            What::Key(place) => self.steps.invalidate(place, debt.position.as_ref()).await,
+            What::Everything => self.sweep(debt.position.as_ref()).await,
+        }
+    }
+}
+
+/// Connects, pays what is owed, and waits until it is called again.
+pub(crate) async fn keep(shared: Arc<Shared>) {
+    let mut pause = Pause::default();
+    loop {
+        if !shared.steps.link.connect().await {
+            pause.pass().await;
+            continue;
+        }
+        let mut paid = 0_u64;
+        while let Some(debt) = shared.owed.oldest() {
+            if shared.pay(&debt).await.is_err() {
+                warn!(owed = shared.owed.len(), "invalidations can't be delivered yet");
+                pause.pass().await;
+                break;
+            }
+            shared.owed.paid(&debt);
+            paid += 1;
+        }
+        if paid > 0 {
+            info!(paid, "delivered the invalidations that were owed");
+        }
+        if shared.owed.len() == 0 && shared.steps.link.is_there() {
+            pause = Pause::default();
+            shared.steps.link.call.notified().await;
+        }
+    }
+}
+
+/// Gives back what was dropped.
+pub(crate) async fn release(shared: Arc<Shared>, mut dropped: Receiver<(Place, Token)>) {
+    while let Some((place, token)) = dropped.recv().await {
+        // Away: it ends by itself.
+        shared.steps.release(&place, &token).await.ok();
+    }
+}
+
+/// Between attempts: longer each time, and at random, so that processes don't come all at once.
+pub(crate) struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(Duration::from_millis(10))
+    }
+}
+
+impl Pause {
+    const MAX: Duration = Duration::from_millis(500);
+
+    pub(crate) async fn pass(&mut self) {
+        sleep(self.0.mul_f64(0.5 + fastrand::f64())).await;
+        self.0 = (self.0 * 2).min(Self::MAX);
+    }
+}

@@ -1,0 +1,8 @@
+//! The shared cache against real servers, one and a cluster: one module per promise, one binary.
+
+mod away;
+mod fresh;
+mod herd;
+mod leases;
+mod local;
+mod support;
