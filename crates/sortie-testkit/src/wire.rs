@@ -70,13 +70,26 @@ impl Wire {
     ///
     /// All frames up to the end of the connection.
     pub async fn try_connect(address: SocketAddr, user: &str) -> Result<Self, Vec<Frame>> {
+        Self::try_connect_to(address, user, "postgres").await
+    }
+
+    /// As [`try_connect`](Self::try_connect), to another database than `postgres`.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn try_connect_to(
+        address: SocketAddr,
+        user: &str,
+        database: &str,
+    ) -> Result<Self, Vec<Frame>> {
         let Ok(stream) = TcpStream::connect(address).await else { return Err(Vec::new()) };
         stream.set_nodelay(true).expect("a TCP socket");
         let (buffer, parameters) = (BytesMut::new(), Vec::new());
         let mut wire = Self { address, stream, buffer, key: None, parameters };
         let mut startup = BytesMut::new();
         startup.put_u32(196_608);
-        startup.put_slice(format!("user\0{user}\0database\0postgres\0\0").as_bytes());
+        startup.put_slice(format!("user\0{user}\0database\0{database}\0\0").as_bytes());
         let mut bytes = BytesMut::new();
         bytes.put_u32(u32::try_from(startup.len() + 4).expect("a short frame"));
         bytes.put_slice(&startup);

@@ -12,7 +12,7 @@ use crate::support::{alone, connect};
 
 const CLIENTS: usize = 500;
 const POOL: u32 = 20;
-const GONE_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const GONE_WITHIN: Duration = Duration::from_secs(2);
 const RESTING: usize = 5000;
 const RESTING_COST_MAX: u64 = 40 << 10;
 
@@ -23,9 +23,9 @@ async fn before(cluster: &Cluster) -> Endpoint {
 }
 
 /// Statements of sortie's that a server runs now.
-async fn running(observers: &mut [Wire]) -> usize {
-    let sql = "SELECT count(*) FROM pg_stat_activity \
-               WHERE usename = 'tester' AND state = 'active'";
+pub(crate) async fn running(observers: &mut [Wire]) -> usize {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename IN ('tester', 'reader') \
+               AND state = 'active' AND application_name <> 'sortie watch'";
     let mut running = 0;
     for observer in observers {
         let rows = observer.rows(sql).await;

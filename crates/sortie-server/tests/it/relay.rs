@@ -20,7 +20,7 @@ async fn before(postgres: &Postgres, connections_max: u32) -> (Server, NamedTemp
 }
 
 /// An endpoint in front of a primary for each shard.
-async fn start(primaries: &[String], connections_max: u32) -> (Server, NamedTempFile) {
+pub(crate) async fn start(primaries: &[String], connections_max: u32) -> (Server, NamedTempFile) {
     let mut text = format!(
         "[clusters.postgres]\npipe_target = \"primary\"\n\
          [clusters.postgres.pool]\nconnections_max = {connections_max}\n",
@@ -60,7 +60,7 @@ fn count(said: &Metrics, name: &str, labels: &[&str]) -> i64 {
 }
 
 /// Waits until the metrics say so.
-async fn until(server: &Server, said: impl Fn(&Metrics) -> bool) {
+pub(crate) async fn until(server: &Server, said: impl Fn(&Metrics) -> bool) {
     let began = Instant::now();
     while !said(&server.metrics().await) {
         assert!(began.elapsed() < WITHIN, "{:?}", server.metrics().await);
