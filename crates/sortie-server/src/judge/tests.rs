@@ -40,7 +40,22 @@ fn known() -> Arc<Known> {
         opaque("rich", "public", RelationKind::Opaque("a view")),
         opaque("tables", "information_schema", RelationKind::System),
     ];
-    let system = ["pg_class", "pg_namespace", "pg_settings", "pg_roles"].map(Arc::from);
+    let system = [
+        "pg_class",
+        "pg_namespace",
+        "pg_settings",
+        "pg_roles",
+        "pg_stats",
+        "pg_stat_activity",
+        "pg_stat_user_tables",
+        "pg_statio_user_tables",
+        "pg_statistic",
+        "pg_statistic_ext",
+        "pg_locks",
+        "pg_sequences",
+        "pg_attribute",
+    ]
+    .map(Arc::from);
     let functions = [
         "count",
         "now",
@@ -49,6 +64,14 @@ fn known() -> Arc<Known> {
         "pg_table_is_visible",
         "generate_series",
         "pg_get_userbyid",
+        "pg_total_relation_size",
+        "pg_relation_size",
+        "pg_stat_get_live_tuples",
+        "pg_sequence_last_value",
+        "txid_current",
+        "sum",
+        "to_jsonb",
+        "array_agg",
     ];
     let vocabulary = Vocabulary {
         functions: functions.map(Arc::from).into(),
@@ -135,8 +158,16 @@ fn what_depends_on_no_row_goes_to_any_server() {
         "rollback",
         "select count(*) from generate_series(1, 3)",
         "declare c cursor for select relname from pg_class",
-        "explain select * from pg_class",
+        "explain select * from pg_namespace",
         "select 1; select 2",
+        "select stxname from pg_statistic_ext",
+        "select sequencename, start_value from pg_sequences",
+        "select count(*), 2 * 3 from pg_class",
+        "select x.relname from (pg_class x join pg_namespace n on n.oid = x.relnamespace) \
+         left join (select * from pg_attribute) a on a.attrelid = x.oid",
+        "with tree as (select oid, relname from pg_class c where (c.oid, c.relname) is not null) \
+         select distinct *, 1 as one from tree",
+        "select 'reltuples' as last_value from pg_class as c group by c.oid",
         "SELECT n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner) as \"Owner\" \
          FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.relkind IN ('r','p','') AND n.nspname !~ '^pg_toast' \
@@ -183,7 +214,7 @@ fn what_might_be_one_shards_rows_is_refused() {
         ("select nextval('s')", "25006"),
         ("select * from nowhere", "42P01"),
         ("select nowhere from users", "42703"),
-        ("select * from pg_class, nowhere", "42P01"),
+        ("select oid from pg_class, nowhere", "42P01"),
         ("insert into users values (1)", "25006"),
         ("insert into countries values ('x')", "25006"),
         ("update countries set code = 'x'", "25006"),
@@ -211,6 +242,53 @@ fn what_might_be_one_shards_rows_is_refused() {
         ("selekt 1", "42601"),
     ] {
         assert_eq!(verdict(text, 2, false), code, "{text}");
+    }
+}
+
+#[test]
+fn what_tells_of_one_servers_rows_is_refused() {
+    for text in [
+        "select * from pg_stats",
+        "select histogram_bounds from pg_catalog.pg_stats where tablename = 'users'",
+        "select count(*) from pg_statistic",
+        "select n_live_tup from pg_stat_user_tables",
+        "select heap_blks_hit from \"pg_statio_user_tables\"",
+        "select pid from pg_stat_activity",
+        "select count(*) from pg_locks",
+        "select reltuples from pg_class where relname = 'users'",
+        "select c.\"reltuples\"::bigint from pg_catalog.pg_class c",
+        "select sum(relpages) from pg_class",
+        "select relname from pg_class order by relallvisible",
+        "select * from pg_class",
+        "select oid, * from pg_namespace, pg_class",
+        "select c.* from pg_namespace n join pg_class c on c.relnamespace = n.oid",
+        "select (c).oid from (select c from pg_class c) x",
+        "select to_jsonb(c) from pg_class as c",
+        "select to_jsonb(pg_class) from pg_class",
+        "select oid, pg_class from pg_class",
+        "select c from pg_class c",
+        "select 1 from pg_class c where c::text > ''",
+        "select e from pg_class as c(a, b, d, e)",
+        "select j.k from (pg_class c cross join pg_namespace) as j(k)",
+        "with x as (select * from pg_class) select count(*) from x",
+        "select last_value from pg_sequences",
+        "select * from pg_sequences",
+        "select pg_total_relation_size('users')",
+        "select relname, pg_catalog.pg_relation_size(oid) from pg_class",
+        "select pg_stat_get_live_tuples(1)",
+        "select pg_sequence_last_value(1)",
+        "select txid_current()",
+        "explain analyze select * from pg_stats",
+        "declare c cursor for select * from pg_class",
+        "select 1; select reltuples from pg_class",
+    ] {
+        let judged = Judge::new(2).judge(text, &[], false, &known());
+        let Opinion::Refuse(error) = judged else { panic!("{text}: {judged:?}") };
+        assert_eq!(error.code, "0A000", "{text}");
+        assert!(error.message.contains("of one server's rows"), "{text}: {error:?}");
+        assert!(error.hint.is_some() && error.position.is_some(), "{text}");
+        assert_eq!(verdict(text, 2, true), "pipe", "{text}");
+        assert_eq!(verdict(text, 1, false), "pipe", "{text}");
     }
 }
 

@@ -8,7 +8,9 @@
 //! 3. every name in front of a parenthesis is a keyword, or a function of PostgreSQL's own that
 //!    reads no table;
 //! 4. no other name in it, wherever it stands, is that of a relation, a function or a type that
-//!    somebody made, and no operator is one that somebody made in a language that reads tables.
+//!    somebody made, and no operator is one that somebody made in a language that reads tables;
+//! 5. nothing of PostgreSQL's own is asked for that tells of one server's rows, such as its
+//!    statistics ([`statistics`]).
 //!
 //! It is read word by word, by PostgreSQL's lexical rules and not by a grammar: the last rule holds
 //! whatever a word turns out to be, and what is not known is refused. What is no valid statement
@@ -21,6 +23,7 @@ use crate::sql::error::{SqlError, state};
 use crate::sql::known::Known;
 use crate::sql::lex::{Lexeme, Token};
 use crate::sql::parse::Source;
+use crate::sql::statistics;
 
 /// Statements that hold no query: their first words.
 const PLAIN: &str = "abort begin close commit deallocate discard end fetch move release reset \
@@ -67,8 +70,10 @@ pub(crate) fn check_harmless(text: &str, known: &Known) -> Result<(), Harm> {
     }
     check.begins_query()?;
     check.words()?;
+    statistics::check_names(lexemes).map_err(Harm::of)?;
     check.calls()?;
-    check.relations()
+    let relations = check.relations()?;
+    statistics::check_columns(lexemes, &relations).map_err(Harm::of)
 }
 
 struct Check<'a> {
@@ -202,8 +207,10 @@ impl Check<'_> {
         Some(at.checked_sub(2).and_then(|at| name(&self.lexemes[at])).unwrap_or_default())
     }
 
-    /// Rule 2: what stands after FROM and JOIN, and after commas between relations.
-    fn relations(&self) -> Result<(), Harm> {
+    /// Rule 2: what stands after FROM and JOIN, and after commas between relations. Returns the
+    /// places of their names.
+    fn relations(&self) -> Result<Vec<usize>, Harm> {
+        let mut places = Vec::new();
         // Of each open parenthesis: whether there is a SELECT in it, and a FROM clause now.
         let mut open = vec![(false, false)];
         let mut awaited = false;
@@ -232,12 +239,13 @@ impl Check<'_> {
                 _ if awaited && !listed(BEFORE_RELATION, word) => {
                     awaited = false;
                     self.relation(at)?;
+                    places.push(at);
                 }
                 _ => {}
             }
             before = word;
         }
-        Ok(())
+        Ok(places)
     }
 
     /// The relation, or the function, whose name begins here.

@@ -40,6 +40,7 @@ mod report;
 mod settings;
 mod split;
 mod spread;
+mod statistics;
 mod types;
 mod utf8;
 mod value;

@@ -30,5 +30,6 @@ mod relay;
 mod rows;
 mod silence;
 mod stage;
+mod statistics;
 mod support;
 mod trouble;
