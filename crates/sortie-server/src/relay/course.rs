@@ -18,6 +18,7 @@ mod hear;
 mod send;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 use std::collections::VecDeque;
 
@@ -25,7 +26,7 @@ use bytes::Bytes;
 
 use self::expect::{Expect, Left};
 use super::effect::Reason;
-use super::ledger::Here;
+use super::ledger::{Here, Replay};
 use crate::sql::SqlError;
 
 /// What is expected by a session at rest is nothing; so much room for it is kept.
@@ -37,11 +38,20 @@ const KEPT_MAX: usize = 16;
 pub(crate) struct Course<P> {
     pub(crate) here: Here,
     expects: VecDeque<Expect<P>>,
+    /// How many of them decide what a name means.
+    named: u32,
     /// Messages of the extended protocol sent since the last marker, and answered since then.
     sent: u32,
     answered: u32,
+    /// Messages of the extended protocol were sent since the last Sync: if one of them fails,
+    /// everything up to the next Sync is skipped, Queries included.
+    unsynced: bool,
     /// It is known which statements are prepared here.
     is_sure: bool,
+    /// All statements of the session are prepared here.
+    is_whole: bool,
+    /// What strangers left here is being taken away.
+    is_cleaning: bool,
     /// A message failed whose Sync has not been sent yet.
     skipping: bool,
     /// The batch that is being answered has failed.
@@ -73,9 +83,13 @@ impl<P> Course<P> {
         Self {
             here: Here::default(),
             expects: VecDeque::new(),
+            named: 0,
             sent: 0,
             answered: 0,
+            unsynced: false,
             is_sure: true,
+            is_whole: false,
+            is_cleaning: false,
             skipping: false,
             failed: false,
             portals: Vec::new(),
@@ -85,12 +99,12 @@ impl<P> Course<P> {
         }
     }
 
-    /// The session has a connection with this on it, to which `replayed` queries of its own go.
-    pub(crate) fn begin(&mut self, here: Here, replayed: u32) {
+    /// The session has a connection with this on it, to which these queries of its own go.
+    pub(crate) fn begin(&mut self, here: Here, replay: Replay) {
         self.settle();
-        self.is_sure = true;
+        (self.is_sure, self.is_whole, self.is_cleaning) = (true, false, replay.cleans);
         self.here = here;
-        self.expects.extend((0..replayed).map(|_| Expect::replay()));
+        self.expects.extend((0..replay.queries).map(|_| Expect::replay()));
     }
 
     /// The session has the connection no more. Returns what is on it.
@@ -107,12 +121,18 @@ impl<P> Course<P> {
         self.expects.iter().find_map(Expect::is_replay).unwrap_or(false)
     }
 
+    /// Whether the answer that is awaited first says whether what was left on the connection is
+    /// gone.
+    pub(crate) fn is_cleaning(&self) -> bool {
+        self.is_cleaning
+    }
+
     /// How many batches are not answered, whether the one in front has failed, and whether a
     /// batch has been begun behind them.
     pub(crate) fn outstanding(&self) -> (usize, bool, bool) {
         let asked = |expect: &&Expect<P>| expect.is_replay() == Some(false);
         let ready = self.expects.iter().filter(asked).count();
-        let open = self.expects.back().is_some_and(|last| !last.is_ready());
+        let open = self.sent > 0 || self.expects.back().is_some_and(|last| !last.is_ready());
         (ready, self.failed, open)
     }
 
@@ -121,8 +141,14 @@ impl<P> Course<P> {
         self.skipping
     }
 
-    /// Whether nothing is awaited.
+    /// Whether nothing is under way: neither is anything awaited, nor a batch open.
     pub(crate) fn is_clear(&self) -> bool {
+        // What a batch has begun, its Sync ends: a Flush does not.
+        self.is_answered() && self.sent == 0
+    }
+
+    /// Whether nothing is awaited.
+    pub(crate) fn is_answered(&self) -> bool {
         self.expects.is_empty() && !self.skipping
     }
 
@@ -130,8 +156,9 @@ impl<P> Course<P> {
     pub(crate) fn settle(&mut self) {
         // Only a COPY can have left something: the server overlooks a Sync inside of it.
         self.expects.clear();
-        (self.sent, self.answered) = (0, 0);
+        (self.named, self.sent, self.answered) = (0, 0, 0);
         self.skipping = false;
+        self.unsynced = false;
         self.failed = false;
         self.portals.clear();
     }

@@ -15,6 +15,9 @@ pub(super) const BATCH_MAX: usize = 64 << 10;
 /// A frame that is longer is not read for what it says.
 pub(super) const FRAME_MAX: usize = 256 << 10;
 
+/// So much of one that is not read is waited for, for the names that it begins with.
+pub(super) const BEGIN_LEN: usize = 1 << 10;
+
 /// What an idle client wants next.
 #[derive(Debug)]
 pub(super) enum Batch {
@@ -74,6 +77,7 @@ pub(super) fn batch(input: &[u8]) -> Batch {
         tag if !is_known(tag) => Batch::Lost(tag),
         // The pipe takes it whole as well: on a part of it nobody could go on.
         _ if !whole && head.len <= FRAME_MAX => Batch::Partial { wanted: head.len },
+        _ if !whole && input.len() < BEGIN_LEN => Batch::Partial { wanted: BEGIN_LEN },
         b'S' | b'H' if head.len > frames::HEADER_LEN => Batch::Other(PipeReason::Shape),
         b'S' => Batch::Sync(head.len),
         b'H' => Batch::Flush(head.len),
@@ -244,7 +248,8 @@ mod tests {
             assert!(matches!(found, Batch::Partial { .. }), "{end}: {found:?}");
         }
         let long = Frames::new().query(&"x".repeat(FRAME_MAX));
-        assert!(matches!(batch(&long.bytes()[..10]), Batch::Other(PipeReason::Size)));
+        assert!(matches!(batch(&long.bytes()[..10]), Batch::Partial { wanted: BEGIN_LEN }));
+        assert!(matches!(batch(&long.bytes()[..BEGIN_LEN]), Batch::Other(PipeReason::Size)));
         let long = Frames::new().describe(b'P', "").parse("", &"x".repeat(BATCH_MAX), &[]);
         assert!(matches!(batch(&long.bytes()[..20]), Batch::Other(PipeReason::Size)));
         for tag in *b"QPBF" {
@@ -252,7 +257,7 @@ mod tests {
             for (len, waits) in [(BATCH_MAX + 1, true), (FRAME_MAX - 1, true), (FRAME_MAX, false)] {
                 let mut part = vec![tag];
                 part.extend(i32::try_from(len).unwrap().to_be_bytes());
-                part.resize(100, 0);
+                part.resize(BEGIN_LEN, 0);
                 let found = batch(&part);
                 assert_eq!(matches!(found, Batch::Partial { .. }), waits, "{tag} {len} {found:?}");
             }

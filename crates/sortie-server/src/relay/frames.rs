@@ -51,6 +51,12 @@ pub(crate) fn parse(frame: &[u8]) -> Option<Parse<'_>> {
 }
 
 impl Parse<'_> {
+    /// Whether nothing is missing in it, and nothing too much.
+    pub(crate) fn is_whole(&self) -> bool {
+        let count = self.oids.first_chunk().map(|count| usize::from(u16::from_be_bytes(*count)));
+        count.is_some_and(|count| self.oids.len() == 2 + 4 * count)
+    }
+
     /// The types of the first parameters.
     pub(crate) fn oids(&self) -> Vec<u32> {
         let oids = self.oids.get(2..).unwrap_or_default().chunks_exact(4);

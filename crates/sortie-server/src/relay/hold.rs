@@ -19,6 +19,18 @@ use super::stats::Gauge;
 use crate::session::failure::{self, Failure};
 use crate::sql::SqlError;
 
+/// So many connections are taken one after the other because what others left on them can't be
+/// cleaned; each is closed, so there are never that many of them in a sane pool.
+const UNCLEAN_MAX: u32 = 64;
+
+/// Why a connection could not be made a session's own.
+pub(super) enum Unready {
+    /// What was left on it can't be taken away.
+    Unclean(SqlError),
+    /// What the session has set can't be set on it.
+    Unset(SqlError),
+}
+
 /// The connection that a session holds.
 pub(super) struct Held<'a> {
     pub(super) leased: Leased,
@@ -127,15 +139,25 @@ where
         Ok(())
     }
 
-    /// Gives up a connection on which the session can't have what it has set: the client is told
-    /// so instead of an answer, and nothing that it has sent ran.
-    pub(super) fn forsake(&mut self, error: &SqlError) {
+    /// Gives up a connection that can't be made the session's own; nothing that the client has
+    /// sent ran. What others left is no business of the client's: another connection is taken for
+    /// what it has sent. What itself has set is: the client is told so instead of an answer.
+    pub(super) fn forsake(&mut self, why: &Unready) {
         self.out.clear();
         if let Some(mut held) = self.held.take() {
             held.leased.server.doom();
         }
         self.course.end();
-        self.fail_next(error);
+        match why {
+            Unready::Unclean(error) if self.unclean < UNCLEAN_MAX => {
+                tracing::debug!(%error, "what was left on a connection can't be cleaned");
+                self.unclean += 1;
+            }
+            Unready::Unclean(error) | Unready::Unset(error) => {
+                self.unclean = 0;
+                self.fail_next(error);
+            }
+        }
     }
 
     /// Fails the batch that the client has sent, of which nothing has been passed on.
@@ -156,11 +178,11 @@ where
         let id = leased.server.id();
         let residue = leased.server.residue();
         let found = self.homes.arrive(id, residue);
-        let (here, replayed) = self.ledger.arrive(found, &mut self.out);
-        if replayed > 0 {
-            self.inner.lanes.replayed(replayed);
+        let (here, replay) = self.ledger.arrive(found, &mut self.out);
+        if replay.queries > 0 {
+            self.inner.lanes.replayed(replay.queries);
         }
-        self.course.begin(here, replayed);
+        self.course.begin(here, replay);
         let is_other = self.last != Some((leased.place, id));
         self.last = Some((leased.place, id));
         let held = Held {
@@ -172,7 +194,7 @@ where
             _gauge: self.inner.lanes.pinned(),
         };
         self.held = Some(held);
-        if is_other && replayed == 0 {
+        if is_other && replay.queries == 0 {
             self.compare(&[]);
         }
     }

@@ -39,8 +39,6 @@ const PARAMETERS: u64 = 1;
 const NAMED: u64 = 2;
 const UNNAMED: u64 = 4;
 
-/// A statement of a stranger.
-const STRANGE: u64 = 0;
 /// Numbers for statements.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
@@ -70,6 +68,14 @@ struct Parameter {
     text: Box<[u8]>,
     /// The change that set it.
     at: u64,
+}
+
+/// The queries that make a connection a session's own.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Replay {
+    pub(crate) queries: u32,
+    /// The first of them takes away what was left there.
+    pub(crate) cleans: bool,
 }
 
 /// What a verdict depends on: the change that the parameters are at, and the shard.
@@ -168,8 +174,8 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// What a statement of the text left, on the connection that the session holds. Returns
-    /// whether it is within the bounds.
+    /// What a statement of the text left, on the connection that the session holds, but for
+    /// statements that are gone there. Returns whether it is within the bounds.
     #[must_use]
     pub(crate) fn left(&mut self, effect: &Effect, text: &[u8], here: &mut Here) -> bool {
         match effect {
@@ -184,12 +190,8 @@ impl<P> Ledger<P> {
                 self.changed(true);
                 self.statements.clear();
                 self.statements_bytes = 0;
-                here.statements.clear();
             }
-            Effect::Deallocate(Some(name)) => {
-                self.forget(name.as_bytes());
-                here.statements.remove(name.as_bytes());
-            }
+            Effect::Deallocate(Some(name)) => self.forget(name.as_bytes()),
             Effect::Deallocate(None) => {
                 let unnamed = self.statements.remove_entry(&b""[..]);
                 self.statements.clear();
@@ -198,7 +200,6 @@ impl<P> Ledger<P> {
                     self.statements_bytes = statement.frame.len();
                     self.statements.insert(name, statement);
                 }
-                here.statements.retain(|name, _| name.is_empty());
             }
             Effect::Nothing
             | Effect::Control
@@ -253,9 +254,9 @@ impl<P> Ledger<P> {
     }
 
     /// The session gets a connection. Appends the queries that make it the session's own to
-    /// `replay`, and returns what is there then, and how many queries there are.
-    pub(crate) fn arrive(&mut self, found: Found, replay: &mut BytesMut) -> (Here, u32) {
-        let mut queries = 0;
+    /// `replay`, and returns what is there then, and which queries there are.
+    pub(crate) fn arrive(&mut self, found: Found, replay: &mut BytesMut) -> (Here, Replay) {
+        let (mut queries, mut cleans) = (0, false);
         let mut here = Here::default();
         match found {
             Found::Own(own) => here = own,
@@ -268,14 +269,16 @@ impl<P> Ledger<P> {
                 queries += 1;
             }
             Found::Strange(flags) if flags & UNNAMED != 0 => {
-                here.statements.insert(Bytes::new(), STRANGE);
+                here.is_strange = true;
             }
             Found::Strange(_) => {}
         }
+        cleans |= queries > 0;
         if here.at != self.at {
             if here.at != 0 && (self.at == 0 || self.removed_at > here.at) {
                 frames::query(replay, b"DISCARD ALL");
                 queries += 1;
+                cleans = true;
                 here = Here::default();
             }
             for parameter in self.parameters.iter().filter(|it| it.at > here.at) {
@@ -287,14 +290,17 @@ impl<P> Ledger<P> {
         if queries > 0 {
             // A simple query drops the unnamed statement.
             here.statements.remove(&b""[..]);
+            here.is_strange = false;
         }
-        (here, queries)
+        (here, Replay { queries, cleans })
     }
 
     /// What must happen on the connection before a message about the statement of this name.
     pub(crate) fn need(&self, name: &[u8], here: &Here) -> Need {
         let (ours, there) = (self.statements.get(name), here.statements.get(name));
         match (ours, there) {
+            // Its session keeps the connection on which it is.
+            (Some(ours), None) if ours.frame.is_empty() => Need::Nothing,
             (None, Some(_)) => Need::Close(None),
             (Some(ours), Some(there)) if ours.number == *there => Need::Nothing,
             (Some(ours), Some(_)) => Need::Close(Some(ours.frame.clone())),
@@ -315,6 +321,18 @@ impl<P> Ledger<P> {
 }
 
 impl<P> Statement<P> {
+    /// A statement whose text is too long to be read, and to be kept: running it may leave
+    /// anything, and it is had again nowhere.
+    pub(crate) fn unread() -> Self {
+        Self {
+            number: number(),
+            frame: Bytes::new(),
+            effects: Effects::dirty(Reason::Unreadable),
+            hint: Switches::default(),
+            verdict: None,
+        }
+    }
+
     /// The statement that a Parse frame with this text prepares.
     pub(crate) fn of(frame: &[u8], text: &[u8]) -> Self {
         let (effects, hint) = (Effects::of(text), Switches::hint(text));

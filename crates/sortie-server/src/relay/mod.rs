@@ -13,7 +13,7 @@
 //! | what is under way on a connection | `course` |
 //! | what an idle client wants next | `decide` |
 //! | in which lane | `lanes`, `switches`, then `share`, `refuse` or `local` |
-//! | bytes in both directions | `client`, `pump`, `buffers` |
+//! | bytes in both directions | `client`, `pump`, `rebuild`, `buffers` |
 //! | which servers there are, and whether they answer | `cluster`, `health` |
 //! | a connection taken and given back | `hold` |
 //!
@@ -38,6 +38,7 @@ mod lanes;
 mod ledger;
 mod local;
 mod pump;
+mod rebuild;
 mod refuse;
 mod session;
 mod share;

@@ -15,20 +15,20 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
-use sortie_postgres::Event;
+use bytes::Buf;
 use sortie_postgres::backend::{Severity, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Duration, timeout};
 
 use super::course::Heard;
-use super::decide::{self, FRAME_MAX};
-use super::frames;
+use super::decide::{self, BEGIN_LEN, FRAME_MAX};
+use super::frames::{self, Head};
+use super::hold::Unready;
+use super::rebuild::Change;
 use super::session::{Session, Signals, lost, shutting_down};
 use super::shared::{PipeReason, Shared};
 use super::{buffers, failure as server_failure};
 use crate::session::failure::{self, Failure};
-use crate::sql::SqlError;
 
 /// Bytes that may wait for a client before no more are read from its server.
 const EGRESS_MAX: usize = 64 << 10;
@@ -48,8 +48,8 @@ enum Stop {
     AtRest,
     /// The connection is lost.
     Lost(io::Error),
-    /// What the session has set could not be set on this connection.
-    Unready(SqlError),
+    /// The connection could not be made the session's own.
+    Unready(Unready),
 }
 
 impl<'a, S, L> Session<'a, S, L>
@@ -65,8 +65,8 @@ where
         match poll_fn(|cx| self.poll_pump(cx, signals)).await? {
             Stop::AtRest => Ok(()),
             Stop::Lost(error) => self.lose(&error),
-            Stop::Unready(error) => {
-                self.forsake(&error);
+            Stop::Unready(why) => {
+                self.forsake(&why);
                 Ok(())
             }
         }
@@ -105,8 +105,8 @@ where
                     }
                 }
             }
-            if let Some(error) = self.unready.take() {
-                return Poll::Ready(Ok(Stop::Unready(error)));
+            if let Some(why) = self.unready.take() {
+                return Poll::Ready(Ok(Stop::Unready(why)));
             }
             if moved && !self.client.input.is_empty() {
                 // It waited for room, or for the end of a replay.
@@ -223,20 +223,36 @@ where
                 return Err(lost(head.tag));
             }
             if head.tag == b'd' || (head.len > FRAME_MAX && input.len() < head.len) {
-                self.course.send_unread(&mut self.ledger, head.tag);
-                self.passing = head.len;
-                self.count(head.tag);
+                if !self.pass(head) {
+                    break;
+                }
                 continue;
             }
             if input.len() < head.len {
                 self.client.room_for(head.len);
                 break;
             }
-            self.count(head.tag);
-            self.forward(head.len);
+            if !self.forward(head) {
+                break;
+            }
         }
         self.follow();
         Ok(())
+    }
+
+    /// Passes a frame on as it comes, unread. Returns whether it can go already.
+    fn pass(&mut self, head: Head) -> bool {
+        let Some(held) = &self.held else { return false };
+        let status = held.leased.server.status();
+        let begin = &self.client.input[..self.client.input.len().min(BEGIN_LEN)];
+        let is_readable = head.tag == b'd' || begin.len() == BEGIN_LEN;
+        if !is_readable || self.course.must_wait(&self.ledger, begin, status) {
+            return false;
+        }
+        self.course.send_unread(&mut self.ledger, begin, status, &mut self.out);
+        self.passing = head.len;
+        self.count(head.tag);
+        true
     }
 
     /// The client has said Terminate, and reads on until everything before it is answered.
@@ -253,18 +269,21 @@ where
         }
     }
 
-    /// Passes one whole frame on.
-    fn forward(&mut self, len: usize) {
-        let Some(held) = &self.held else { return };
+    /// Passes one whole frame on. Returns whether it can go already.
+    fn forward(&mut self, Head { tag, len }: Head) -> bool {
+        let Some(held) = &self.held else { return false };
         let status = held.leased.server.status();
-        buffers::borrow(&mut self.out);
-        if self.cluster.shards() > 1 && self.refuse(len) {
-            self.client.input.advance(len);
-            return;
+        if self.course.must_wait(&self.ledger, &self.client.input[..len], status) {
+            return false;
         }
-        let frame = &self.client.input[..len];
-        self.course.send(&mut self.ledger, frame, status, &mut self.out);
+        self.count(tag);
+        buffers::borrow(&mut self.out);
+        if !(self.cluster.shards() > 1 && self.refuse(len)) {
+            let frame = &self.client.input[..len];
+            self.course.send(&mut self.ledger, frame, status, &mut self.out);
+        }
         self.client.input.advance(len);
+        true
     }
 
     /// Counts a statement that takes the pipe.
@@ -301,7 +320,12 @@ where
             let replaying = self.course.is_replaying();
             if replaying && event.tag == b'E' && event.ends() {
                 let body = event.body(&self.client.output).unwrap_or_default();
-                self.unready = Some(server_failure::unready(body));
+                let error = server_failure::unready(body);
+                // The first error says what became of the others.
+                self.unready.get_or_insert(match self.course.is_cleaning() {
+                    true => Unready::Unclean(error),
+                    false => Unready::Unset(error),
+                });
             }
             match self.course.hear(&mut self.ledger, event.tag, event.ends(), status) {
                 Heard::Pass => {}
@@ -312,9 +336,11 @@ where
                 Heard::Replace(error) => changes.push((at, Change::Replace(error))),
             }
         }
-        if !changes.is_empty() {
-            let told = told_behind(&events, &changes, &self.client.output);
-            self.rebuild(&events, changes, &told);
+        if self.unready.is_some() {
+            // Nothing in it is the client's.
+            self.client.output.truncate(events.first().map_or(0, |event| event.start));
+        } else if !changes.is_empty() {
+            self.rebuild(&events, changes);
         }
         events.clear();
         self.events = events;
@@ -334,53 +360,10 @@ where
         }
         self.follow();
         let idle = self.held.as_ref().is_some_and(|held| held.leased.server.is_idle());
-        if idle && self.out.is_empty() && !self.course.is_clear() {
+        if idle && self.out.is_empty() && !self.course.is_answered() {
             // Something was counted otherwise than the server did it.
             self.course.settle();
             self.course.lose_count(&mut self.ledger);
         }
     }
-
-    /// Puts what was read together anew, without what is not the client's. What is `told` about
-    /// parameters in it is not said twice.
-    fn rebuild(&mut self, events: &[Event], changes: Vec<(usize, Change)>, told: &[Bytes]) {
-        let first = events.first().map_or(0, |event| event.start);
-        let read = self.client.output.split_off(first);
-        let mut changes = changes.into_iter().peekable();
-        for (at, event) in events.iter().enumerate() {
-            match changes.next_if(|(change, _)| *change == at) {
-                None => {
-                    let bytes = &read[event.start - first..event.end - first];
-                    self.client.output.extend_from_slice(bytes);
-                }
-                Some((_, Change::Swallow)) => {}
-                Some((_, Change::Compare)) => self.compare(told),
-                Some((_, Change::Replace(error))) => {
-                    self.inner.stats.error();
-                    failure::say(&mut self.client.output, Severity::Error, &error);
-                }
-            }
-        }
-    }
-}
-
-/// The parameters that the client is told of behind a replay's end, in the same bytes: the
-/// connection's own view of them is already that far.
-fn told_behind(events: &[Event], changes: &[(usize, Change)], output: &[u8]) -> Vec<Bytes> {
-    let ends = changes.iter().find(|(_, change)| matches!(change, Change::Compare));
-    let Some((end, _)) = ends else { return Vec::new() };
-    let told = events[end + 1..].iter().filter(|event| event.tag == b'S');
-    told.filter_map(|event| {
-        let name = event.body(output)?.split(|byte| *byte == 0).next()?;
-        Some(Bytes::copy_from_slice(name))
-    })
-    .collect()
-}
-
-/// What becomes of a frame that is not passed on.
-enum Change {
-    Swallow,
-    /// It was the last one that the client does not know of.
-    Compare,
-    Replace(Box<SqlError>),
 }

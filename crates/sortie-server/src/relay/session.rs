@@ -29,7 +29,7 @@ use super::cluster::{Cluster, Place};
 use super::course::Course;
 use super::decide::{self, Batch};
 use super::health::Present;
-use super::hold::Held;
+use super::hold::{Held, Unready};
 use super::homes::Homes;
 use super::ledger::Ledger;
 use super::shared::{Shared, Who};
@@ -53,8 +53,10 @@ pub(super) struct Session<'a, S, L: Shared> {
     pub(super) switches: Switches,
     pub(super) course: Course<L::Plan>,
     pub(super) held: Option<Held<'a>>,
-    /// Why what the session has set could not be set on the connection that it holds.
-    pub(super) unready: Option<SqlError>,
+    /// Why the connection that it holds could not be made the session's own.
+    pub(super) unready: Option<Unready>,
+    /// Connections in a row that could not be cleaned of what strangers had left.
+    pub(super) unclean: u32,
     /// What goes to the server.
     pub(super) out: BytesMut,
     pub(super) events: Vec<Event>,

@@ -146,6 +146,7 @@ impl<'a, S, L: Shared> Session<'a, S, L> {
             course: Course::new(),
             held: None,
             unready: None,
+            unclean: 0,
             out: BytesMut::new(),
             events: Vec::new(),
             passing: 0,

@@ -316,7 +316,7 @@ async fn a_batch_of_any_length_reaches_its_server() {
 async fn a_frame_may_come_in_parts_of_any_length() {
     let postgres = postgres().await;
     let (server, _config) = before(&postgres, 2).await;
-    for len in [100, 65_000, 70_000, 200_000] {
+    for len in [100, 65_000, 70_000, 200_000, 300_000] {
         let mut wire = Wire::connect_as(server.listen(), "tester").await;
         let mut other = Wire::connect_as(server.listen(), "tester").await;
         let batch = Batch::new().parse("", &format!("SELECT 1 /*{}*/", "x".repeat(len)), &[]);

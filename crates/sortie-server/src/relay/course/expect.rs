@@ -43,14 +43,25 @@ pub(super) enum Expect<P> {
     /// That a statement succeeds which begins or ends a transaction.
     Control,
     /// That a message fails which was sent for that; the client is told this instead.
-    Fail(Box<SqlError>),
+    Fail {
+        error: Box<SqlError>,
+        /// Which message of its batch it is.
+        index: u32,
+    },
+    /// That a Query begins, which takes the unnamed statement away; its end follows.
+    Query {
+        /// The number of that statement.
+        before: Option<u64>,
+        /// Something that was sent before may fail, and take it along.
+        is_unsure: bool,
+    },
     /// A `ReadyForQuery`.
     Ready {
         left: Option<Box<Left>>,
         controls: bool,
         replay: bool,
-        /// Messages of the extended protocol that a Query was sent behind, without a Sync between;
-        /// `None` for a Sync.
+        /// Messages of the extended protocol that a Query or a `FunctionCall` was sent behind,
+        /// without a Sync between; `None` for a Sync.
         behind: Option<u32>,
         /// What the client is told instead of the server's error.
         instead: Option<Box<SqlError>>,
@@ -84,7 +95,7 @@ impl<P> Expect<P> {
         Self::Ready { left: None, controls: false, replay: true, behind: None, instead: None }
     }
 
-    /// The end of a Query that was sent behind so many messages.
+    /// The end of a Query, or of a `FunctionCall`, that was sent behind so many messages.
     pub(super) fn behind(mut self, messages: u32) -> Self {
         if let Self::Ready { behind, .. } = &mut self {
             *behind = Some(messages);
@@ -121,9 +132,14 @@ impl<P> Expect<P> {
         matches!(self, Self::Parse { statement: None, .. } | Self::Close { ours: true, .. })
     }
 
-    /// Whether an error here is told in other words.
+    /// Whether this is a message that fails on purpose when so many have been answered.
+    pub(super) fn fails(&self, answered: u32) -> bool {
+        matches!(self, Self::Fail { index, .. } if *index == answered)
+    }
+
+    /// Whether an error of what ends here is told in other words.
     pub(super) fn is_replaced(&self) -> bool {
-        matches!(self, Self::Fail(_) | Self::Ready { instead: Some(_), .. })
+        matches!(self, Self::Ready { instead: Some(_), .. })
     }
 
     pub(super) fn controls(&self) -> bool {
@@ -148,6 +164,7 @@ impl<P> Expect<P> {
             Self::Close { name: Some(name), ours: false, .. } if name == wanted => {
                 Some(Pending::Closed)
             }
+            Self::Query { .. } if wanted.is_empty() => Some(Pending::Closed),
             _ => None,
         }
     }
@@ -167,11 +184,29 @@ impl<P> Expect<P> {
         matches!(self, Self::Ran { left, .. } if left.effects.sets())
     }
 
-    /// The statement that had this name before one that is awaited.
+    /// The statement that had this name before what is awaited was entered.
     pub(super) fn before(&mut self, wanted: &[u8]) -> Option<&mut Option<u64>> {
         match self {
-            Self::Parse { name, before, .. } if name == wanted => Some(before),
+            Self::Parse { name, before, .. }
+            | Self::Close { name: Some(name), ours: true, before }
+                if name == wanted =>
+            {
+                Some(before)
+            }
+            Self::Query { before, .. } if wanted.is_empty() => Some(before),
             _ => None,
+        }
+    }
+
+    /// Whether what a name means depends on what becomes of it.
+    pub(super) fn is_named(&self) -> bool {
+        match self {
+            Self::Parse { .. } | Self::Close { .. } => true,
+            Self::Query { is_unsure, .. } => *is_unsure,
+            Self::Ran { left, .. } | Self::Ready { left: Some(left), .. } => {
+                left.effects.is_lasting()
+            }
+            _ => false,
         }
     }
 }

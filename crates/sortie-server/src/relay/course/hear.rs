@@ -1,5 +1,6 @@
 //! Server frames on their way back.
 
+use bytes::Bytes;
 use sortie_postgres::backend::Status;
 
 use super::expect::{Expect, Left};
@@ -47,6 +48,7 @@ impl<P> Course<P> {
         if !ended {
             return if self.expects[at].is_ours() { Heard::Swallow } else { Heard::Pass };
         }
+        self.named -= 1;
         match self.expects.remove(at) {
             Some(Expect::Parse { name, statement: Some(statement), .. }) => {
                 if !ledger.prepared(&name, statement) {
@@ -57,11 +59,7 @@ impl<P> Course<P> {
             Some(Expect::Close { name, ours: false, .. }) => {
                 if let Some(name) = name {
                     ledger.forget(&name);
-                    match self.expects.iter_mut().find_map(|expect| expect.before(&name)) {
-                        // A new one is on its way, and was entered.
-                        Some(before) => *before = None,
-                        None => self.here.forget(&name),
-                    }
+                    self.restore(&name, None);
                 }
                 Heard::Pass
             }
@@ -71,8 +69,11 @@ impl<P> Course<P> {
 
     fn hear_error(&mut self, ledger: &mut Ledger<P>, ended: bool, replaying: bool) -> Heard {
         if !ended {
-            let instead = replaying || self.expects.front().is_some_and(Expect::is_replaced);
-            return if instead { Heard::Swallow } else { Heard::Pass };
+            let mut batch = self.expects.iter().take_while(|expect| !expect.is_ready());
+            let begins = |expect: &&Expect<P>| matches!(expect, Expect::Query { .. });
+            let instead = batch.any(|expect| expect.fails(self.answered))
+                || self.expects.iter().find(|it| !begins(it)).is_some_and(Expect::is_replaced);
+            return if instead || replaying { Heard::Swallow } else { Heard::Pass };
         }
         let mut heard = if replaying { Heard::Swallow } else { Heard::Pass };
         self.failed = true;
@@ -102,29 +103,36 @@ impl<P> Course<P> {
 
     /// Messages failed, or were skipped, whose answers were expected.
     fn undo(&mut self, ledger: &mut Ledger<P>, dropped: Vec<Expect<P>>) -> Option<Box<SqlError>> {
-        let mut told = None;
+        let (mut told, mut ends) = (None, false);
+        // What stands behind a Query that is skipped with it was skipped, too.
+        let skipped_at = dropped.iter().position(Expect::is_ready).unwrap_or(dropped.len());
         // The last one first, so that in the end everything is as it was.
         for (at, expect) in dropped.into_iter().enumerate().rev() {
+            let answered = (at < skipped_at).then_some(self.answered);
+            let skipped = std::mem::replace(&mut ends, expect.is_ready());
+            self.named -= u32::from(expect.is_named());
             match expect {
+                Expect::Query { before, .. } if skipped => self.restore(b"", before),
+                Expect::Query { .. } => ledger.forget(b""),
                 Expect::Parse { name, index, before, .. } => {
-                    self.here.restore(&name, before);
-                    if name.is_empty() && index == self.answered {
-                        // The server drops the old one before it looks at the new one.
-                        self.here.forget(&name);
+                    // The server drops an old one without a name before it looks at the new one.
+                    let dropped = name.is_empty() && Some(index) == answered;
+                    self.restore(&name, before.filter(|_| !dropped));
+                    if dropped {
                         ledger.forget(&name);
                     }
                 }
-                Expect::Fail(error) if at == 0 => {
-                    self.here.forget(b"");
+                Expect::Fail { error, index } if Some(index) == answered => {
+                    self.restore(b"", None);
                     ledger.forget(b"");
                     told = Some(error);
                 }
                 Expect::Close { name: Some(name), ours: true, before } => {
-                    self.here.restore(&name, before);
+                    self.restore(&name, before);
                 }
                 // It was done before the error, and no rollback takes it back.
                 Expect::Ran { left, index }
-                    if index < self.answered && left.effects.is_lasting() =>
+                    if Some(index) < answered && left.effects.is_lasting() =>
                 {
                     self.enter(ledger, &left);
                 }
@@ -134,11 +142,26 @@ impl<P> Course<P> {
         told
     }
 
+    /// A name means what it meant before something that was dropped, or nothing any more. What
+    /// was sent later about it was entered already.
+    fn restore(&mut self, name: &[u8], before: Option<u64>) {
+        match self.expects.iter_mut().find_map(|expect| expect.before(name)) {
+            Some(later) => *later = before,
+            None => self.here.restore(name, before),
+        }
+    }
+
     fn hear_ready(&mut self, ledger: &mut Ledger<P>, status: Option<Status>) {
         let failed = std::mem::take(&mut self.failed);
         self.answered = 0;
+        self.is_cleaning = false;
         while let Some(expect) = self.expects.pop_front() {
+            self.named -= u32::from(expect.is_named());
             let (left, last) = match expect {
+                Expect::Query { .. } => {
+                    ledger.forget(b"");
+                    (None, false)
+                }
                 Expect::Ran { left, .. } => (Some(left), false),
                 Expect::Ready { left, .. } => (left, true),
                 _ => (None, false),
@@ -157,6 +180,8 @@ impl<P> Course<P> {
         if status == Some(Status::Idle) {
             self.portals.clear();
         }
+        // A Query behind what succeeded ends it as a Sync does.
+        self.unsynced &= !self.is_clear();
     }
 
     /// Enters in the ledger what a statement has left.
@@ -169,6 +194,17 @@ impl<P> Course<P> {
                     self.is_sure |= ledger.dirty().is_none();
                 }
                 _ => {}
+            }
+            let gone: Vec<_> = match effect {
+                Effect::DiscardAll => self.here.names().cloned().collect(),
+                Effect::Deallocate(None) => {
+                    self.here.names().filter(|name| !name.is_empty()).cloned().collect()
+                }
+                Effect::Deallocate(Some(name)) => vec![Bytes::copy_from_slice(name.as_bytes())],
+                _ => Vec::new(),
+            };
+            for name in gone {
+                self.restore(&name, None);
             }
             if !ledger.left(effect, text, &mut self.here) {
                 self.soil(ledger, Reason::Bound);

@@ -24,6 +24,7 @@ impl<P> Course<P> {
         {
             self.here.touch(name);
         }
+        self.oust(frame, out);
         match frame[0] {
             b'S' => {
                 self.skipping = false;
@@ -31,7 +32,7 @@ impl<P> Course<P> {
             }
             _ if self.skipping => {}
             b'P' => self.parse(ledger, frame, status, out),
-            b'B' => self.bind(ledger, frame, out),
+            b'B' => self.bind(ledger, frame, status, out),
             b'E' => self.execute(ledger, frame, status),
             b'D' => {
                 if let Some((b'S', name)) = frames::target(frame) {
@@ -43,6 +44,7 @@ impl<P> Course<P> {
                     Some((b'S', name)) => Some(Bytes::copy_from_slice(name)),
                     _ => None,
                 };
+                self.named += 1;
                 self.expects.push_back(Expect::Close { name, ours: false, before: None });
             }
             b'Q' => {
@@ -52,7 +54,7 @@ impl<P> Course<P> {
             }
             b'F' => {
                 self.soil(ledger, Reason::FunctionCall);
-                self.expects.push_back(Expect::ready(None, None));
+                self.expects.push_back(Expect::ready(None, None).behind(self.sent));
             }
             _ => {}
         }
@@ -64,25 +66,64 @@ impl<P> Course<P> {
             b'S' | b'Q' | b'F' => self.sent = 0,
             _ => {}
         }
+        self.unsynced = frame[0] != b'S' && (self.unsynced || self.sent > 0);
         out.extend_from_slice(frame);
     }
 
-    /// A frame that is too long to be read goes out.
-    pub(crate) fn send_unread(&mut self, ledger: &mut Ledger<P>, tag: u8) {
-        if self.skipping {
+    /// A frame that is too long to be read is about to go out: appends to `out` what must go
+    /// ahead of it. `begin` is how it begins, with the first name in it.
+    pub(crate) fn send_unread(
+        &mut self,
+        ledger: &mut Ledger<P>,
+        begin: &[u8],
+        status: Status,
+        out: &mut BytesMut,
+    ) {
+        let tag = begin[0];
+        if self.skipping || !matches!(tag, b'P' | b'B' | b'Q' | b'F') {
             return;
         }
-        if matches!(tag, b'P' | b'B') {
-            self.sent += 1;
-        }
-        match tag {
-            b'Q' | b'F' => {
-                self.sent = 0;
-                self.soil(ledger, Reason::Unreadable);
-                self.expects.push_back(Expect::ready(None, None));
+        self.oust(begin, out);
+        // It may use any of them.
+        self.ensure_all(ledger, matches!(tag, b'Q' | b'F'), status, out);
+        self.soil(ledger, Reason::Unreadable);
+        let name = frames::text(&begin[frames::HEADER_LEN..]).map(|(name, _)| name);
+        match (tag, name) {
+            (b'P', Some(name)) => {
+                self.here.touch(name);
+                self.parse_as(name, Statement::unread);
             }
-            b'P' | b'B' => self.soil(ledger, Reason::Unreadable),
-            _ => {}
+            (b'B', Some(portal)) => self.portals.retain(|(known, _)| known != portal),
+            (b'P' | b'B', None) => self.lose_count(ledger),
+            _ => {
+                if tag == b'Q' {
+                    self.drop_unnamed();
+                }
+                self.expects.push_back(Expect::ready(None, None).behind(self.sent));
+                self.sent = 0;
+                return;
+            }
+        }
+        self.sent += 1;
+        self.unsynced = true;
+    }
+
+    /// Sees to it that nobody finds the unnamed statement of a stranger: before the first frame
+    /// that is not sure to take it away by itself.
+    fn oust(&mut self, frame: &[u8], out: &mut BytesMut) {
+        if !matches!(frame[0], b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F')
+            || !self.here.take_strange()
+        {
+            return;
+        }
+        let takes = match frame[0] {
+            b'Q' => true,
+            b'P' => frames::parse(frame).is_some_and(|it| it.name.is_empty() && it.is_whole()),
+            _ => false,
+        };
+        if !takes {
+            frames::close(out, b"");
+            self.expect_close(b"", None);
         }
     }
 
@@ -101,15 +142,19 @@ impl<P> Course<P> {
     /// A query goes out that must fail, so that its transaction does: the client is told why.
     pub(crate) fn fail(&mut self, error: SqlError, out: &mut BytesMut) {
         frames::query(out, b"sortie refuses the statement");
-        self.expects.push_back(Expect::ready(None, Some(Box::new(error))));
+        self.drop_unnamed();
+        let ready = Expect::ready(None, Some(Box::new(error)));
+        self.expects.push_back(ready.behind(self.sent));
+        self.sent = 0;
     }
 
     /// As [`Course::fail`], within a batch of the extended protocol.
     pub(crate) fn fail_extended(&mut self, error: SqlError, out: &mut BytesMut) {
         if !self.skipping {
             frames::parse_failing(out);
+            self.expects.push_back(Expect::Fail { error: Box::new(error), index: self.sent });
             self.sent += 1;
-            self.expects.push_back(Expect::Fail(Box::new(error)));
+            self.unsynced = true;
         }
     }
 
@@ -122,19 +167,28 @@ impl<P> Course<P> {
         status: Status,
         out: &mut BytesMut,
     ) {
-        let names = named(ledger, effects);
-        if !names.is_empty() {
-            self.prepare_ahead(ledger, &names, out);
+        if effects.reason().is_some() {
+            self.ensure_all(ledger, true, status, out);
+        } else {
+            self.prepare_ahead(ledger, &deallocated(effects), out);
         }
         if let Some(reason) = effects.reason() {
             self.soil(ledger, reason);
         }
-        // The server drops it before it looks at the text.
-        self.here.forget(b"");
-        ledger.forget(b"");
+        self.drop_unnamed();
         let left = self.keep(ledger, effects, text, status);
-        let ready = Expect::ready(left, None).controlling(effects.controls());
-        self.expects.push_back(ready.behind(self.sent));
+        let ready = Expect::ready(left, None).controlling(effects.controls()).behind(self.sent);
+        self.named += u32::from(ready.is_named());
+        self.expects.push_back(ready);
+    }
+
+    /// A Query goes out: the server drops the unnamed statement before it looks at the text.
+    fn drop_unnamed(&mut self) {
+        let before = self.here.number(b"");
+        self.here.forget(b"");
+        let is_unsure = self.unsynced;
+        self.named += u32::from(is_unsure);
+        self.expects.push_back(Expect::Query { before, is_unsure });
     }
 
     /// Whether the batch that is being sent runs something that no rollback takes back.
@@ -146,25 +200,25 @@ impl<P> Course<P> {
 
     fn parse(&mut self, ledger: &mut Ledger<P>, frame: &[u8], status: Status, out: &mut BytesMut) {
         let Some(parse) = frames::parse(frame) else { return };
-        if !parse.name.is_empty() {
-            // Of two mistakes the server tells the one in the text.
-            if status != Status::Failed {
-                self.ensure(ledger, parse.name, out);
-            }
-            let is_there = match self.pending(parse.name) {
-                Some(pending) => pending.statement().is_some(),
-                None => self.here.has(parse.name),
-            };
-            if is_there && self.is_sure {
-                return; // The server will say so.
-            }
+        // Of two mistakes the server tells the one in the text.
+        if !parse.name.is_empty() && status != Status::Failed {
+            self.ensure(ledger, parse.name, out);
         }
-        let statement = Box::new(Statement::of(frame, parse.text));
-        let number = statement.number();
-        self.expect_parse(parse.name, number, Some(statement));
+        self.parse_as(parse.name, || Statement::of(frame, parse.text));
     }
 
-    fn bind(&mut self, ledger: &mut Ledger<P>, frame: &[u8], out: &mut BytesMut) {
+    /// A Parse of this name goes out.
+    fn parse_as(&mut self, name: &[u8], statement: impl FnOnce() -> Statement<P>) {
+        let is_there = || self.pending(name).is_none() && self.here.has(name);
+        if !name.is_empty() && self.is_sure && is_there() {
+            return; // The server will say so.
+        }
+        let statement = Box::new(statement());
+        let number = statement.number();
+        self.expect_parse(name, number, Some(statement));
+    }
+
+    fn bind(&mut self, ledger: &mut Ledger<P>, frame: &[u8], status: Status, out: &mut BytesMut) {
         let Some((portal, name)) = frames::bind(frame) else { return };
         self.ensure(ledger, name, out);
         let pending = self.expects.iter().rev().find_map(|expect| expect.about(name));
@@ -174,12 +228,13 @@ impl<P> Course<P> {
             return;
         };
         let (effects, text) = (statement.effects.clone(), Bytes::copy_from_slice(statement.text()));
-        for name in named(ledger, &effects) {
-            self.ensure(ledger, &name, out);
-        }
         if let Some(reason) = effects.reason() {
+            self.ensure_all(ledger, false, status, out);
             self.soil(ledger, reason);
             return;
+        }
+        for name in deallocated(&effects) {
+            self.ensure(ledger, &name, out);
         }
         let left = Left { effects, text, soiled: 0 };
         self.portals.push((Bytes::copy_from_slice(portal), left));
@@ -201,7 +256,9 @@ impl<P> Course<P> {
             self.expects.push_back(Expect::Control);
         }
         if let Some(left) = self.keep(ledger, &effects, &text, status) {
-            self.expects.push_back(Expect::Ran { left, index: self.sent });
+            let ran = Expect::Ran { left, index: self.sent };
+            self.named += u32::from(ran.is_named());
+            self.expects.push_back(ran);
         }
     }
 
@@ -253,9 +310,7 @@ impl<P> Course<P> {
             Need::Close(frame) => {
                 frames::close(out, name);
                 let before = self.here.number(name);
-                let name = Some(Bytes::copy_from_slice(name));
-                self.expects.push_back(Expect::Close { name, ours: true, before });
-                self.sent += 1;
+                self.expect_close(name, before);
                 frame
             }
         };
@@ -267,24 +322,53 @@ impl<P> Course<P> {
         }
     }
 
+    fn expect_close(&mut self, name: &[u8], before: Option<u64>) {
+        let name = Some(Bytes::copy_from_slice(name));
+        self.expects.push_back(Expect::Close { name, ours: true, before });
+        self.named += 1;
+        self.sent += 1;
+    }
+
     fn expect_parse(&mut self, name: &[u8], number: u64, statement: Option<Box<Statement<P>>>) {
         self.here.touch(name);
         let before = self.here.prepare(name, number);
         let (name, index) = (Bytes::copy_from_slice(name), self.sent);
+        self.named += 1;
         self.expects.push_back(Expect::Parse { name, statement, index, before });
+    }
+
+    /// Sees to it that all statements of the session are here, before something goes out that may
+    /// use any of them; in a batch of their own before a Query.
+    fn ensure_all(
+        &mut self,
+        ledger: &Ledger<P>,
+        before_query: bool,
+        status: Status,
+        out: &mut BytesMut,
+    ) {
+        if self.is_whole || status == Status::Failed {
+            return;
+        }
+        let names: Vec<Bytes> = ledger.names().cloned().collect();
+        if before_query {
+            self.prepare_ahead(ledger, &names, out);
+        } else {
+            for name in &names {
+                self.ensure(ledger, name, out);
+            }
+        }
+        self.is_whole = true;
     }
 
     /// Prepares statements here, ahead of a query that may use them by their names.
     fn prepare_ahead(&mut self, ledger: &Ledger<P>, names: &[Bytes], out: &mut BytesMut) {
-        let open = self.expects.back().is_some_and(|last| !last.is_ready());
-        if open {
-            return; // A failure would take the query with it.
-        }
+        // A Sync would end what the client has begun.
+        let open = self.unsynced || self.sent > 0;
         let before = out.len();
         for name in names {
             self.ensure(ledger, name, out);
         }
-        if out.len() > before {
+        if out.len() > before && !open {
             out.extend_from_slice(b"S\0\0\0\x04");
             self.expects.push_back(Expect::replay());
             self.sent = 0;
@@ -292,12 +376,8 @@ impl<P> Course<P> {
     }
 }
 
-/// The statements that a text may use by their names: those that it deallocates, or all of them
-/// if nobody knows what it does.
-fn named<P>(ledger: &Ledger<P>, effects: &Effects) -> Vec<Bytes> {
-    if effects.reason().is_some() && ledger.dirty().is_none() {
-        return ledger.names().cloned().collect();
-    }
+/// The statements that a text deallocates by their names.
+fn deallocated(effects: &Effects) -> Vec<Bytes> {
     let deallocated = effects.left.iter().filter_map(|effect| match effect {
         Effect::Deallocate(Some(name)) => Some(Bytes::copy_from_slice(name.as_bytes())),
         _ => None,

@@ -4,180 +4,18 @@
 //! The server is a model: it knows parameters, prepared statements, transactions and errors, and
 //! answers frames with the types of its own.
 
-use std::collections::BTreeMap;
-
 use bytes::BytesMut;
 use proptest::prelude::*;
 use sortie_postgres::backend::Status;
 use sortie_testkit::Batch;
 
+use self::model::{Answer, Model};
 use super::*;
 use crate::relay::frames;
 use crate::relay::homes::Homes;
 use crate::relay::ledger::Ledger;
 
-/// What a PostgreSQL session holds.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-struct Model {
-    parameters: BTreeMap<String, String>,
-    statements: BTreeMap<String, String>,
-    /// The statement of the unnamed portal.
-    portal: Option<String>,
-    /// Parameters as they were before the transaction block.
-    block: Option<BTreeMap<String, String>>,
-    /// And before the batch, whose messages are one transaction.
-    implicit: Option<BTreeMap<String, String>>,
-    failed: bool,
-    skipping: bool,
-    temporary: u32,
-}
-
-/// A frame that the model answers with: its type, and what it shows.
-type Answer = (u8, String);
-
-impl Model {
-    fn status(&self) -> Status {
-        match (&self.block, self.failed) {
-            (None, _) => Status::Idle,
-            (Some(_), false) => Status::Transaction,
-            (Some(_), true) => Status::Failed,
-        }
-    }
-
-    /// Executes frames.
-    fn take(&mut self, mut bytes: &[u8], answers: &mut Vec<Answer>) {
-        while let Ok(Some(head)) = frames::head(bytes) {
-            let (frame, rest) = bytes.split_at(head.len);
-            bytes = rest;
-            if self.skipping && head.tag != b'S' {
-                continue;
-            }
-            match head.tag {
-                b'S' => {
-                    self.skipping = false;
-                    self.implicit = None;
-                    self.ready(answers);
-                }
-                b'Q' => {
-                    self.statements.remove("");
-                    let text = frames::text(&frame[5..]).unwrap().0;
-                    if let Err(error) = self.run(&shown(text), answers) {
-                        self.fail(error, answers);
-                    }
-                    self.ready(answers);
-                }
-                _ => {
-                    if self.block.is_none() {
-                        self.implicit.get_or_insert_with(|| self.parameters.clone());
-                    }
-                    if let Err(error) = self.extended(frame, answers) {
-                        self.fail(error, answers);
-                        self.skipping = true;
-                    }
-                }
-            }
-        }
-    }
-
-    fn ready(&mut self, answers: &mut Vec<Answer>) {
-        if self.block.is_none() {
-            self.portal = None;
-        }
-        answers.push((b'Z', format!("{:?}", self.status())));
-    }
-
-    fn fail(&mut self, error: &str, answers: &mut Vec<Answer>) {
-        self.failed = self.block.is_some();
-        if !self.failed
-            && let Some(before) = self.implicit.take()
-        {
-            self.parameters = before;
-        }
-        answers.push((b'E', error.to_owned()));
-    }
-
-    fn extended(&mut self, frame: &[u8], answers: &mut Vec<Answer>) -> Result<(), &'static str> {
-        match frame[0] {
-            b'P' => {
-                let parse = frames::parse(frame).unwrap();
-                let name = shown(parse.name);
-                if name.is_empty() {
-                    self.statements.remove("");
-                }
-                if parse.text == b"broken" {
-                    return Err("42601");
-                }
-                if self.failed && parse.text != b"rollback" {
-                    return Err("25P02");
-                }
-                if !name.is_empty() && self.statements.contains_key(&name) {
-                    return Err("42P05");
-                }
-                self.statements.insert(name, shown(parse.text));
-                answers.push((b'1', String::new()));
-            }
-            b'B' => {
-                let name = shown(frames::bind(frame).unwrap().1);
-                let text = self.statements.get(&name).ok_or("26000")?;
-                if self.failed && text != "rollback" {
-                    return Err("25P02");
-                }
-                self.portal = Some(text.clone());
-                answers.push((b'2', String::new()));
-            }
-            b'E' => {
-                let text = self.portal.clone().ok_or("34000")?;
-                self.run(&text, answers)?;
-            }
-            b'C' => {
-                self.statements.remove(&shown(frames::target(frame).unwrap().1));
-                answers.push((b'3', String::new()));
-            }
-            other => panic!("{}", char::from(other)),
-        }
-        Ok(())
-    }
-
-    fn run(&mut self, text: &str, answers: &mut Vec<Answer>) -> Result<(), &'static str> {
-        if self.failed && text != "rollback" {
-            return Err("25P02");
-        }
-        let words: Vec<&str> = text.split(' ').collect();
-        match words[..] {
-            ["set", name, "=", value] => {
-                self.parameters.insert(name.into(), value.into());
-            }
-            ["reset", "all"] => self.parameters.clear(),
-            ["reset", name] => {
-                self.parameters.remove(name);
-            }
-            ["discard", "all"] | ["DISCARD", "ALL"] if self.block.is_some() => return Err("25001"),
-            ["discard", "all"] | ["DISCARD", "ALL"] => *self = Self::default(),
-            ["DEALLOCATE", "ALL"] => self.statements.retain(|name, _| name.is_empty()),
-            ["deallocate", name] => {
-                self.statements.remove(name).ok_or("26000")?;
-            }
-            ["begin"] => {
-                let before = self.implicit.take().unwrap_or_else(|| self.parameters.clone());
-                self.block.get_or_insert(before);
-            }
-            ["rollback"] => {
-                let before = self.block.take().or(self.implicit.take());
-                self.parameters = before.unwrap_or_else(|| self.parameters.clone());
-                self.failed = false;
-            }
-            ["commit"] => (self.block, self.implicit) = (None, None),
-            ["create", "temp", ..] => self.temporary += 1,
-            // Shows all there is: what somebody else left would be seen here.
-            ["select", ..] => {
-                answers.push((b'D', format!("{:?} {}", self.parameters, self.temporary)));
-            }
-            _ => return Err("42601"),
-        }
-        answers.push((b'C', text.to_owned()));
-        Ok(())
-    }
-}
+mod model;
 
 /// A connection of the pool.
 #[derive(Debug, Default)]
@@ -217,22 +55,39 @@ impl Pair {
             let free = |at: &usize| places[*at].held_by.is_none();
             let at = Some(wish).filter(free).or_else(|| (0..places.len()).find(free)).unwrap();
             let found = self.homes.arrive(at, places[at].residue.take());
-            let (here, replayed) = self.ledger.arrive(found, &mut out);
-            self.course.begin(here, replayed);
+            let (here, replay) = self.ledger.arrive(found, &mut out);
+            self.course.begin(here, replay);
             places[at].held_by = Some(me);
             at
         });
         self.holds = Some(at);
         let place = &mut places[at];
-        let mut rest = batch.bytes();
+        let (mut rest, mut seen) = (batch.bytes(), Vec::new());
         while let Ok(Some(head)) = frames::head(rest) {
             let (frame, behind) = rest.split_at(head.len);
             rest = behind;
+            let waits = |me: &Self, status| me.course.must_wait(&me.ledger, frame, status);
+            if waits(self, place.model.status()) {
+                self.hear(place, &mut out, &mut seen);
+                assert!(!waits(self, place.model.status()), "nothing is under way");
+            }
             self.course.send(&mut self.ledger, frame, place.model.status(), &mut out);
         }
+        let sent = out.clone();
+        self.hear(place, &mut out, &mut seen);
+        assert_eq!(seen, expected, "{batch:?} became {sent:?}");
+        assert!(self.course.is_clear());
+        if place.model.status() == Status::Idle && self.ledger.dirty().is_none() {
+            place.residue = self.homes.leave(at, self.course.end());
+            place.held_by = None;
+            self.holds = None;
+        }
+    }
+
+    /// What was sent reaches the server, and its answers come.
+    fn hear(&mut self, place: &mut Place, out: &mut BytesMut, seen: &mut Vec<Answer>) {
         let mut answers = Vec::new();
-        place.model.take(&out, &mut answers);
-        let mut seen = Vec::new();
+        place.model.take(&out.split(), &mut answers);
         for (tag, text) in answers {
             let status = match (tag, text.as_str()) {
                 (b'Z', "Idle") => Some(Status::Idle),
@@ -244,18 +99,7 @@ impl Pair {
                 seen.push((tag, text));
             }
         }
-        assert_eq!(seen, expected, "{batch:?} became {out:?}");
-        assert!(self.course.is_clear());
-        if place.model.status() == Status::Idle && self.ledger.dirty().is_none() {
-            place.residue = self.homes.leave(at, self.course.end());
-            place.held_by = None;
-            self.holds = None;
-        }
     }
-}
-
-fn shown(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 fn text() -> impl Strategy<Value = &'static str> {
@@ -297,6 +141,25 @@ fn message() -> impl Strategy<Value = Batch> {
     ]
 }
 
+/// Several batches in one write, some of them without their Sync: what fails takes along what
+/// comes before the next one, Queries included.
+fn pipeline() -> impl Strategy<Value = Vec<u8>> {
+    let text = || prop::sample::select(vec!["select 1", "set a = 1", "reset a", "broken"]);
+    let run = |name: &str, batch: Batch| batch.bind("", name, (0, &[]), 0).execute("");
+    let message = prop_oneof![
+        3 => (name(), text()).prop_map(|(name, text)| Batch::new().parse(name, text, &[])),
+        3 => name().prop_map(move |name| run(name, Batch::new())),
+        1 => name().prop_map(|name| Batch::new().close(b'S', name)),
+        3 => text().prop_map(|text| Batch::new().query(text)),
+        1 => lasting().prop_map(|text| Batch::new().query(text)),
+        3 => Just(Batch::new().sync()),
+    ];
+    prop::collection::vec(message, 1..12).prop_map(|messages| {
+        let frames = messages.iter().flat_map(|message| message.bytes().to_vec());
+        frames.chain(Batch::new().sync().bytes().to_vec()).collect()
+    })
+}
+
 fn batch() -> impl Strategy<Value = Vec<u8>> {
     let extended = prop::collection::vec(message(), 1..4).prop_map(|messages| {
         let frames = messages.iter().flat_map(|message| message.bytes().to_vec());
@@ -308,7 +171,7 @@ fn batch() -> impl Strategy<Value = Vec<u8>> {
         let batch = Batch::new().parse("z", text, &[]).bind("", "z", (0, &[]), 0).execute("");
         batch.close(b'S', "z").sync().bytes().to_vec()
     });
-    prop_oneof![5 => extended, 5 => simple, 1 => alone]
+    prop_oneof![5 => extended, 5 => simple, 1 => alone, 3 => pipeline()]
 }
 
 proptest! {

@@ -14,6 +14,8 @@ pub(crate) struct Here {
     pub(super) statements: HashMap<Bytes, u64>,
     /// Flags of what was ever prepared there: strangers clean it whatever became of it.
     touched: u64,
+    /// The unnamed statement may be somebody else's.
+    pub(super) is_strange: bool,
 }
 
 impl Here {
@@ -23,7 +25,12 @@ impl Here {
         for name in self.statements.keys() {
             flags |= if name.is_empty() { UNNAMED } else { NAMED };
         }
-        flags
+        if self.is_strange { flags | UNNAMED } else { flags }
+    }
+
+    /// Whether the unnamed statement may be somebody else's; it is not any more after this.
+    pub(crate) fn take_strange(&mut self) -> bool {
+        std::mem::take(&mut self.is_strange)
     }
 
     /// A Parse for this name goes there; whether it succeeds is not asked.
@@ -34,6 +41,11 @@ impl Here {
     /// Whether a statement of this name is there.
     pub(crate) fn has(&self, name: &[u8]) -> bool {
         self.statements.contains_key(name)
+    }
+
+    /// The names of all.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Bytes> {
+        self.statements.keys()
     }
 
     /// A statement is on its way. Returns which one had its name.
