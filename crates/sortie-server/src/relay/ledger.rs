@@ -14,10 +14,10 @@
 
 mod here;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
+use hashbrown::HashMap;
 
 pub(crate) use self::here::Here;
 use super::effect::{Effect, Effects, Reason};

@@ -84,12 +84,12 @@ where
                 && held.cancelling.is_none()
                 && let Poll::Ready(sent) = held.leased.server.poll_send(cx, &mut self.out)
             {
-                moved = true;
                 if let Err(error) = sent {
                     return Poll::Ready(Ok(Stop::Lost(error)));
                 }
                 // What had no room in front of this.
                 self.accept()?;
+                moved = !self.out.is_empty();
             }
             let Some(held) = &mut self.held else { return Poll::Ready(Ok(Stop::AtRest)) };
             let is_full = self.client.output.len() >= EGRESS_MAX;

@@ -1,8 +1,7 @@
 //! What a session has left on the connection that it holds.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
+use hashbrown::HashMap;
 
 use super::{NAMED, PARAMETERS, UNNAMED};
 
