@@ -17,15 +17,40 @@ fn taken(cores: &Cores) -> Vec<usize> {
 }
 
 #[test]
-fn sessions_are_dealt_out_evenly() {
+fn few_sessions_share_a_core_and_many_are_dealt_out_evenly() {
     let cores = cores(3);
-    let mut places: Vec<Place> = (0..10).map(|_| cores.place().0).collect();
-    assert_eq!(taken(&cores), [3, 3, 4]);
-    places.drain(..7);
-    places.extend((0..6).map(|_| cores.place().0));
-    assert_eq!(taken(&cores), [3, 3, 3]);
+    let places: Vec<Place> = (0..PACKED_MAX).map(|_| cores.place().0).collect();
+    assert_eq!(taken(&cores), [0, 0, PACKED_MAX]);
+    let more: Vec<Place> = (0..3 * PACKED_MAX).map(|_| cores.place().0).collect();
+    let each = PACKED_MAX + PACKED_MAX / 3;
+    assert_eq!(taken(&cores), [each, each, each + 1]);
     drop(places);
+    drop(more);
     assert_eq!(taken(&cores), [0, 0, 0]);
+}
+
+#[test]
+fn a_busy_core_is_given_no_more_sessions_while_another_has_none() {
+    let cores = cores(2);
+    let (_first, core) = cores.place();
+    let mut work = JoinSet::new();
+    let merge = async {
+        loop {
+            let began = Instant::now();
+            while began.elapsed() < BUSY_WINDOW / 2 {}
+            // A core counts its time when it goes to sleep.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    work.spawn_on(merge, core);
+    let began = Instant::now();
+    while !cores.0[0].is_busy() {
+        assert!(began.elapsed() < Duration::from_secs(20), "it was not seen that it is busy");
+        thread::sleep(BUSY_WINDOW);
+    }
+    let (_second, _) = cores.place();
+    assert_eq!(taken(&cores), [1, 1]);
+    drop(work);
 }
 
 #[tokio::test]
@@ -50,7 +75,7 @@ async fn a_session_stays_on_the_thread_of_its_core() {
         assert_eq!(seen.len(), 1, "{seen:?}");
         *threads.entry(*seen.keys().next().unwrap()).or_default() += 1;
     }
-    assert_eq!(threads.into_values().collect::<Vec<_>>(), [4, 4]);
+    assert_eq!(threads.into_values().collect::<Vec<_>>(), [8]);
 }
 
 #[test]
