@@ -276,9 +276,11 @@ where
         if self.course.must_wait(&self.ledger, &self.client.input[..len], status) {
             return false;
         }
-        self.count(tag);
         buffers::borrow(&mut self.out);
         if !(self.cluster.shards() > 1 && self.refuse(len)) {
+            if !self.course.is_skipping() {
+                self.count(tag);
+            }
             let frame = &self.client.input[..len];
             self.course.send(&mut self.ledger, frame, status, &mut self.out);
         }

@@ -1,13 +1,15 @@
 //! Statements of a session that asks all shards, and that one server would have to answer.
 
 use bytes::Bytes;
+use sortie_postgres::backend::Status;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::effect::{Effect, Effects};
-use super::lanes::mentions_own;
+use super::effect::Effects;
 use super::session::Session;
-use super::shared::{Asked, Shared, Verdict};
+use super::shared::{Asked, PipeReason, Shared, Verdict};
+use super::switches::{self, Switches};
 use super::{decide, frames};
+use crate::config::Mode;
 use crate::sql::{SqlError, split, state, utf8};
 
 impl<S, L> Session<'_, S, L>
@@ -36,11 +38,15 @@ where
                 let parse = frames::parse(&known)?;
                 self.refusal(parse.text, &parse.oids(), true)
             }),
-            b'F' => Some(unbound("a function call")),
+            b'F' => Some(bind("a function call")),
             _ => None,
         };
         let Some(error) = refusal else { return false };
         self.inner.lanes.refused();
+        if let Some(held) = &mut self.held {
+            // It would not have been shared: it is refused.
+            held.observed = None;
+        }
         if frame[0] == b'Q' || frame[0] == b'F' {
             self.course.fail(error, &mut self.out);
         } else {
@@ -51,24 +57,61 @@ where
 
     /// Whether a frame would have the session ask another shard while it holds a connection.
     fn changes_shard(&self, frame: &Bytes) -> bool {
-        let sets = |effect: &Effect| match effect {
-            Effect::Switch(name, _) => name.as_ref() == "sortie.shard",
-            _ => false,
-        };
-        let changes = |text: &[u8]| mentions_own(text) && Effects::of(text).left.iter().any(sets);
         match frame[0] {
             b'Q' => {
-                frames::text(&frame[frames::HEADER_LEN..]).is_some_and(|(text, _)| changes(text))
+                let text = frames::text(&frame[frames::HEADER_LEN..]);
+                text.is_some_and(|(text, _)| switches::sets_shard(text))
             }
-            b'P' => frames::parse(frame).is_some_and(|parse| changes(parse.text)),
+            b'P' => frames::parse(frame).is_some_and(|parse| switches::sets_shard(parse.text)),
             _ => {
                 let name = frames::bind(frame).map(|(_, name)| name);
                 let known = name.and_then(|name| self.course.frame_of(&self.ledger, name));
                 known.is_some_and(|known| {
-                    frames::parse(&known).is_some_and(|parse| changes(parse.text))
+                    frames::parse(&known).is_some_and(|parse| switches::sets_shard(parse.text))
                 })
             }
         }
+    }
+
+    /// Why a read of all shards may not be answered, and what to do about it.
+    fn unshared(&self, text: &str, is_alone: bool) -> SqlError {
+        let Some(held) = &self.held else { return bind("a statement on all shards") };
+        let hint = Switches::hint(text.as_bytes());
+        let mode = match self.cluster.mode(self.account.mode) {
+            Mode::Observe => "observe",
+            Mode::Share | Mode::Pipe => "pipe",
+        };
+        let (why, cure) = match held.reason {
+            _ if held.leased.server.status() != Status::Idle => {
+                ("in a transaction".to_owned(), "Ask outside of a transaction")
+            }
+            _ if !is_alone => {
+                ("among other statements".to_owned(), "Send the statements one by one")
+            }
+            _ if self.ledger.dirty().is_some() => {
+                let cure = "DISCARD ALL lets it go, with what the session has left there";
+                let why = "by a session that keeps its server connection";
+                (why.to_owned(), cure)
+            }
+            PipeReason::Lane if hint.pipe == Some(true) => {
+                ("with sortie.lane = pipe".to_owned(), "Leave the comment out")
+            }
+            PipeReason::Lane if self.switches.pipe == Some(true) => {
+                ("with sortie.lane = pipe".to_owned(), "RESET sortie.lane")
+            }
+            PipeReason::Share if hint.share == Some(false) => {
+                ("with sortie.share = off".to_owned(), "Leave the comment out")
+            }
+            PipeReason::Share => ("with sortie.share = off".to_owned(), "RESET sortie.share"),
+            PipeReason::Observe | PipeReason::Lane => {
+                let cure = "Set the mode to share: with mode = observe and pipe every statement \
+                            goes to one server, which has one shard's rows";
+                (format!("with mode = {mode}"), cure)
+            }
+            PipeReason::Portions => ("in portions".to_owned(), "Ask for all rows at once"),
+            _ => ("among other messages".to_owned(), "Send it by itself"),
+        };
+        unbound(&format!("a statement on all shards {why}"), &format!("{cure}; or bind {BIND}"))
     }
 
     /// Why a text may not go to one server of several shards, if it may not.
@@ -77,9 +120,9 @@ where
         if effects.statements == 0 || decide::is_of_session(&effects) {
             return None;
         }
-        let Ok(text) = utf8(text) else { return Some(unbound("a text that can't be read")) };
+        let Ok(text) = utf8(text) else { return Some(bind("a text that can't be read")) };
         let Some(who) = self.who() else {
-            return Some(unbound("a session with parameters that can't be read"));
+            return Some(bind("a session with parameters that can't be read"));
         };
         // What can't be cut is no statement: the server says so.
         let pieces = split(text).ok()?;
@@ -90,29 +133,30 @@ where
             }
             match self.inner.lane.judge(&who, &Asked { text: piece.text, oids }) {
                 Verdict::Refuse(error) => Some(*error),
-                Verdict::Share(_) if runs => Some(unbound(
-                    "a statement on all shards in a transaction, in portions, or in \
-                                  the pipe lane",
-                )),
+                Verdict::Share(_) if runs => Some(self.unshared(text, pieces.len() == 1)),
                 Verdict::Share(_) | Verdict::Pipe(_) => None,
             }
         })
     }
 }
 
-fn unbound(what: &str) -> SqlError {
+/// What helps in every case.
+const BIND: &str = "the session to one shard: SET sortie.shard = N, or the database NAME.N.";
+
+fn bind(what: &str) -> SqlError {
+    unbound(what, &format!("Bind {BIND}"))
+}
+
+fn unbound(what: &str, hint: &str) -> SqlError {
     let message = format!("{what} can't be answered exactly by a cluster of several shards");
-    let mut error = SqlError::unsupported(message);
-    error.hint = Some(
-        "Bind the session to one shard: SET sortie.shard = N, or the database NAME.N.".to_owned(),
-    );
-    error
+    SqlError::unsupported(message).hint(hint)
 }
 
 fn shard_is_fixed() -> SqlError {
     let message = "sortie.shard can't be changed in a transaction, among other statements, or by a \
                    session that keeps its server connection";
-    let mut error = SqlError::new(state::CANT_CHANGE_RUNTIME_PARAM, message);
-    error.hint = Some("End the transaction; DISCARD ALL lets the connection go.".to_owned());
-    error
+    SqlError::new(state::CANT_CHANGE_RUNTIME_PARAM, message).hint(
+        "Say SET sortie.shard by itself, outside of a transaction; DISCARD ALL lets the \
+               connection go.",
+    )
 }

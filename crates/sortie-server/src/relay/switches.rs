@@ -10,7 +10,7 @@
 //! `options=-c sortie.lane=pipe`. For a statement: a comment `/* sortie: lane=pipe share=off */`.
 //! What is said nearer to the statement wins.
 
-use crate::sql::{SqlError, state};
+use crate::sql::{Lexeme, SqlError, Token, lex, state, utf8};
 
 /// What was said by a connection, or a statement.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -116,6 +116,34 @@ impl Switches {
     }
 }
 
+/// Whether a text would have its session ask another shard, in whatever words.
+pub(super) fn sets_shard(text: &[u8]) -> bool {
+    const NAME: &str = "sortie.shard";
+    // At a glance: the name may be in two pairs of quotes.
+    let mentions = |word: &[u8]| text.windows(word.len()).any(|it| it.eq_ignore_ascii_case(word));
+    if !mentions(b"sortie") || !mentions(b"shard") {
+        return false;
+    }
+    let Some(lexemes) = utf8(text).ok().and_then(|text| lex(text).ok()) else { return false };
+    let is = |token: Option<&Lexeme>, name: &str| match token.map(|it| &it.token) {
+        Some(Token::Word(found) | Token::Quoted(found)) => found.eq_ignore_ascii_case(name),
+        _ => false,
+    };
+    // Further names may follow only a SET that sets something else to them.
+    let named = (0..lexemes.len()).any(|at| {
+        let dot = lexemes.get(at + 1).is_some_and(|it| it.token == Token::Punctuation("."));
+        let sets = at > 0
+            && ["set", "reset", "local", "session"].iter().any(|it| is(lexemes.get(at - 1), it));
+        sets && dot && is(lexemes.get(at), "sortie") && is(lexemes.get(at + 2), "shard")
+    });
+    let called = lexemes.iter().any(|it| is(Some(it), "set_config"))
+        && lexemes.iter().any(|it| match &it.token {
+            Token::String(text) => text.eq_ignore_ascii_case(NAME),
+            _ => false,
+        });
+    named || called
+}
+
 /// The words of the comment that a statement begins or ends with, if it is a hint.
 fn hinted(text: &[u8]) -> Option<&str> {
     const MARK: &[u8] = b"/* sortie:";
@@ -204,6 +232,28 @@ mod tests {
         }
         for text in ["select 1", "select '/* sortie: lane=pipe */' from t", "/* lane=pipe */", ""] {
             assert_eq!(Switches::hint(text.as_bytes()), Switches::default(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_shard_is_set_in_many_words() {
+        for text in [
+            "set sortie.shard = 1",
+            "SET SESSION \"sortie\".\"Shard\" TO '0'",
+            "begin; set local sortie.shard = 1; commit",
+            "/* x */ reset Sortie.Shard",
+            "select 1, set_config('Sortie.shard', '0', false)",
+        ] {
+            assert!(sets_shard(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "show sortie.shard",
+            "select 'set sortie.shard = 1'",
+            "select current_setting('sortie.shard')",
+            "set sortie.lane = pipe -- not sortie.shard",
+            "select s.sortie.shard from s",
+        ] {
+            assert!(!sets_shard(text.as_bytes()), "{text}");
         }
     }
 

@@ -114,7 +114,8 @@ impl Check<'_> {
             return Ok(());
         }
         let reason = "this statement can't be answered by one of several shards";
-        Err(Harm::of(SqlError::unsupported(reason).at(self.lexemes[0].position)))
+        let error = SqlError::unsupported(reason).at(self.lexemes[0].position);
+        Err(Harm::of(error.hint(statistics::BIND)))
     }
 
     /// The first word at or after a place, past parentheses.

@@ -37,6 +37,10 @@ const AFTER_RELATION: &str = "cross except fetch for full group having inner int
 const BEFORE_EXPRESSION: &str = "all and by case distinct else in not on or returning select then \
                                  when where";
 
+/// What helps.
+pub(super) const BIND: &str =
+    "Bind the session to one shard: SET sortie.shard = N, or the database NAME.N.";
+
 /// Checks the names in a query.
 ///
 /// # Errors
@@ -207,7 +211,7 @@ fn begins_select(lexeme: Option<&Lexeme>) -> bool {
 fn refused(lexeme: &Lexeme, what: &str) -> SqlError {
     SqlError::unsupported(format!("{what} of one server's rows, and there are several shards"))
         .at(lexeme.position)
-        .hint("Bind the session to one shard: SET sortie.shard = N, or the database NAME.N.")
+        .hint(BIND)
 }
 
 fn name(lexeme: &Lexeme) -> Option<&str> {

@@ -33,3 +33,4 @@ mod stage;
 mod statistics;
 mod support;
 mod trouble;
+mod unbound;
