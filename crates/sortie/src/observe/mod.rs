@@ -141,6 +141,8 @@ pub enum Limit {
     Waiters,
     /// Both flights of its key are past their soft age.
     Stuck,
+    /// Its deadline comes before the load is expected to end.
+    TooLate,
     /// It asked from inside the load that it would have waited for.
     Reentrant,
 }
@@ -174,5 +176,6 @@ labels!(Limit:
     Flights => "flights",
     Waiters => "waiters",
     Stuck => "stuck",
+    TooLate => "too_late",
     Reentrant => "reentrant",
 );

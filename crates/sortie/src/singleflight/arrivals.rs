@@ -2,7 +2,6 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
-use std::task::Waker;
 
 use hashbrown::hash_table::Entry as Place;
 
@@ -14,6 +13,7 @@ use crate::singleflight::entry::{Entry, State};
 use crate::singleflight::error::FlightError;
 use crate::singleflight::launch::Loader;
 use crate::singleflight::lineage;
+use crate::singleflight::party::Sitter;
 use crate::singleflight::stats::FlightStats;
 use crate::singleflight::table::{Desks, Seated, Table};
 use crate::singleflight::traffic::Choice;
@@ -43,7 +43,7 @@ pub(super) struct Caller<'a, K> {
     pub(super) now: Instant,
     /// For the flight it leads, if loads say when they begin.
     pub(super) gate: Option<&'a Arc<Gate>>,
-    pub(super) waker: &'a Waker,
+    pub(super) sitter: Sitter<'a>,
 }
 
 impl<K, V, E> Table<K, V, E>
@@ -58,7 +58,8 @@ where
         caller: Caller<'_, K>,
         loader: impl FnOnce() -> Loader<V, E>,
     ) -> Arrival<K, V, E> {
-        let Caller { key, hash, join, now, gate, waker } = caller;
+        let Caller { key, hash, join, now, gate, sitter } = caller;
+        let soft_age = self.soft_age(hash);
         let nested = !lineage::is_empty();
         let in_solo = nested && lineage::inside_solo(self.address(), &key);
         let mut husk = None;
@@ -73,17 +74,25 @@ where
             Place::Vacant(place) => {
                 let id = ids.next();
                 stats.leaders += 1;
-                place.insert(Entry { key, hash, state: State::first(id, now, gate) });
+                place.insert(Entry { key, hash, state: State::first(id, now, soft_age, gate) });
                 Arrival::Lead(id)
             }
             Place::Occupied(mut found) => {
-                let traffic = found.get_mut().traffic();
-                match traffic.choose(join, &self.config, now) {
+                let traffic = found.get_mut().traffic(soft_age);
+                let choice = traffic.choose(join, &self.config, now);
+                match choice {
                     Choice::Lead => {
                         let id = ids.next();
                         stats.leaders += 1;
-                        husk = traffic.lead(id, now, gate.cloned());
+                        husk = traffic.lead(id, now, soft_age, gate.cloned());
                         Arrival::Lead(id)
+                    }
+                    Choice::JoinRunning | Choice::JoinNext | Choice::Wait
+                        if self.too_late(hash, choice, traffic, (sitter.until, now)) =>
+                    {
+                        stats.busy += 1;
+                        stats.busy_too_late += 1;
+                        Arrival::Refused(FlightError::Busy, Limit::TooLate)
                     }
                     Choice::Busy => {
                         stats.busy += 1;
@@ -95,8 +104,10 @@ where
                     choice => {
                         stats.followers += 1;
                         let (seat, met) = match choice {
-                            Choice::Wait => traffic.wait(waker, ids, loader),
-                            begun => traffic.join(begun, waker),
+                            Choice::Wait => traffic.wait(sitter, ids, loader),
+                            begun => traffic.join(begun, sitter, |since, id| {
+                                self.lingering.leave(since, (hash, id));
+                            }),
                         };
                         Arrival::Follow(Self::seated(hash, seat), met)
                     }

@@ -27,7 +27,7 @@ use crate::singleflight::crew::{Crew, LoadMany, Part, Rows, by_key, spawn, take}
 use crate::singleflight::error::FlightError;
 use crate::singleflight::launch::{self, Airborne, Contained, Loader, Loading};
 use crate::singleflight::lineage;
-use crate::singleflight::party::Outcome;
+use crate::singleflight::party::{Outcome, Sitter};
 use crate::singleflight::seat::Seat;
 use crate::singleflight::takeoff::Place;
 use crate::singleflight::{SingleFlight, solo};
@@ -117,10 +117,11 @@ where
         let mut board = Board { stops: Vec::with_capacity(keys.len()), solos: Vec::new() };
         let mut leads = Vec::new();
         let gate = self.table.gate(now);
+        let sitter = Sitter { waker: task.waker(), until: call.deadline };
         for (index, key) in keys.into_iter().enumerate() {
             let hash = self.table.hash(&key);
-            let waker = task.waker();
-            let caller = Caller { key: key.clone(), hash, join, now, gate: gate.as_ref(), waker };
+            let (asked, gate) = (key.clone(), gate.as_ref());
+            let caller = Caller { key: asked, hash, join, now, gate, sitter };
             board.stops.push(match self.place(caller, || single(load, key.clone())) {
                 Place::Lead(id) => {
                     leads.push(Lead { index, key, hash, id });
@@ -137,7 +138,8 @@ where
         while !leads.is_empty() {
             let rest = leads.split_off(self.table.config.batch_max.min(leads.len()));
             let cx = launch::cx(leads[0].id, now, gate.clone(), &self.table.config);
-            self.lead_many(mem::replace(&mut leads, rest), cx, load, task, &mut board.stops);
+            let leads = mem::replace(&mut leads, rest);
+            self.lead_many(leads, cx, call.deadline, load, task, &mut board.stops);
         }
         board
     }
@@ -147,6 +149,7 @@ where
         &'a self,
         leads: Vec<Lead<K>>,
         cx: FlightCx,
+        until: Option<Instant>,
         load: &LoadMany<K, V, E>,
         task: &mut Context<'_>,
         stops: &mut [Stop<'a, K, V, E>],
@@ -174,7 +177,8 @@ where
                 let mut ancestors = lineage::ancestors();
                 ancestors.extend(frames);
                 let running = Contained::running(loading, ancestors, span);
-                return self.depart_many(leads, began, load, running, task, stops);
+                let sitter = Sitter { waker: task.waker(), until };
+                return self.depart_many(leads, began, load, running, sitter, stops);
             }
         };
         let mut found = by_key(outcome);
@@ -191,7 +195,7 @@ where
         began: Instant,
         again: &LoadMany<K, V, E>,
         load: Contained<Rows<K, V, E>, E>,
-        task: &mut Context<'_>,
+        sitter: Sitter<'_>,
         stops: &mut [Stop<'a, K, V, E>],
     ) {
         // From here on a panic lands the flights as aborted instead of leaving them for ever.
@@ -201,11 +205,12 @@ where
         let handle = Handle::try_current();
         let handle = handle.expect("a load that is not ready at once needs a tokio runtime");
         let bell = launch::bell(&self.table.config);
-        let mut parts = Vec::with_capacity(leads.len());
+        let (mut parts, mut alarm) = (Vec::with_capacity(leads.len()), None);
         for (Lead { index, key, hash, id }, airborne) in leads.into_iter().zip(airborne) {
             let loader = single(again, key.clone());
-            stops[index] = match self.table.depart(hash, id, loader, bell.clone(), task.waker()) {
-                Ok(seat) => {
+            stops[index] = match self.table.depart(hash, id, loader, bell.clone(), sitter) {
+                Ok((seat, due)) => {
+                    alarm = [alarm, due].into_iter().flatten().min();
                     parts.push(Part { key, airborne });
                     Stop::Seated(Seat::new(&self.table, seat, Role::Leader, began))
                 }
@@ -213,7 +218,7 @@ where
             };
         }
         let again = Arc::clone(again);
-        spawn(Crew { parts, load, again, bell }, began, &handle);
+        spawn(Crew { parts, load, again, bell }, alarm, &handle);
     }
 
     /// One load for all keys that met a limit, in the caller's own future.

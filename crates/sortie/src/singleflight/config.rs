@@ -77,6 +77,16 @@ pub(super) struct Config {
     pub(super) when_stuck: WhenStuck,
     pub(super) boarding: bool,
     pub(super) batch_max: usize,
+    pub(super) lingering_max: usize,
+    pub(super) soft_factor: Option<(u32, Duration)>,
+    pub(super) join_in_time: bool,
+}
+
+impl Config {
+    /// Whether anybody asks how long loads take.
+    pub(super) fn is_paced(&self) -> bool {
+        self.soft_factor.is_some() || self.join_in_time
+    }
 }
 
 impl Default for Config {
@@ -94,6 +104,9 @@ impl Default for Config {
             when_stuck: WhenStuck::Wait,
             boarding: false,
             batch_max: 1 << 10,
+            lingering_max: 1 << 10,
+            soft_factor: None,
+            join_in_time: false,
         }
     }
 }
@@ -133,6 +146,26 @@ impl<K, V, E> SingleFlightBuilder<K, V, E> {
         self
     }
 
+    /// Counts the soft age from how long loads take: `factor` times the moving average of the key,
+    /// not less than `floor`, and not more than [`soft_age`](Self::soft_age), which also holds
+    /// until a load has been measured. Default: not. Three is a good factor.
+    ///
+    /// Averages are kept for 4,096 groups of keys, not for each key.
+    #[must_use]
+    pub fn soft_age_factor(mut self, factor: u32, floor: Duration) -> Self {
+        self.config.soft_factor = Some((factor, floor));
+        self
+    }
+
+    /// Whether a caller whose deadline comes before the load that it would wait for is expected to
+    /// end gets [`FlightError::Busy`](crate::FlightError::Busy) at once. Default: no, it waits and
+    /// hopes. A caller who would lead is never refused for this.
+    #[must_use]
+    pub fn join_in_time(mut self, join_in_time: bool) -> Self {
+        self.config.join_in_time = join_in_time;
+        self
+    }
+
     /// The age at which a flight is aborted and its callers get `TimedOut`.
     ///
     /// Default: 30 s. [`Duration::MAX`] means never.
@@ -156,6 +189,14 @@ impl<K, V, E> SingleFlightBuilder<K, V, E> {
     #[must_use]
     pub fn waiters_max(mut self, waiters_max: NonZeroUsize) -> Self {
         self.config.waiters_max = waiters_max.get();
+        self
+    }
+
+    /// How many flights may run on without callers under [`Idle::Linger`]; past that the one that
+    /// has lingered longest is aborted. Default: 1,024.
+    #[must_use]
+    pub fn lingering_max(mut self, lingering_max: NonZeroUsize) -> Self {
+        self.config.lingering_max = lingering_max.get();
         self
     }
 

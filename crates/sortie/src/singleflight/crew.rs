@@ -69,7 +69,7 @@ pub(super) fn take<K: Eq + Hash, V, E>(found: &mut Found<K, V, E>, key: &K) -> O
 }
 
 /// Gives a load of many keys its task, and each of its flights a hold on it.
-pub(super) fn spawn<K, V, E>(crew: Crew<K, V, E>, began: Instant, handle: &Handle)
+pub(super) fn spawn<K, V, E>(crew: Crew<K, V, E>, alarm: Option<Instant>, handle: &Handle)
 where
     K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
@@ -79,7 +79,6 @@ where
     let (table, span) = (Arc::clone(&airborne.table), airborne.span.clone());
     let ids: Vec<_> = crew.parts.iter().map(|it| (it.airborne.hash, it.airborne.id)).collect();
     let (group, bell) = (Group::new(ids.len()), crew.bell.clone());
-    let alarm = launch::alarm(began, &table.config);
     // The task's owners are the entries of its flights, as with a load of one key.
     group.own(handle.spawn(fly(crew, alarm, Arc::clone(&group))).abort_handle());
     for (hash, id) in ids {
@@ -166,7 +165,7 @@ fn succeed<K, V, E>(
     V: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    let (_, _, Begin { cx, loader, how, bell }) = &successors[0];
+    let (_, _, Begin { cx, alarm, loader, how, bell }) = &successors[0];
     let (mut cx, mut frames, bell) = (cx.clone(), loader.ancestors.clone(), bell.clone());
     let span = launch::span(cx.flight.number(), how.label());
     cx.gates.clear();
@@ -180,10 +179,10 @@ fn succeed<K, V, E>(
         keys.push(key.clone());
         table.tell(|| Event::Begun { flight: *flight, how: *how });
     }
-    let (began, load) = (cx.began, Arc::clone(again));
+    let load = Arc::clone(again);
     let load = Contained::begin(Arc::new(move |cx| load(keys.clone(), cx)), cx, frames, span);
     let crew = Crew { parts, load, again: Arc::clone(again), bell };
     if let Ok(handle) = Handle::try_current() {
-        spawn(crew, began, &handle);
+        spawn(crew, *alarm, &handle);
     }
 }

@@ -1,6 +1,7 @@
 //! One key of the table, small as long as nobody else asks for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::rt::time::Instant;
 use crate::singleflight::boarding::Gate;
@@ -27,11 +28,16 @@ pub(super) enum State<V, E> {
 
 impl<V, E> State<V, E> {
     /// A load in its leader's first poll.
-    pub(super) fn first(id: u64, began: Instant, gate: Option<&Arc<Gate>>) -> Self {
+    pub(super) fn first(
+        id: u64,
+        began: Instant,
+        soft_age: Duration,
+        gate: Option<&Arc<Gate>>,
+    ) -> Self {
         match gate {
             None => Self::Light { id, began },
             Some(gate) => {
-                let flight = Flight::inline(id, began, Some(Arc::clone(gate)));
+                let flight = Flight::inline(id, began, soft_age, Some(Arc::clone(gate)));
                 Self::Full(Box::new(Traffic::new(flight)))
             }
         }
@@ -40,13 +46,19 @@ impl<V, E> State<V, E> {
 
 impl<K, V, E> Entry<K, V, E> {
     /// The flights of this key, with all that goes with being asked for twice.
-    pub(super) fn traffic(&mut self) -> &mut Traffic<V, E> {
+    pub(super) fn traffic(&mut self, soft_age: Duration) -> &mut Traffic<V, E> {
         if let State::Light { id, began } = self.state {
-            self.state = State::Full(Box::new(Traffic::new(Flight::inline(id, began, None))));
+            self.state =
+                State::Full(Box::new(Traffic::new(Flight::inline(id, began, soft_age, None))));
         }
+        self.full().expect("made full above")
+    }
+
+    /// As `traffic`, of a key that was asked for twice or whose load was not ready.
+    pub(super) fn full(&mut self) -> Option<&mut Traffic<V, E>> {
         match &mut self.state {
-            State::Full(traffic) => traffic,
-            State::Light { .. } => unreachable!("made full above"),
+            State::Full(traffic) => Some(traffic),
+            State::Light { .. } => None,
         }
     }
 

@@ -2,23 +2,32 @@
 
 use std::iter;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::span::Id;
 
 use crate::observe::{Ends, Event};
 use crate::rt::time::Instant;
 use crate::singleflight::boarding::Gate;
-use crate::singleflight::config::{Config, Join};
+use crate::singleflight::config::{Config, Idle, Join};
 use crate::singleflight::launch::{Begin, Bell, Loader};
-use crate::singleflight::party::{Party, Seats};
+use crate::singleflight::lingering::Lingering;
+use crate::singleflight::party::{Party, Seats, Until};
 use crate::singleflight::stats::FlightStats;
 use crate::singleflight::tether::Tether;
+
+/// How long after their last deadline callers are known to be parked.
+const PARKED: Duration = Duration::from_millis(1);
 
 /// What a shard lends its entries for one transition.
 pub(super) struct Desk<'a> {
     pub(super) config: &'a Config,
     pub(super) stats: &'a mut FlightStats,
     pub(super) ids: &'a mut Ids,
+    pub(super) hash: u64,
+    /// The soft age of a flight that begins now.
+    pub(super) soft_age: Duration,
+    pub(super) lingering: &'a Lingering,
     /// Whether anybody wants to hear of it.
     pub(super) observed: bool,
 }
@@ -33,6 +42,9 @@ impl Desk<'_> {
         fx: &mut Effects<V, E>,
     ) {
         self.stats.count(how);
+        if let Some(since) = flight.idle_since {
+            self.lingering.leave(since, (self.hash, flight.id));
+        }
         if self.observed {
             fx.events.push(Event::ended(flight.id, how, flight.began, answered));
         }
@@ -58,6 +70,8 @@ pub(super) struct Effects<V, E> {
     pub(super) begin: Option<Begin<V, E>>,
     pub(super) aborts: Vec<Tether>,
     pub(super) bells: Vec<Bell>,
+    /// The flight that has lingered longest, where too many do.
+    pub(super) evicted: Option<(u64, u64)>,
     /// Holds the user's closures and values, whose drop is the user's code.
     pub(super) rubbish: Vec<Flight<V, E>>,
     pub(super) unwaited: Option<Waiting<V, E>>,
@@ -71,6 +85,7 @@ impl<V, E> Default for Effects<V, E> {
             begin: None,
             aborts: Vec::new(),
             bells: Vec::new(),
+            evicted: None,
             rubbish: Vec::new(),
             unwaited: None,
             events: Vec::new(),
@@ -83,6 +98,7 @@ pub(super) struct Flight<V, E> {
     pub(super) id: u64,
     /// When it was launched: what its age counts from.
     pub(super) began: Instant,
+    pub(super) soft_age: Duration,
     /// When it begins, if loads say that themselves.
     pub(super) gate: Option<Arc<Gate>>,
     pub(super) party: Party<V, E>,
@@ -106,10 +122,16 @@ pub(super) struct Waiting<V, E> {
 }
 
 impl<V, E> Flight<V, E> {
-    pub(super) fn inline(id: u64, began: Instant, gate: Option<Arc<Gate>>) -> Self {
+    pub(super) fn inline(
+        id: u64,
+        began: Instant,
+        soft_age: Duration,
+        gate: Option<Arc<Gate>>,
+    ) -> Self {
         Self {
             id,
             began,
+            soft_age,
             gate,
             party: Party::new(id),
             inherited: None,
@@ -123,8 +145,24 @@ impl<V, E> Flight<V, E> {
         }
     }
 
-    pub(super) fn late(&self, config: &Config, now: Instant) -> bool {
-        now.saturating_duration_since(self.began) >= config.soft_age
+    pub(super) fn late(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.began) >= self.soft_age
+    }
+
+    /// When its task must look after it next.
+    pub(super) fn alarm(&self, config: &Config, now: Instant) -> Option<Instant> {
+        let late = self.began.checked_add(self.soft_age).filter(|late| *late > now);
+        let max = self.began.checked_add(config.flight_max);
+        let linger = match (config.idle, self.idle_since) {
+            (Idle::Linger(most), Some(since)) => since.checked_add(most),
+            _ => None,
+        };
+        // A little later than the callers' own timers, which are polled unless they are parked.
+        let unwanted = match self.parties().map(Party::until).max() {
+            Some(Until::Moment(until)) if until >= now => Some(until + PARKED),
+            _ => None,
+        };
+        [late, max, linger, unwanted].into_iter().flatten().min()
     }
 
     /// When its load began; `None` while it has not.
@@ -149,7 +187,7 @@ impl<V, E> Flight<V, E> {
         iter::once(&mut self.party).chain(&mut self.inherited)
     }
 
-    pub(super) fn interest(&self) -> usize {
-        usize::from(self.inline) + self.parties().map(Party::taken).sum::<usize>()
+    pub(super) fn interest(&self, now: Instant) -> usize {
+        usize::from(self.inline) + self.parties().map(|it| it.wanted(now)).sum::<usize>()
     }
 }

@@ -47,6 +47,8 @@ pub(super) struct Loader<V, E> {
 pub(super) struct Begin<V, E> {
     pub(super) bell: Option<Bell>,
     pub(super) cx: FlightCx,
+    /// When its task must look after it for the first time.
+    pub(super) alarm: Option<Instant>,
     pub(super) loader: Loader<V, E>,
     pub(super) how: Begins,
 }
@@ -108,12 +110,6 @@ impl<V, E> Clone for Loader<V, E> {
             ancestors: self.ancestors.clone(),
             handle: self.handle.clone(),
         }
-    }
-}
-
-impl<V, E> Begin<V, E> {
-    pub(super) fn new(cx: FlightCx, loader: Loader<V, E>, config: &Config, how: Begins) -> Self {
-        Self { bell: bell(config), cx, loader, how }
     }
 }
 
@@ -196,8 +192,8 @@ where
     V: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    let Begin { bell, cx, loader, how } = begin;
-    let (FlightId(id), launched) = (cx.flight, cx.began);
+    let Begin { bell, cx, alarm, loader, how } = begin;
+    let FlightId(id) = cx.flight;
     let mut frames = loader.ancestors;
     frames.push(Frame::flight(table.address(), id));
     let span = span(id, how.label());
@@ -206,7 +202,7 @@ where
     table.tell(|| Event::Begun { flight: FlightId(id), how });
     // Without a runtime to run in, the flight is dropped here and lands as aborted.
     if let Some(handle) = loader.handle.or_else(|| Handle::try_current().ok()) {
-        depart(airborne, load, launched, bell, &handle);
+        depart(airborne, load, alarm, bell, &handle);
     }
 }
 
@@ -214,7 +210,7 @@ where
 pub(super) fn depart<K, V, E>(
     airborne: Airborne<K, V, E>,
     load: Contained<V, E>,
-    began: Instant,
+    alarm: Option<Instant>,
     bell: Option<Bell>,
     handle: &Handle,
 ) where
@@ -224,7 +220,6 @@ pub(super) fn depart<K, V, E>(
 {
     let (table, hash, id) = (Arc::clone(&airborne.table), airborne.hash, airborne.id);
     let span = airborne.span.clone();
-    let alarm = alarm(began, &table.config);
     // The task's owner is the flight's entry in the table: it keeps the abort handle, and whoever
     // removes the entry aborts the task. The task itself ends at `flight_max` at the latest.
     let task = handle.spawn(fly(airborne, load, bell, alarm)).abort_handle();
@@ -274,12 +269,6 @@ pub(super) async fn called(bell: Option<&Notify>, alarm: Option<Instant>) {
         }
     };
     select(pin!(rung), pin!(tick)).await;
-}
-
-/// When the task of a flight must look after it for the first time.
-pub(super) fn alarm(began: Instant, config: &Config) -> Option<Instant> {
-    let ages = [config.soft_age, config.flight_max];
-    ages.into_iter().filter_map(|age| began.checked_add(age)).min()
 }
 
 pub(super) fn cx(id: u64, began: Instant, gate: Option<Arc<Gate>>, config: &Config) -> FlightCx {

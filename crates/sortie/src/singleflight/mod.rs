@@ -22,6 +22,8 @@ mod error;
 mod flight;
 mod launch;
 mod lineage;
+mod lingering;
+mod pace;
 mod party;
 mod seat;
 mod settle;
@@ -45,6 +47,7 @@ pub use self::call::{Call, FlightCx, FlightId, Landed, Role};
 use self::config::Config;
 pub use self::config::{AtLimit, Idle, Join, SingleFlightBuilder, WhenStuck};
 pub use self::error::FlightError;
+use self::party::Sitter;
 pub use self::stats::FlightStats;
 use self::table::Table;
 use self::takeoff::Takeoff;
@@ -220,7 +223,9 @@ where
         let mut load = Some(load);
         let takeoff = poll_fn(|task| {
             let key = key.take().expect("polled once");
-            let caller = Caller { key, hash, join, now, gate: gate.as_ref(), waker: task.waker() };
+            let sitter = Sitter { waker: task.waker(), until: call.deadline };
+            let gate = gate.as_ref();
+            let caller = Caller { key, hash, join, now, gate, sitter };
             Poll::Ready(self.takeoff(caller, &mut load, task))
         });
         match takeoff.await {

@@ -54,17 +54,38 @@ impl<V, E> Cell<V, E> {
     }
 }
 
+/// A caller to be seated: who is woken, and how long it waits at most.
+#[derive(Clone, Copy)]
+pub(super) struct Sitter<'a> {
+    pub(super) waker: &'a Waker,
+    pub(super) until: Option<Instant>,
+}
+
+/// The latest deadline of those who ever sat in a party.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Until {
+    Nobody,
+    Moment(Instant),
+    Ever,
+}
+
 /// Everybody who waits for one flight. The first outcome of that flight or of a later one is
 /// theirs.
 pub(super) struct Party<V, E> {
     pub(super) id: u64,
     pub(super) cell: Arc<Cell<V, E>>,
     seats: Seats,
+    until: Until,
 }
 
 impl<V, E> Party<V, E> {
     pub(super) fn new(id: u64) -> Self {
-        Self { id, cell: Arc::new(Cell(OnceLock::new())), seats: Seats::default() }
+        Self {
+            id,
+            cell: Arc::new(Cell(OnceLock::new())),
+            seats: Seats::default(),
+            until: Until::Nobody,
+        }
     }
 
     pub(super) fn taken(&self) -> usize {
@@ -75,8 +96,28 @@ impl<V, E> Party<V, E> {
         self.cell.0.get().is_some()
     }
 
-    pub(super) fn sit(&mut self, waker: &Waker) -> usize {
-        self.seats.sit(waker.clone())
+    pub(super) fn sit(&mut self, sitter: Sitter<'_>) -> usize {
+        match (&mut self.until, sitter.until) {
+            (Until::Moment(until), Some(moment)) => *until = (*until).max(moment),
+            (Until::Nobody, Some(moment)) => self.until = Until::Moment(moment),
+            (_, None) => self.until = Until::Ever,
+            (Until::Ever, Some(_)) => {}
+        }
+        self.seats.sit(sitter.waker.clone())
+    }
+
+    /// How many wait that have not passed their deadlines, seen all together: past the latest of
+    /// them nobody does, though some may not have been polled since.
+    pub(super) fn wanted(&self, now: Instant) -> usize {
+        match self.until {
+            Until::Moment(until) if until < now => 0,
+            _ => self.taken(),
+        }
+    }
+
+    /// When nobody will want it any more, if that is known.
+    pub(super) fn until(&self) -> Until {
+        self.until
     }
 
     /// Frees a seat. The waker is returned to be dropped outside the lock.
@@ -101,6 +142,13 @@ impl<V, E> Party<V, E> {
     /// Leaves word that the outcome is in another party's cell.
     pub(super) fn land_in(&mut self, cell: &Arc<Cell<V, E>>) -> Seats {
         self.note(Note::There(Arc::clone(cell)))
+    }
+
+    /// Tells those who are parked past their deadlines that it is too late.
+    pub(super) fn expire(&mut self, began: Instant) -> Option<Seats> {
+        let parked = !self.answered() && self.taken() > 0;
+        parked
+            .then(|| self.land(Landing { began, outcome: Err(FlightError::TimedOut), span: None }))
     }
 
     fn note(&mut self, note: Note<V, E>) -> Seats {

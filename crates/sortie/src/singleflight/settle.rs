@@ -20,8 +20,11 @@ pub(super) enum Due {
 impl<V, E> Traffic<V, E> {
     /// Brings the entry to rest: idle flights end, the next begins if it is its turn.
     pub(super) fn settle(&mut self, desk: &mut Desk<'_>, now: Instant, fx: &mut Effects<V, E>) {
-        if self.waiting.as_ref().is_some_and(|waiting| waiting.party.taken() == 0) {
+        if self.waiting.as_ref().is_some_and(|waiting| waiting.party.wanted(now) == 0) {
             fx.unwaited = self.waiting.take();
+            if let Some(Waiting { party, .. }) = &mut fx.unwaited {
+                fx.landed.extend(party.expire(now));
+            }
         }
         self.end_idle(desk, now, fx);
         if self.running.is_none() {
@@ -30,15 +33,15 @@ impl<V, E> Traffic<V, E> {
         if self.next.is_some() {
             return;
         }
-        let closed = self.running.as_ref().is_none_or(|it| !self.open(it, desk.config, now));
+        let closed = self.running.as_ref().is_none_or(|it| !self.open(it, now));
         if closed && let Some(Waiting { party, loader }) = self.waiting.take() {
             desk.stats.nexts += 1;
             self.begin(party, loader, Begins::Next, desk, fx);
         } else if let Some(running) = &mut self.running
-            && running.late(desk.config, now)
+            && running.late(now)
             && !running.relieved
             && !running.inline
-            && running.interest() > 0
+            && running.interest(now) > 0
             && let Some(loader) = running.loader.clone()
         {
             desk.stats.successors += 1;
@@ -58,11 +61,13 @@ impl<V, E> Traffic<V, E> {
         // Read under the lock: not before any of the waiting callers arrived.
         let now = Instant::now();
         let gate = desk.config.boarding.then(|| Gate::new(now));
-        let mut flight = Flight::inline(desk.ids.next(), now, gate);
+        let mut flight = Flight::inline(desk.ids.next(), now, desk.soft_age, gate);
         let cx = launch::cx(flight.id, now, flight.gate.clone(), desk.config);
-        let begin = Begin::new(cx, loader.clone(), desk.config, how);
         flight.inline = false;
         flight.party = party;
+        let alarm = flight.alarm(desk.config, now);
+        let begin =
+            Begin { bell: launch::bell(desk.config), cx, alarm, loader: loader.clone(), how };
         flight.bell.clone_from(&begin.bell);
         flight.loader = Some(loader);
         match &mut self.running {
@@ -76,27 +81,29 @@ impl<V, E> Traffic<V, E> {
     }
 
     fn end_idle(&mut self, desk: &mut Desk<'_>, now: Instant, fx: &mut Effects<V, E>) {
-        let before = self.running.as_ref().map_or(0, Flight::interest);
+        let before = self.running.as_ref().map_or(0, |running| running.interest(now));
         // A later flight can answer the earlier one's callers, so they are its callers too.
         let idle = [
             self.running.as_ref().filter(|_| before == 0).map(|flight| flight.id),
-            self.next.as_ref().filter(|next| before + next.interest() == 0).map(|next| next.id),
+            self.next.as_ref().filter(|next| before + next.interest(now) == 0).map(|next| next.id),
         ];
         for id in idle.into_iter().flatten() {
             let flight = self.flight_mut(id).expect("found above");
             match desk.config.idle {
                 Idle::Detach => {}
                 Idle::Linger(most) => {
-                    let since = *flight.idle_since.get_or_insert_with(|| {
+                    let since = flight.idle_since.unwrap_or(now);
+                    if flight.idle_since.replace(since).is_none() {
                         fx.bells.extend(flight.bell.clone());
-                        now
-                    });
+                        let most = desk.config.lingering_max;
+                        fx.evicted = desk.lingering.enter(since, (desk.hash, id), most);
+                    }
                     if now.saturating_duration_since(since) >= most {
-                        self.remove(id, Ends::Aborted, desk, fx);
+                        self.remove(id, (Ends::Aborted, now), desk, fx);
                     }
                 }
                 Idle::Abort => {
-                    self.remove(id, Ends::Aborted, desk, fx);
+                    self.remove(id, (Ends::Aborted, now), desk, fx);
                 }
             }
         }
@@ -105,7 +112,7 @@ impl<V, E> Traffic<V, E> {
     pub(super) fn remove(
         &mut self,
         id: u64,
-        how: Ends,
+        (how, now): (Ends, Instant),
         desk: &mut Desk<'_>,
         fx: &mut Effects<V, E>,
     ) {
@@ -114,6 +121,8 @@ impl<V, E> Traffic<V, E> {
             .find(|slot| slot.as_ref().is_some_and(|flight| flight.id == id));
         let mut flight = slot.and_then(Option::take).expect("the caller has found the flight");
         desk.ended(&flight, how, 0, fx);
+        // Whoever is parked past its deadline finds that the flight has gone.
+        fx.landed.extend(flight.parties_mut().filter_map(|party| party.expire(now)));
         fx.aborts.extend(flight.task.take());
         fx.rubbish.push(flight);
     }
@@ -127,12 +136,15 @@ impl<V, E> Traffic<V, E> {
         if age >= desk.config.flight_max {
             return Due::TimedOut;
         }
-        let linger = match (desk.config.idle, flight.idle_since) {
-            (Idle::Linger(most), Some(since)) => since.checked_add(most),
-            _ => None,
-        };
-        let late = flight.began.checked_add(desk.config.soft_age).filter(|late| *late > now);
-        let max = flight.began.checked_add(desk.config.flight_max);
-        Due::At([linger, late, max].into_iter().flatten().min())
+        Due::At(flight.alarm(desk.config, now))
+    }
+
+    /// Ends the flight that has lingered longest, unless somebody has joined it meanwhile.
+    pub(super) fn evict(&mut self, id: u64, desk: &mut Desk<'_>, fx: &mut Effects<V, E>) {
+        let now = Instant::now();
+        if self.flight(id).is_some_and(|flight| flight.idle_since.is_some()) {
+            self.remove(id, (Ends::Aborted, now), desk, fx);
+            self.settle(desk, now, fx);
+        }
     }
 }

@@ -20,6 +20,8 @@ pub struct FlightStats {
     pub solos: u64,
     /// Callers refused with `Busy`.
     pub busy: u64,
+    /// Those of them whose deadline came before the load was expected to end.
+    pub busy_too_late: u64,
     /// Callers refused with `Reentrant`.
     pub reentrant: u64,
     /// Callers whose deadline had passed before they asked.
@@ -42,6 +44,8 @@ pub struct FlightStats {
     pub superseded: u64,
     /// Flights running now.
     pub in_flight_flights: u64,
+    /// Flights running now without a caller, under [`Idle::Linger`](crate::Idle::Linger).
+    pub in_flight_lingering: u64,
     /// Callers waiting now.
     pub in_flight_waiters: u64,
 }
@@ -76,6 +80,7 @@ impl FlightStats {
             followers,
             solos,
             busy,
+            busy_too_late,
             reentrant,
             expired,
             nexts,
@@ -87,12 +92,14 @@ impl FlightStats {
             aborted,
             superseded,
             in_flight_flights: _,
+            in_flight_lingering: _,
             in_flight_waiters: _,
         } = self;
         *leaders += other.leaders;
         *followers += other.followers;
         *solos += other.solos;
         *busy += other.busy;
+        *busy_too_late += other.busy_too_late;
         *reentrant += other.reentrant;
         *expired += other.expired;
         *nexts += other.nexts;

@@ -25,11 +25,13 @@ use crate::singleflight::config::Config;
 use crate::singleflight::entry::{Entry, State};
 use crate::singleflight::flight::{Desk, Effects, Ids};
 use crate::singleflight::launch::{Begin, Bell, Loader, launch};
-use crate::singleflight::party::{Cell, Outcome, Seats};
+use crate::singleflight::lingering::Lingering;
+use crate::singleflight::pace::Pace;
+use crate::singleflight::party::{Cell, Outcome, Seats, Sitter};
 use crate::singleflight::settle::Due;
 use crate::singleflight::stats::FlightStats;
 use crate::singleflight::tether::Tether;
-use crate::singleflight::traffic::{Seat, Traffic};
+use crate::singleflight::traffic::{Departed, Seat, Traffic};
 
 /// The table of one registry.
 pub(super) struct Table<K, V, E> {
@@ -41,6 +43,8 @@ pub(super) struct Table<K, V, E> {
     /// How many places a shard may put by: at most 1 in 128 of `flights_max` over all shards.
     spare_max: usize,
     pub(super) waiters: AtomicUsize,
+    pub(super) lingering: Lingering,
+    pub(super) pace: Option<Pace>,
     observer: Option<Arc<dyn Observer>>,
 }
 
@@ -85,6 +89,8 @@ impl<K, V, E> Table<K, V, E> {
             hasher: DefaultHashBuilder::default(),
             keys: AtomicUsize::new(0),
             waiters: AtomicUsize::new(0),
+            lingering: Lingering::default(),
+            pace: config.is_paced().then(Pace::new),
             observer,
         }
     }
@@ -134,6 +140,7 @@ impl<K, V, E> Table<K, V, E> {
             sum.add(&shard.0.lock().stats);
         }
         sum.in_flight_flights = sum.begun() - sum.ended();
+        sum.in_flight_lingering = self.lingering.count() as u64;
         sum.in_flight_waiters = self.waiters.load(Relaxed) as u64;
         sum
     }
@@ -181,15 +188,15 @@ where
         id: u64,
         loader: Loader<V, E>,
         bell: Option<Bell>,
-        waker: &Waker,
-    ) -> Result<Seated<V, E>, Arc<Cell<V, E>>> {
+        sitter: Sitter<'_>,
+    ) -> Departed<Seated<V, E>, V, E> {
         self.waiters.fetch_add(1, Relaxed);
         let found = |entry: &Entry<K, V, E>| entry.has_flight(id);
         let departed = self.transition(hash, found, |traffic, desk, fx| {
-            traffic.depart(id, loader, bell, waker, desk, fx)
+            traffic.depart(id, loader, bell, sitter, desk, fx)
         });
         match departed.expect("nobody removes a flight in its first poll") {
-            Ok(seat) => Ok(Self::seated(hash, seat)),
+            Ok((seat, alarm)) => Ok((Self::seated(hash, seat), alarm)),
             Err(cell) => {
                 self.waiters.fetch_sub(1, Relaxed);
                 Err(cell)
@@ -206,8 +213,10 @@ where
         span: Option<Id>,
         bell: Option<&Bell>,
     ) -> Result<(), Tether> {
-        match self.shard(hash).lock().entries.find_mut(hash, |entry| entry.has_flight(id)) {
-            Some(entry) => entry.traffic().own(id, task, span, bell),
+        let mut shard = self.shard(hash).lock();
+        let found = shard.entries.find_mut(hash, |entry| entry.has_flight(id));
+        match found.and_then(Entry::full) {
+            Some(traffic) => traffic.own(id, task, span, bell),
             None => Err(task),
         }
     }
@@ -231,6 +240,7 @@ where
             self.give_key(spare);
             drop(shard);
             if let State::Light { began, .. } = entry.state {
+                self.note(hash, how, began);
                 self.tell(|| Event::ended(id, how, began, 1));
             }
             drop(entry);
@@ -240,7 +250,11 @@ where
         let mut untaken = Some(outcome);
         let found = |entry: &Entry<K, V, E>| entry.has_flight(id);
         let landed = self.transition(hash, found, |traffic, desk, fx| {
-            match traffic.land(id, untaken.take()?, span, desk, fx) {
+            let outcome = untaken.take()?;
+            if let Some(flight) = traffic.flight(id) {
+                self.note(hash, Ends::of(&outcome), flight.began);
+            }
+            match traffic.land(id, outcome, span, desk, fx) {
                 Ok(cell) => Some(cell),
                 Err(outcome) => {
                     untaken = Some(outcome);
@@ -270,7 +284,7 @@ where
     pub(super) fn rewake(&self, seat: SeatId, waker: &Waker) {
         let mut shard = self.shard(seat.hash).lock();
         let found = shard.entries.find_mut(seat.hash, |entry| entry.has_party(seat.party));
-        let party = found.and_then(|entry| entry.traffic().party_mut(seat.party));
+        let party = found.and_then(Entry::full).and_then(|it| it.party_mut(seat.party));
         let old = party.and_then(|party| party.rewake(seat.seat, waker));
         drop(shard);
         drop(old);
@@ -308,13 +322,14 @@ where
         found: impl FnMut(&Entry<K, V, E>) -> bool,
         change: impl FnOnce(&mut Traffic<V, E>, &mut Desk<'_>, &mut Effects<V, E>) -> R,
     ) -> Option<R> {
-        let mut fx = Effects::default();
+        let (mut fx, soft_age) = (Effects::default(), self.soft_age(hash));
         let mut shard = self.shard(hash).lock();
         let Desks { entries, spare, ids, stats } = &mut *shard;
         let mut found = entries.find_entry(hash, found).ok()?;
-        let traffic = found.get_mut().traffic();
+        let traffic = found.get_mut().traffic(soft_age);
         let observed = self.is_observed();
-        let mut desk = Desk { config: &self.config, stats, ids, observed };
+        let (config, lingering) = (&self.config, &self.lingering);
+        let mut desk = Desk { config, stats, ids, hash, soft_age, lingering, observed };
         let changed = change(traffic, &mut desk, &mut fx);
         let over = traffic.is_over().then(|| found.remove().0);
         if over.is_some() {
@@ -338,6 +353,10 @@ where
         }
         for bell in fx.bells {
             bell.notify_one();
+        }
+        if let Some((hash, id)) = fx.evicted {
+            let found = |entry: &Entry<K, V, E>| entry.has_flight(id);
+            self.transition(hash, found, |traffic, desk, fx| traffic.evict(id, desk, fx));
         }
         for event in fx.events {
             self.tell(|| event);

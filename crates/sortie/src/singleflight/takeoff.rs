@@ -16,7 +16,7 @@ use crate::singleflight::call::{FlightCx, FlightId, Landed, Role};
 use crate::singleflight::error::FlightError;
 use crate::singleflight::launch::{self, Airborne, Contained, Loader, Loading};
 use crate::singleflight::lineage::{self, Frame};
-use crate::singleflight::party::{Cell, Outcome};
+use crate::singleflight::party::{Cell, Outcome, Sitter};
 use crate::singleflight::seat::Seat;
 
 /// A caller's place in the table.
@@ -61,7 +61,8 @@ where
         L: Fn(FlightCx) -> F + Send + Sync + 'static,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        let (hash, now, gate) = (caller.hash, caller.now, caller.gate.cloned());
+        let (hash, now, until) = (caller.hash, caller.now, caller.sitter.until);
+        let gate = caller.gate.cloned();
         let loader = || {
             let load = load.take().expect("asked for once");
             Loader::new(load, lineage::ancestors())
@@ -69,7 +70,8 @@ where
         match self.place(caller, loader) {
             Place::Lead(id) => {
                 let load = load.take().expect("a leader's load was not taken");
-                self.lead(hash, launch::cx(id, now, gate, &self.table.config), load, task)
+                let cx = launch::cx(id, now, gate, &self.table.config);
+                self.lead(hash, cx, until, load, task)
             }
             Place::Seated(seat) => Takeoff::Seated(seat),
             Place::Solo(key) => Takeoff::Solo(key),
@@ -110,6 +112,7 @@ where
         &self,
         hash: u64,
         cx: FlightCx,
+        until: Option<Instant>,
         load: L,
         task: &mut Context<'_>,
     ) -> Takeoff<'_, K, V, E>
@@ -137,7 +140,7 @@ where
             Err(payload) => Err(FlightError::panicked(&*payload)),
             Ok(Poll::Pending) => {
                 let loading = loading.expect("a pending load is kept");
-                return self.depart(hash, (id, began), load, (loading, span), task);
+                return self.depart(hash, (id, began, until), load, (loading, span), task);
             }
         };
         Takeoff::Landed(self.landed(hash, id, outcome, began, &span))
@@ -177,7 +180,7 @@ where
     fn depart<L, F>(
         &self,
         hash: u64,
-        (id, began): (u64, Instant),
+        (id, began, until): (u64, Instant, Option<Instant>),
         load: L,
         (loading, span): (Loading<V, E>, Span),
         task: &mut Context<'_>,
@@ -194,11 +197,12 @@ where
         let loader = Loader::new(load, frames.clone());
         frames.push(self.frame(id));
         let bell = launch::bell(&self.table.config);
-        match self.table.depart(hash, id, loader, bell.clone(), task.waker()) {
-            Ok(seat) => {
+        let sitter = Sitter { waker: task.waker(), until };
+        match self.table.depart(hash, id, loader, bell.clone(), sitter) {
+            Ok((seat, alarm)) => {
                 let seat = Seat::new(&self.table, seat, Role::Leader, began);
                 let load = Contained::running(loading, frames, span);
-                launch::depart(airborne, load, began, bell, &handle);
+                launch::depart(airborne, load, alarm, bell, &handle);
                 Takeoff::Seated(seat)
             }
             Err(cell) => Takeoff::Landed(self.answered(&cell, began)),

@@ -14,7 +14,7 @@
 
 use std::mem;
 use std::sync::Arc;
-use std::task::Waker;
+use std::time::Duration;
 
 use tracing::span::Id;
 
@@ -25,7 +25,7 @@ use crate::singleflight::boarding::Gate;
 use crate::singleflight::config::{Config, Join, WhenStuck};
 use crate::singleflight::flight::{Desk, Effects, Flight, Ids, Waiting};
 use crate::singleflight::launch::{Bell, Loader};
-use crate::singleflight::party::{Cell, Landing, Outcome, Party, Seats};
+use crate::singleflight::party::{Cell, Landing, Outcome, Party, Seats, Sitter};
 use crate::singleflight::tether::Tether;
 
 /// The entry of one key. `running` is `None` only within a transition.
@@ -39,6 +39,9 @@ pub(super) struct Traffic<V, E> {
 
 /// The id of a party, a seat in it, and the cell where the outcome will be.
 pub(super) type Seat<V, E> = (u64, usize, Arc<Cell<V, E>>);
+
+/// A leader's seat and the first alarm of its flight, or where its answer is already.
+pub(super) type Departed<S, V, E> = Result<(S, Option<Instant>), Arc<Cell<V, E>>>;
 
 /// What an arriving caller is to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -95,7 +98,7 @@ impl<V, E> Traffic<V, E> {
     pub(super) fn choose(&self, join: Join, config: &Config, now: Instant) -> Choice {
         let Some(running) = &self.running else { return Choice::Lead };
         let newest = self.next.as_ref().unwrap_or(running);
-        if self.open(newest, config, now) {
+        if self.open(newest, now) {
             return match &self.next {
                 _ if !newest.suits(join) => Choice::Wait,
                 Some(_) => Choice::JoinNext,
@@ -103,7 +106,7 @@ impl<V, E> Traffic<V, E> {
             };
         }
         let Some(next) = &self.next else { return Choice::Lead };
-        if !(running.late(config, now) && next.late(config, now)) {
+        if !(running.late(now) && next.late(now)) {
             return Choice::Wait;
         }
         // Both hang. A caller who may take what runs takes the first of them to answer.
@@ -118,8 +121,22 @@ impl<V, E> Traffic<V, E> {
         }
     }
 
-    pub(super) fn open(&self, flight: &Flight<V, E>, config: &Config, now: Instant) -> bool {
-        flight.id >= self.fence && !flight.late(config, now)
+    pub(super) fn open(&self, flight: &Flight<V, E>, now: Instant) -> bool {
+        flight.id >= self.fence && !flight.late(now)
+    }
+
+    /// How long a caller who makes this choice is expected to wait, if loads take so long.
+    pub(super) fn remaining(&self, choice: Choice, expected: Duration, now: Instant) -> Duration {
+        let left = |flight: &Option<Flight<V, E>>| {
+            flight.as_ref().map_or(Duration::ZERO, |flight| {
+                expected.saturating_sub(now.saturating_duration_since(flight.began))
+            })
+        };
+        match choice {
+            Choice::JoinRunning => left(&self.running),
+            Choice::JoinNext => left(&self.next),
+            _ => left(&self.running) + expected,
+        }
     }
 
     /// Takes a caller in as the leader of a second flight, with everybody who waits for one.
@@ -127,10 +144,11 @@ impl<V, E> Traffic<V, E> {
         &mut self,
         id: u64,
         began: Instant,
+        soft_age: Duration,
         gate: Option<Arc<Gate>>,
     ) -> Option<Waiting<V, E>> {
         debug_assert!(self.next.is_none(), "a key has at most two flights");
-        let mut flight = Flight::inline(id, began, gate);
+        let mut flight = Flight::inline(id, began, soft_age, gate);
         let mut waiting = self.waiting.take();
         if let Some(waiting) = &mut waiting {
             mem::swap(&mut flight.party, &mut waiting.party);
@@ -143,35 +161,45 @@ impl<V, E> Traffic<V, E> {
     }
 
     /// Seats a caller with a begun flight.
-    pub(super) fn join(&mut self, choice: Choice, waker: &Waker) -> (Seat<V, E>, Met) {
+    pub(super) fn join(
+        &mut self,
+        choice: Choice,
+        sitter: Sitter<'_>,
+        wanted: impl Fn(Instant, u64),
+    ) -> (Seat<V, E>, Met) {
         for flight in self.running.iter_mut().chain(&mut self.next) {
-            flight.idle_since = None;
+            if let Some(since) = flight.idle_since.take() {
+                wanted(since, flight.id);
+            }
         }
         let flight = if choice == Choice::JoinNext { &mut self.next } else { &mut self.running };
         let flight = flight.as_mut().expect("the choice was made under this lock");
-        let seat = Self::sit(&mut flight.party, waker);
-        (seat, Met { began: flight.begun(), fan_out: flight.interest() })
+        let seat = Self::sit(&mut flight.party, sitter);
+        let fan_out =
+            usize::from(flight.inline) + flight.parties().map(Party::taken).sum::<usize>();
+        (seat, Met { began: flight.begun(), fan_out })
     }
 
     /// Seats a caller with those for whom no load has begun.
     pub(super) fn wait(
         &mut self,
-        waker: &Waker,
+        sitter: Sitter<'_>,
         ids: &mut Ids,
         loader: impl FnOnce() -> Loader<V, E>,
     ) -> (Seat<V, E>, Met) {
         let waiting = self
             .waiting
             .get_or_insert_with(|| Waiting { party: Party::new(ids.next()), loader: loader() });
-        let seat = Self::sit(&mut waiting.party, waker);
+        let seat = Self::sit(&mut waiting.party, sitter);
         (seat, Met { began: None, fan_out: waiting.party.taken() })
     }
 
-    fn sit(party: &mut Party<V, E>, waker: &Waker) -> Seat<V, E> {
-        (party.id, party.sit(waker), Arc::clone(&party.cell))
+    fn sit(party: &mut Party<V, E>, sitter: Sitter<'_>) -> Seat<V, E> {
+        (party.id, party.sit(sitter), Arc::clone(&party.cell))
     }
 
-    /// Takes a flight out of its leader's first poll: the leader becomes one of its callers.
+    /// Takes a flight out of its leader's first poll: the leader becomes one of its callers. Also
+    /// says when the flight's task must look after it first.
     ///
     /// `Err` when a later flight has answered its callers meanwhile: the answer is the leader's
     /// too.
@@ -180,21 +208,23 @@ impl<V, E> Traffic<V, E> {
         id: u64,
         loader: Loader<V, E>,
         bell: Option<Bell>,
-        waker: &Waker,
+        sitter: Sitter<'_>,
         desk: &mut Desk<'_>,
         fx: &mut Effects<V, E>,
-    ) -> Result<Seat<V, E>, Arc<Cell<V, E>>> {
+    ) -> Departed<Seat<V, E>, V, E> {
         let flight = self.flight_mut(id).expect("nobody removes a flight in its first poll");
         flight.inline = false;
         flight.bell = bell;
         if flight.party.answered() {
             let cell = Arc::clone(&flight.party.cell);
-            self.remove(id, Ends::Superseded, desk, fx);
-            self.settle(desk, Instant::now(), fx);
+            let now = Instant::now();
+            self.remove(id, (Ends::Superseded, now), desk, fx);
+            self.settle(desk, now, fx);
             return Err(cell);
         }
         flight.loader = Some(loader);
-        Ok(Self::sit(&mut flight.party, waker))
+        let seat = Self::sit(&mut flight.party, sitter);
+        Ok((seat, flight.alarm(desk.config, flight.began)))
     }
 
     /// Gives a flight its task, or the task back when the flight is gone already.
@@ -284,7 +314,7 @@ impl<V, E> Traffic<V, E> {
         }
         if !running.inline {
             let id = running.id;
-            self.remove(id, Ends::Superseded, desk, fx);
+            self.remove(id, (Ends::Superseded, Instant::now()), desk, fx);
         }
     }
 

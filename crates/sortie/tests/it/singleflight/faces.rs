@@ -103,7 +103,8 @@ fn the_defaults_are_what_the_documentation_says() {
         settings,
         "SingleFlightBuilder(Config { join: Running, idle: Abort, soft_age: 5s, flight_max: 30s, \
          flights_max: 65536, waiters_max: 1048576, at_limit: Solo, when_stuck: Wait, \
-         boarding: false, batch_max: 1024 })"
+         boarding: false, batch_max: 1024, \
+         lingering_max: 1024, soft_factor: None, join_in_time: false })"
     );
     assert_eq!((Join::default(), Idle::default()), (Join::Running, Idle::Abort));
 }

@@ -10,6 +10,7 @@ mod joins;
 mod leaving;
 mod limits;
 mod moments;
+mod paces;
 mod reference;
 mod schedules;
 #[cfg(sortie_shuttle)]
