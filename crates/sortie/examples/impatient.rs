@@ -29,6 +29,8 @@ async fn main() -> Result<(), FlightError<std::io::Error>> {
         // What is loaded for nobody goes on for a while, but not for many keys.
         .idle(Idle::Linger(ms(500)))
         .lingering_max(NonZeroUsize::MIN.saturating_add(99))
+        // What may pass by itself is tried once more, by the flight, for all its callers.
+        .retries(1, ms(10), |error| error.kind() == std::io::ErrorKind::ConnectionReset)
         .build();
 
     // Every load takes 20 ms, but the fifth, which hangs.
@@ -67,6 +69,15 @@ async fn main() -> Result<(), FlightError<std::io::Error>> {
         let answer = flights.run_with("other row", call, load.clone()).await;
         println!("caller {caller} of a cold key, 8 ms: {:?}", answer.map(|landed| landed.value));
     }
+
+    let resets = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&resets);
+    let reset = move || {
+        let first = count.fetch_add(1, SeqCst) == 0;
+        async move { if first { Err(std::io::ErrorKind::ConnectionReset.into()) } else { Ok(1) } }
+    };
+    let (one, two) = tokio::join!(flights.run("third", reset.clone()), flights.run("third", reset));
+    println!("a reset, for two callers: {} and {}, {} attempts", one?, two?, resets.load(SeqCst));
     println!("{:?}", flights.stats());
     Ok(())
 }

@@ -19,6 +19,7 @@ use crate::observe::{Begins, Ends, Event, Limit, Observer};
 /// | `sortie_limited_total` | callers that could not share, by `why`, and by `solo` or refused |
 /// | `sortie_wait_seconds` | how long callers waited, by `role` |
 /// | `sortie_left_total` | callers that gave up |
+/// | `sortie_retries_total` | loads tried again by their flights |
 ///
 /// The handles are made once, here: install the recorder before.
 ///
@@ -44,6 +45,7 @@ pub struct Metered {
     join_age: Histogram,
     waited: [Histogram; 3],
     left: Counter,
+    retried: Counter,
 }
 
 impl Metered {
@@ -70,6 +72,7 @@ impl Metered {
             join_age: histogram!("sortie_join_age_seconds", "registry" => registry),
             waited,
             left: counter!("sortie_left_total", "registry" => registry),
+            retried: counter!("sortie_retries_total", "registry" => registry),
         }
     }
 }
@@ -94,6 +97,7 @@ impl Observer for Metered {
                 self.waited[role].record(waited.as_secs_f64());
             }
             Event::Left { .. } => self.left.increment(1),
+            Event::Retried { .. } => self.retried.increment(1),
             Event::Ended { how, took, fan_out, .. } => {
                 self.ended[*how as usize].increment(1);
                 self.took.record(took.as_secs_f64());

@@ -87,6 +87,16 @@ pub enum Event {
         /// The span of the load it waited for, if that has begun and has one.
         span: Option<Id>,
     },
+    /// A load has failed and is tried again by its flight.
+    #[non_exhaustive]
+    Retried {
+        /// Its flight.
+        flight: FlightId,
+        /// The number of the attempt that follows, from 2.
+        attempt: u32,
+        /// How long the flight pauses before it.
+        pause: Duration,
+    },
     /// A load has ended, and so has its flight.
     #[non_exhaustive]
     Ended {

@@ -54,6 +54,9 @@ impl Observer for Traced {
                 }
                 debug!(?role, ?waited, "gave up");
             }
+            Event::Retried { flight, attempt, pause } => {
+                debug!(flight = flight.number(), attempt, ?pause, "tried again");
+            }
             Event::Ended { flight, how, took, fan_out } => {
                 debug!(flight = flight.number(), how = how.label(), ?took, fan_out, "ended");
             }

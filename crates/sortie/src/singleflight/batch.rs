@@ -16,16 +16,17 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::future::{self, OptionFuture, select};
+use futures_util::future::{self, OptionFuture, ready, select};
 
 use crate::observe::Event;
 use crate::rt::task::Handle;
 use crate::rt::time::{self, Instant};
 use crate::singleflight::arrivals::Caller;
 use crate::singleflight::call::{Call, FlightCx, Landed, Role};
-use crate::singleflight::crew::{Crew, LoadMany, Part, Rows, by_key, spawn, take};
+use crate::singleflight::contained::Contained;
+use crate::singleflight::crew::{Crew, LoadMany, Part, Rows, by_key, many, spawn, take};
 use crate::singleflight::error::FlightError;
-use crate::singleflight::launch::{self, Airborne, Contained, Loader, Loading};
+use crate::singleflight::launch::{self, Airborne, Loader, Loading};
 use crate::singleflight::lineage;
 use crate::singleflight::party::{Outcome, Sitter};
 use crate::singleflight::seat::Seat;
@@ -156,10 +157,11 @@ where
     ) {
         let began = cx.began;
         let span = launch::span(leads[0].id, "leader");
-        let keys = leads.iter().map(|lead| lead.key.clone()).collect();
+        let rows = many(load, leads.iter().map(|lead| lead.key.clone()).collect());
+        let again = self.table.again(&rows, Some(&cx));
         let mut loading = None;
         let first_poll = AssertUnwindSafe(|| {
-            let mut future = load(keys, cx);
+            let mut future = rows(cx);
             let polled = future.as_mut().poll(task);
             loading = polled.is_pending().then_some(future);
             polled
@@ -169,14 +171,20 @@ where
             |stack| stack.extend_from_slice(&frames),
             || span.in_scope(|| catch_unwind(first_poll)),
         );
-        let outcome = match polled {
-            Ok(Poll::Ready(ended)) => ended,
-            Err(payload) => Err(FlightError::panicked(&*payload)),
-            Ok(Poll::Pending) => {
-                let loading = loading.expect("a pending load is kept");
+        let loading = match polled {
+            Ok(Poll::Ready(ended)) if self.table.is_retried(&ended) => {
+                Ok(Box::pin(ready(ended)) as _)
+            }
+            Ok(Poll::Ready(ended)) => Err(ended),
+            Err(payload) => Err(Err(FlightError::panicked(&*payload))),
+            Ok(Poll::Pending) => Ok(loading.expect("a pending load is kept")),
+        };
+        let outcome = match loading {
+            Err(outcome) => outcome,
+            Ok(loading) => {
                 let mut ancestors = lineage::ancestors();
                 ancestors.extend(frames);
-                let running = Contained::running(loading, ancestors, span);
+                let running = Contained::running(loading, ancestors, span).again(again);
                 let sitter = Sitter { waker: task.waker(), until };
                 return self.depart_many(leads, began, load, running, sitter, stops);
             }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::observe::Observer;
 use crate::rt::time::Instant;
 use crate::singleflight::SingleFlight;
+use crate::singleflight::retry::Retries;
 
 /// Which load a caller accepts.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -114,13 +115,14 @@ impl Default for Config {
 /// Settings for a [`SingleFlight`]; see [`SingleFlight::builder`].
 pub struct SingleFlightBuilder<K, V, E> {
     config: Config,
+    retries: Option<Arc<Retries<E>>>,
     observer: Option<Arc<dyn Observer>>,
     makes: PhantomData<fn(K) -> (V, E)>,
 }
 
 impl<K, V, E> SingleFlightBuilder<K, V, E> {
     pub(super) fn new() -> Self {
-        Self { config: Config::default(), observer: None, makes: PhantomData }
+        Self { config: Config::default(), retries: None, observer: None, makes: PhantomData }
     }
 
     /// Which load a caller accepts that does not say otherwise. Default: [`Join::Running`].
@@ -231,6 +233,24 @@ impl<K, V, E> SingleFlightBuilder<K, V, E> {
         self
     }
 
+    /// Tries a load again that fails with an error for which `retryable` says yes, at most
+    /// `retries_max` times. Default: never.
+    ///
+    /// Before the first retry it pauses for between half and all of `backoff`, and twice as long
+    /// each time. Retries are the flight's: there are no more of them however many callers wait,
+    /// and its ages and its freshness count from its begin. A load that runs for its caller alone
+    /// is not retried, and neither is a panic.
+    #[must_use]
+    pub fn retries(
+        mut self,
+        retries_max: u32,
+        backoff: Duration,
+        retryable: impl Fn(&E) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.retries = Some(Arc::new(Retries::new(retries_max, backoff, retryable)));
+        self
+    }
+
     /// Who is told of what happens, while it happens. Default: nobody, and nothing is measured.
     ///
     /// One observer may serve many registries.
@@ -247,13 +267,14 @@ impl<K, V, E> SingleFlightBuilder<K, V, E> {
         V: Clone + Send + Sync + 'static,
         E: Send + Sync + 'static,
     {
-        SingleFlight::built(self.config, self.observer)
+        SingleFlight::built(self.config, self.retries, self.observer)
     }
 }
 
 impl<K, V, E> Clone for SingleFlightBuilder<K, V, E> {
     fn clone(&self) -> Self {
-        Self { config: self.config, observer: self.observer.clone(), makes: PhantomData }
+        let (retries, observer) = (self.retries.clone(), self.observer.clone());
+        Self { config: self.config, retries, observer, makes: PhantomData }
     }
 }
 

@@ -12,8 +12,9 @@ use crate::observe::Event;
 use crate::rt::task::Handle;
 use crate::rt::time::Instant;
 use crate::singleflight::call::FlightCx;
+use crate::singleflight::contained::Contained;
 use crate::singleflight::error::FlightError;
-use crate::singleflight::launch::{self, Airborne, Begin, Bell, Contained, Loading};
+use crate::singleflight::launch::{self, Airborne, Begin, Bell, Load, Loading};
 use crate::singleflight::lineage::Frame;
 use crate::singleflight::party::Outcome;
 use crate::singleflight::settle::Due;
@@ -52,6 +53,17 @@ where
     /// What a successor runs.
     pub(super) again: LoadMany<K, V, E>,
     pub(super) bell: Option<Bell>,
+}
+
+/// A load of these keys.
+pub(super) fn many<K, V, E>(load: &LoadMany<K, V, E>, keys: Vec<K>) -> Load<Rows<K, V, E>, E>
+where
+    K: Clone + Send + Sync + 'static,
+    V: 'static,
+    E: 'static,
+{
+    let load = Arc::clone(load);
+    Arc::new(move |cx| load(keys.clone(), cx))
 }
 
 pub(super) fn by_key<K: Eq + Hash, V, E>(rows: Outcome<Rows<K, V, E>, E>) -> Found<K, V, E> {
@@ -179,8 +191,9 @@ fn succeed<K, V, E>(
         keys.push(key.clone());
         table.tell(|| Event::Begun { flight: *flight, how: *how });
     }
-    let load = Arc::clone(again);
-    let load = Contained::begin(Arc::new(move |cx| load(keys.clone(), cx)), cx, frames, span);
+    let load = many(again, keys);
+    let retries = table.again(&load, Some(&cx));
+    let load = Contained::begin(load, cx, frames, span).again(retries);
     let crew = Crew { parts, load, again: Arc::clone(again), bell };
     if let Ok(handle) = Handle::try_current() {
         spawn(crew, *alarm, &handle);

@@ -1,10 +1,8 @@
 //! One load's life: from its first poll to the moment its outcome is published.
 
 use std::hash::Hash;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use futures_util::TryFutureExt;
 use futures_util::future::{Either, pending, select};
@@ -18,8 +16,9 @@ use crate::rt::time::{self, Instant};
 use crate::singleflight::boarding::Gate;
 use crate::singleflight::call::{FlightCx, FlightId};
 use crate::singleflight::config::{Config, Idle};
+use crate::singleflight::contained::Contained;
 use crate::singleflight::error::FlightError;
-use crate::singleflight::lineage::{self, Frame};
+use crate::singleflight::lineage::Frame;
 use crate::singleflight::party::Outcome;
 use crate::singleflight::settle::Due;
 use crate::singleflight::table::Table;
@@ -36,7 +35,7 @@ pub(super) type Bell = Arc<Notify>;
 
 /// What it takes to begin a load once more.
 pub(super) struct Loader<V, E> {
-    load: Load<V, E>,
+    pub(super) load: Load<V, E>,
     /// The loads that the call was made inside of.
     pub(super) ancestors: Vec<Frame>,
     /// The runtime of the caller whose load this is, if it is in one.
@@ -66,19 +65,6 @@ where
     pub(super) id: u64,
     pub(super) span: Option<Id>,
     landed: bool,
-}
-
-/// A load that polls inside its lineage and its span, and whose panic is an outcome.
-pub(super) struct Contained<V, E> {
-    stage: Stage<V, E>,
-    frames: Vec<Frame>,
-    span: Span,
-}
-
-enum Stage<V, E> {
-    Begin(Load<V, E>, FlightCx),
-    Runs(Loading<V, E>),
-    Over,
 }
 
 impl<V, E: 'static> Loader<V, E> {
@@ -144,47 +130,6 @@ where
     }
 }
 
-impl<V, E> Contained<V, E> {
-    pub(super) fn running(loading: Loading<V, E>, frames: Vec<Frame>, span: Span) -> Self {
-        Self { stage: Stage::Runs(loading), frames, span }
-    }
-
-    /// A load that is called in its first poll.
-    pub(super) fn begin(load: Load<V, E>, cx: FlightCx, frames: Vec<Frame>, span: Span) -> Self {
-        Self { stage: Stage::Begin(load, cx), frames, span }
-    }
-
-    pub(super) fn span(&self) -> &Span {
-        &self.span
-    }
-
-    fn poll_stage(stage: &mut Stage<V, E>, task: &mut Context<'_>) -> Poll<Outcome<V, E>> {
-        if let Stage::Begin(load, cx) = stage {
-            *stage = Stage::Runs(load(cx.clone()));
-        }
-        let Stage::Runs(loading) = stage else { unreachable!("a load is not polled once over") };
-        let ended = loading.as_mut().poll(task);
-        if ended.is_ready() {
-            // The load's own things are released before anybody is told of its outcome.
-            *stage = Stage::Over;
-        }
-        ended
-    }
-}
-
-impl<V, E> Future for Contained<V, E> {
-    type Output = Outcome<V, E>;
-
-    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { stage, frames, span } = &mut *self;
-        let work = AssertUnwindSafe(|| span.in_scope(|| Self::poll_stage(stage, task)));
-        match lineage::inside(|stack| stack.extend_from_slice(frames), || catch_unwind(work)) {
-            Ok(polled) => polled,
-            Err(payload) => Poll::Ready(Err(FlightError::panicked(&*payload))),
-        }
-    }
-}
-
 /// Launches a flight that no caller polls: a successor, or the next for those who waited.
 pub(super) fn launch<K, V, E>(table: &Arc<Table<K, V, E>>, hash: u64, begin: Begin<V, E>)
 where
@@ -198,7 +143,8 @@ where
     frames.push(Frame::flight(table.address(), id));
     let span = span(id, how.label());
     let airborne = Airborne::new(table, hash, id, &span);
-    let load = Contained::begin(loader.load, cx, frames, span);
+    let again = table.again(&loader.load, Some(&cx));
+    let load = Contained::begin(loader.load, cx, frames, span).again(again);
     table.tell(|| Event::Begun { flight: FlightId(id), how });
     // Without a runtime to run in, the flight is dropped here and lands as aborted.
     if let Some(handle) = loader.handle.or_else(|| Handle::try_current().ok()) {

@@ -16,6 +16,7 @@ mod batch;
 mod boarding;
 mod call;
 mod config;
+mod contained;
 mod crew;
 mod entry;
 mod error;
@@ -25,6 +26,7 @@ mod lineage;
 mod lingering;
 mod pace;
 mod party;
+mod retry;
 mod seat;
 mod settle;
 mod solo;
@@ -48,6 +50,7 @@ use self::config::Config;
 pub use self::config::{AtLimit, Idle, Join, SingleFlightBuilder, WhenStuck};
 pub use self::error::FlightError;
 use self::party::Sitter;
+use self::retry::Retries;
 pub use self::stats::FlightStats;
 use self::table::Table;
 use self::takeoff::Takeoff;
@@ -127,8 +130,12 @@ where
         SingleFlightBuilder::new()
     }
 
-    fn built(config: Config, observer: Option<Arc<dyn Observer>>) -> Self {
-        Self { table: Arc::new(Table::new(config, observer)) }
+    fn built(
+        config: Config,
+        retries: Option<Arc<Retries<E>>>,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Self {
+        Self { table: Arc::new(Table::new(config, retries, observer)) }
     }
 
     /// Returns the value of `key`, from a load that runs already or from `load`.

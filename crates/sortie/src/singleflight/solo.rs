@@ -8,8 +8,9 @@ use futures_util::future::{Either, select};
 
 use crate::rt::time::{self, Instant};
 use crate::singleflight::call::{FlightCx, Landed, Role};
+use crate::singleflight::contained::Contained;
 use crate::singleflight::error::FlightError;
-use crate::singleflight::launch::{Contained, Loading, span};
+use crate::singleflight::launch::{Loading, span};
 use crate::singleflight::lineage::Frame;
 use crate::singleflight::party::Outcome;
 

@@ -30,6 +30,8 @@ pub struct FlightStats {
     pub nexts: u64,
     /// Flights begun because the running one was past its soft age.
     pub successors: u64,
+    /// Loads that were tried again, by flights that count once.
+    pub retries: u64,
     /// Flights that ended with a value, or with the answer that there is none.
     pub landed: u64,
     /// Flights that ended with the load's own error.
@@ -92,6 +94,7 @@ impl FlightStats {
             aborted,
             superseded,
             in_flight_flights: _,
+            retries: _,
             in_flight_lingering: _,
             in_flight_waiters: _,
         } = self;

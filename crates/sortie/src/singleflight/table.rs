@@ -21,13 +21,15 @@ use crate::observe::{Begins, Ends, Event, Observer};
 use crate::rt::sync::Mutex;
 use crate::rt::time::Instant;
 use crate::singleflight::boarding::Gate;
+use crate::singleflight::call::FlightCx;
 use crate::singleflight::config::Config;
 use crate::singleflight::entry::{Entry, State};
 use crate::singleflight::flight::{Desk, Effects, Ids};
-use crate::singleflight::launch::{Begin, Bell, Loader, launch};
+use crate::singleflight::launch::{Begin, Bell, Load, Loader, launch};
 use crate::singleflight::lingering::Lingering;
 use crate::singleflight::pace::Pace;
 use crate::singleflight::party::{Cell, Outcome, Seats, Sitter};
+use crate::singleflight::retry::{Again, Retries};
 use crate::singleflight::settle::Due;
 use crate::singleflight::stats::FlightStats;
 use crate::singleflight::tether::Tether;
@@ -45,6 +47,7 @@ pub(super) struct Table<K, V, E> {
     pub(super) waiters: AtomicUsize,
     pub(super) lingering: Lingering,
     pub(super) pace: Option<Pace>,
+    pub(super) retries: Option<Arc<Retries<E>>>,
     observer: Option<Arc<dyn Observer>>,
 }
 
@@ -74,7 +77,11 @@ pub(super) struct SeatId {
 pub(super) type Seated<V, E> = (SeatId, Arc<Cell<V, E>>);
 
 impl<K, V, E> Table<K, V, E> {
-    pub(super) fn new(config: Config, observer: Option<Arc<dyn Observer>>) -> Self {
+    pub(super) fn new(
+        config: Config,
+        retries: Option<Arc<Retries<E>>>,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let count = (cores * 4).next_power_of_two().clamp(64, 1024);
         let shard = |index| {
@@ -90,6 +97,7 @@ impl<K, V, E> Table<K, V, E> {
             keys: AtomicUsize::new(0),
             waiters: AtomicUsize::new(0),
             lingering: Lingering::default(),
+            retries,
             pace: config.is_paced().then(Pace::new),
             observer,
         }
@@ -125,6 +133,18 @@ impl<K, V, E> Table<K, V, E> {
         self.config.boarding.then(|| Gate::new(now))
     }
 
+    /// What a flight tries its load again with, if it does. `cx` is there whenever it might.
+    pub(super) fn again<T>(&self, load: &Load<T, E>, cx: Option<&FlightCx>) -> Option<Again<T, E>> {
+        let retries = Arc::clone(self.retries.as_ref()?);
+        let (load, cx, observer) = (Arc::clone(load), cx?.clone(), self.observer.clone());
+        Some(Again { load, cx, retries, observer, attempt: 1 })
+    }
+
+    /// Whether a load that has ended so in its first poll is tried again.
+    pub(super) fn is_retried<T>(&self, ended: &Outcome<T, E>) -> bool {
+        ended.is_err() && self.retries.as_ref().is_some_and(|retries| retries.wants(1, ended))
+    }
+
     pub(super) fn is_observed(&self) -> bool {
         self.observer.is_some()
     }
@@ -141,6 +161,7 @@ impl<K, V, E> Table<K, V, E> {
         }
         sum.in_flight_flights = sum.begun() - sum.ended();
         sum.in_flight_lingering = self.lingering.count() as u64;
+        sum.retries = self.retries.as_ref().map_or(0, |retries| retries.count());
         sum.in_flight_waiters = self.waiters.load(Relaxed) as u64;
         sum
     }

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
 
 use futures_util::TryFutureExt;
+use futures_util::future::ready;
 use tracing::Span;
 
 use crate::observe::{Begins, Event};
@@ -13,8 +14,9 @@ use crate::rt::time::Instant;
 use crate::singleflight::SingleFlight;
 use crate::singleflight::arrivals::{Arrival, Caller, Met};
 use crate::singleflight::call::{FlightCx, FlightId, Landed, Role};
+use crate::singleflight::contained::Contained;
 use crate::singleflight::error::FlightError;
-use crate::singleflight::launch::{self, Airborne, Contained, Loader, Loading};
+use crate::singleflight::launch::{self, Airborne, Loader, Loading};
 use crate::singleflight::lineage::{self, Frame};
 use crate::singleflight::party::{Cell, Outcome, Sitter};
 use crate::singleflight::seat::Seat;
@@ -121,6 +123,7 @@ where
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
         let (FlightId(id), began) = (cx.flight, cx.began);
+        let again = self.table.retries.is_some().then(|| cx.clone());
         let span = launch::span(id, Begins::Leader.label());
         let mut loading = None;
         let first_poll = AssertUnwindSafe(|| {
@@ -136,11 +139,16 @@ where
             || span.in_scope(|| catch_unwind(first_poll)),
         );
         let outcome = match polled {
+            // It is tried again, and that is its task's.
+            Ok(Poll::Ready(ended)) if self.table.is_retried(&ended) => {
+                let failed = Box::pin(ready(ended));
+                return self.depart(hash, (id, began, until), (load, again), (failed, span), task);
+            }
             Ok(Poll::Ready(ended)) => ended,
             Err(payload) => Err(FlightError::panicked(&*payload)),
             Ok(Poll::Pending) => {
                 let loading = loading.expect("a pending load is kept");
-                return self.depart(hash, (id, began, until), load, (loading, span), task);
+                return self.depart(hash, (id, began, until), (load, again), (loading, span), task);
             }
         };
         Takeoff::Landed(self.landed(hash, id, outcome, began, &span))
@@ -181,7 +189,7 @@ where
         &self,
         hash: u64,
         (id, began, until): (u64, Instant, Option<Instant>),
-        load: L,
+        (load, again): (L, Option<FlightCx>),
         (loading, span): (Loading<V, E>, Span),
         task: &mut Context<'_>,
     ) -> Takeoff<'_, K, V, E>
@@ -196,12 +204,13 @@ where
         let mut frames = lineage::ancestors();
         let loader = Loader::new(load, frames.clone());
         frames.push(self.frame(id));
+        let again = self.table.again(&loader.load, again.as_ref());
         let bell = launch::bell(&self.table.config);
         let sitter = Sitter { waker: task.waker(), until };
         match self.table.depart(hash, id, loader, bell.clone(), sitter) {
             Ok((seat, alarm)) => {
                 let seat = Seat::new(&self.table, seat, Role::Leader, began);
-                let load = Contained::running(loading, frames, span);
+                let load = Contained::running(loading, frames, span).again(again);
                 launch::depart(airborne, load, alarm, bell, &handle);
                 Takeoff::Seated(seat)
             }

@@ -12,6 +12,7 @@ mod limits;
 mod moments;
 mod paces;
 mod reference;
+mod retries;
 mod schedules;
 #[cfg(sortie_shuttle)]
 mod shuttled;

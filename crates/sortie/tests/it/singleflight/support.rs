@@ -18,6 +18,7 @@ pub(super) const KEY: &str = "user:1";
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Goes {
     Ready,
+    Fails,
     After(u64),
     FailsAfter(u64),
     PanicsAfter(u64),
@@ -59,6 +60,7 @@ impl Loads {
             Box::pin(async move {
                 let outcome = match goes {
                     Goes::Ready => Ok(ordinal),
+                    Goes::Fails => Err(format!("load {ordinal} failed")),
                     Goes::After(ms) => {
                         sleep(ms_of(ms)).await;
                         Ok(ordinal)
