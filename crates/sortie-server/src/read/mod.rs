@@ -27,7 +27,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub(crate) use self::path::{ReadConfig, ReadPath};
-pub(crate) use self::postgres::{PgReplica, checkout, values_of_rows};
+pub(crate) use self::postgres::{Credentials, PgReplica, checkout, values_of_rows};
 pub(crate) use self::stats::ReadStats;
 
 /// Whose statement it is: all that may change an answer besides the statement itself.

@@ -168,9 +168,6 @@ where
             Err(PipeReason::Dirty)
         } else if self.shard().is_some() && self.cluster.shards() > 1 {
             Err(PipeReason::Bound)
-        } else if self.account.login.credential.is_some() {
-            // The shared lane logs in as the cluster's own role does.
-            Err(PipeReason::Parameters)
         } else {
             Ok(())
         }

@@ -25,6 +25,9 @@ use crate::sql::SqlError;
 /// The SQLSTATE of a database that does not exist.
 const INVALID_CATALOG_NAME: &str = "3D000";
 
+/// How many roles a hint names.
+const ROLES_SHOWN_MAX: usize = 10;
+
 /// A session that may begin.
 pub(super) struct Opened {
     pub(super) cluster: Arc<Cluster>,
@@ -49,8 +52,7 @@ impl<L: Shared> Inner<L> {
         let asked = hello.read(socket).map_err(Failure::Fatal)?;
         let (cluster, shard) = self.cluster(asked.database).map_err(Failure::Fatal)?;
         let Some(user) = cluster.config.user(asked.user) else {
-            let message = format!("role \"{}\" may not start a session", asked.user);
-            return Err(Failure::Fatal(SqlError::new(INVALID_AUTHORIZATION, message)));
+            return Err(Failure::Fatal(stranger(asked.user, &cluster)));
         };
         let mut switches = Switches::default();
         let mut login = Login::new(asked.user, cluster.database.clone());
@@ -116,6 +118,23 @@ impl<L: Shared> Inner<L> {
             error
         })
     }
+}
+
+/// A role that the configuration does not name.
+fn stranger(role: &str, cluster: &Cluster) -> SqlError {
+    let message = format!("role \"{role}\" may not start a session");
+    let users = &cluster.config.users;
+    let mut names: Vec<&str> =
+        users.iter().take(ROLES_SHOWN_MAX).map(|user| user.name.as_str()).collect();
+    if users.len() > names.len() {
+        names.push("others");
+    }
+    let hint = format!(
+        "These may: {}. Another one is named in the configuration: [clusters.{}.users.{role}].",
+        names.join(", "),
+        cluster.config.name,
+    );
+    SqlError::new(INVALID_AUTHORIZATION, message).hint(hint)
 }
 
 fn greet(output: &mut BytesMut, greeting: &Parameters, key: &Key) {

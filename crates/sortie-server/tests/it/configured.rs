@@ -54,7 +54,9 @@ async fn a_file_says_which_servers_answer() {
         rows += here.out.trim().parse::<u32>().unwrap();
     }
     answers(&ask(server.listen(), "reader", "bank", count).await, &rows.to_string());
-    refuses(&ask(server.listen(), "stranger", "bank", count).await, "may not start a session");
+    let stranger = ask(server.listen(), "stranger", "bank", count).await;
+    refuses(&stranger, "may not start a session");
+    refuses(&stranger, "These may: reader. ");
     refuses(&ask(server.listen(), "reader", "bank.2", count).await, "does not exist");
     server.stop().await;
 }

@@ -27,6 +27,7 @@ mod pgbench;
 mod protocol;
 mod psycopg;
 mod relay;
+mod roles;
 mod rows;
 mod silence;
 mod stage;

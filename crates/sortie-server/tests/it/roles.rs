@@ -1,0 +1,73 @@
+//! Roles with passwords of their own: what they share they share with themselves alone, and log in
+//! for it as who they are.
+
+use std::time::Duration;
+
+use sortie_testkit::{Cluster, LabConfig, Server, Wire, differ};
+use tokio::time::{Instant, sleep};
+
+use crate::support::{BINARY, among_others};
+
+const READ: &str = "SELECT label FROM items WHERE id = 7";
+const WITHIN: Duration = Duration::from_secs(20);
+
+async fn shared(server: &Server) -> f64 {
+    server.metrics().await.sum("sortie_lane_statements_total", &["lane=\"shared\""])
+}
+
+#[tokio::test]
+async fn share_with_themselves_alone() {
+    let _others = among_others().await;
+    let mut config = LabConfig::default();
+    (config.shards, config.replicas, config.sample) = (1, 1, false);
+    let cluster = Cluster::private(config).await;
+    let (primary, standby) = (cluster.primary(0), cluster.standby(0, 0));
+    primary.script_in("postgres", differ::prepare()).await;
+    let roles = "CREATE ROLE alice LOGIN PASSWORD 'alices'; CREATE ROLE bob LOGIN PASSWORD 'bobs';
+                 CREATE ROLE carol LOGIN PASSWORD 'carols';
+                 GRANT SELECT ON items TO alice, carol; REVOKE SELECT ON items FROM bob, PUBLIC;";
+    primary.script_in("postgres", roles).await;
+    standby
+        .set_hba(
+            "host all alice,bob,carol all scram-sha-256\nhost all all all trust\n\
+             local all all trust",
+        )
+        .await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = format!(
+        "[[clusters.postgres.shards]]\nreplicas = [\"postgres://tester@{}/postgres\"]\n",
+        standby.address()
+    );
+    for (role, password) in [("alice", "alices"), ("bob", "bobs"), ("carol", "wrong")] {
+        std::fs::write(folder.path().join(role), password).unwrap();
+        text += &format!("[clusters.postgres.users.{role}]\npassword_file = \"{role}\"\n");
+    }
+    let file = folder.path().join("sortie.toml");
+    std::fs::write(&file, text).unwrap();
+    let server = Server::start(BINARY, &["-c", file.to_str().unwrap()]).await;
+    let mut alice = Wire::connect_as(server.listen(), "alice").await;
+    let (began, before) = (Instant::now(), shared(&server).await);
+    while shared(&server).await - before < 0.5 {
+        assert_eq!(alice.rows(READ).await[0][0].as_deref(), Some("item 7"));
+        assert!(began.elapsed() < WITHIN, "nothing is shared");
+        sleep(Duration::from_millis(50)).await;
+    }
+    let session = "SELECT usename FROM pg_stat_activity WHERE query LIKE '%label FROM items%' \
+                   AND pid <> pg_backend_pid()";
+    let mut observer = Wire::connect_as(standby.address(), "postgres").await;
+    let users = observer.rows(session).await;
+    assert!(!users.is_empty());
+    assert!(users.iter().all(|row| row[0].as_deref() == Some("alice")), "{users:?}");
+    // Others have their own rights, whatever was answered just now.
+    let mut bob = Wire::connect_as(server.listen(), "bob").await;
+    for _ in 0..5 {
+        let (granted, refused) = tokio::join!(alice.rows(READ), bob.refusal(READ));
+        assert_eq!(granted[0][0].as_deref(), Some("item 7"));
+        assert_eq!(refused.sqlstate, "42501", "{refused:?}");
+    }
+    let frames = Wire::try_connect(server.listen(), "carol").await.expect_err("a wrong password");
+    let refused = frames.iter().find_map(sortie_testkit::Frame::report).unwrap();
+    assert_eq!(refused.sqlstate, "28P01", "{refused:?}");
+    drop((alice, bob, observer));
+    server.stop().await;
+}
