@@ -7,13 +7,16 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sortie_postgres::backend::Status;
-use sortie_postgres::{ConnId, Login, Parameters, PoolStats, Pooled, Server};
+use bytes::BytesMut;
+use sortie_postgres::{
+    ConnId, ExchangeError, Login, Parameters, PoolStats, Pooled, Request, Server,
+};
 use tokio::time::{Instant, timeout};
 
 use super::failure;
 use super::frames;
 use super::health::{self, Attendance, LOOK_EVERY, Present, Pulse};
+use super::hold::UNCLEAN_MAX;
 use crate::config::{ClusterConfig, Mode, PipeTarget};
 use crate::sql::SqlError;
 
@@ -279,17 +282,21 @@ impl Cluster {
         if let Some(known) = self.greetings().get(&key) {
             return Ok(Arc::clone(known));
         }
-        let mut leased = self.lease((shard, target), login, None).await?;
-        if leased.server.residue().is_some() {
+        let mut unclean = 0;
+        let leased = loop {
+            let mut leased = self.lease((shard, target), login, None).await?;
             // Somebody may have set what is reported.
-            let mut frames = bytes::BytesMut::new();
-            frames::query(&mut frames, b"DISCARD ALL");
-            leased.server.send(&mut frames).await.map_err(|error| failure::lost(&error))?;
-            leased.server.drain().await.map_err(|error| failure::lost(&error))?;
-            if leased.server.status() == Status::Idle {
-                leased.server.set_residue(None);
+            match wipe(&mut leased.server).await {
+                Err(ExchangeError::Server(_)) if unclean < UNCLEAN_MAX => {
+                    unclean += 1;
+                    leased.server.doom();
+                }
+                wiped => {
+                    wiped.map_err(|error| failure::lost(&io::Error::other(error)))?;
+                    break leased;
+                }
             }
-        }
+        };
         let greeting = Arc::new(leased.server.parameters().clone());
         let mut greetings = self.greetings();
         if greetings.len() >= GREETINGS_MAX {
@@ -303,6 +310,17 @@ impl Cluster {
         // Nothing in here panics between two changes that belong together.
         self.greetings.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Takes away what a session has left on a connection.
+async fn wipe(server: &mut Pooled) -> Result<(), ExchangeError> {
+    if server.residue().is_some() {
+        let mut frames = BytesMut::new();
+        frames::query(&mut frames, b"DISCARD ALL");
+        server.exchange(Request::new(frames.freeze())).await?;
+        server.set_residue(None);
+    }
+    Ok(())
 }
 
 impl Leased {

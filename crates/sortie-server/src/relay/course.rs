@@ -52,6 +52,8 @@ pub(crate) struct Course<P> {
     is_whole: bool,
     /// What strangers left here is being taken away.
     is_cleaning: bool,
+    /// Something may be left here that can't be taken away.
+    is_spoiled: bool,
     /// A message failed whose Sync has not been sent yet.
     skipping: bool,
     /// The batch that is being answered has failed.
@@ -90,6 +92,7 @@ impl<P> Course<P> {
             is_sure: true,
             is_whole: false,
             is_cleaning: false,
+            is_spoiled: false,
             skipping: false,
             failed: false,
             portals: Vec::new(),
@@ -103,6 +106,7 @@ impl<P> Course<P> {
     pub(crate) fn begin(&mut self, here: Here, replay: Replay) {
         self.settle();
         (self.is_sure, self.is_whole, self.is_cleaning) = (true, false, replay.cleans);
+        self.is_spoiled = false;
         self.here = here;
         self.expects.extend((0..replay.queries).map(|_| Expect::replay()));
     }
@@ -119,6 +123,12 @@ impl<P> Course<P> {
     /// Whether answers to what the session itself has sent ahead are awaited.
     pub(crate) fn is_replaying(&self) -> bool {
         self.expects.iter().find_map(Expect::is_replay).unwrap_or(false)
+    }
+
+    /// Whether something may have been left on the connection that no cleaning takes away: nobody
+    /// else may have it.
+    pub(crate) fn is_spoiled(&self) -> bool {
+        self.is_spoiled
     }
 
     /// Whether the answer that is awaited first says whether what was left on the connection is

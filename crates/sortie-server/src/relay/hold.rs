@@ -21,7 +21,7 @@ use crate::sql::SqlError;
 
 /// So many connections are taken one after the other because what others left on them can't be
 /// cleaned; each is closed, so there are never that many of them in a sane pool.
-const UNCLEAN_MAX: u32 = 64;
+pub(super) const UNCLEAN_MAX: u32 = 64;
 
 /// Why a connection could not be made a session's own.
 pub(super) enum Unready {

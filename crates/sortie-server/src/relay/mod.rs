@@ -202,6 +202,7 @@ impl<L: Shared> Inner<L> {
             Err(Failure::Fatal(_)) if session.is_within_a_frame() => Failure::Gone,
             Err(failure) => failure,
         };
+        session.follow();
         session.release();
         session.held = None;
         (session.client, failure)

@@ -302,7 +302,12 @@ where
     }
 
     /// Follows what has changed about the session itself.
-    fn follow(&mut self) {
+    pub(super) fn follow(&mut self) {
+        if self.course.is_spoiled()
+            && let Some(held) = &mut self.held
+        {
+            held.leased.server.doom();
+        }
         for reason in self.course.take_soiled() {
             self.inner.lanes.soiled(reason);
         }

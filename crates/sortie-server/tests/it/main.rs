@@ -32,6 +32,7 @@ mod rows;
 mod silence;
 mod stage;
 mod statistics;
+mod strangers;
 mod support;
 mod trouble;
 mod unbound;

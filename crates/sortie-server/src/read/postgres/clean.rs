@@ -9,6 +9,10 @@ use super::Trouble;
 /// A simple query `DISCARD ALL`.
 const DISCARD_ALL: &[u8] = b"Q\0\0\0\x10DISCARD ALL\0";
 
+/// So many connections are taken one after the other because what is left on them can't be taken
+/// away; each is closed.
+const UNCLEAN_MAX: u32 = 64;
+
 /// Nobody's, with everything that can be left: whoever gets the connection cleans it.
 pub(super) const ANYTHING: Residue = Residue { owner: 0, version: u64::MAX };
 
@@ -23,11 +27,24 @@ pub(crate) async fn checkout(
     login: &Login,
     deadline: Instant,
 ) -> Result<Pooled, Trouble> {
-    let mut connection = server.checkout(login, None, deadline).await?;
-    if connection.residue().is_some() {
-        discard(&mut connection).await?;
+    let mut unclean = 0;
+    loop {
+        let mut connection = server.checkout(login, None, deadline).await?;
+        if connection.residue().is_none() {
+            return Ok(connection);
+        }
+        match discard(&mut connection).await {
+            // It may be what a session has set that lets everything fail there.
+            Err(ExchangeError::Server(_)) if unclean < UNCLEAN_MAX => {
+                unclean += 1;
+                connection.doom();
+            }
+            discarded => {
+                discarded?;
+                return Ok(connection);
+            }
+        }
     }
-    Ok(connection)
 }
 
 async fn discard(connection: &mut Pooled) -> Result<(), ExchangeError> {

@@ -172,9 +172,7 @@ impl<P> Course<P> {
         } else {
             self.prepare_ahead(ledger, &deallocated(effects), out);
         }
-        if let Some(reason) = effects.reason() {
-            self.soil(ledger, reason);
-        }
+        self.soil_by(ledger, effects);
         self.drop_unnamed();
         let left = self.keep(ledger, effects, text, status);
         let ready = Expect::ready(left, None).controlling(effects.controls()).behind(self.sent);
@@ -228,9 +226,9 @@ impl<P> Course<P> {
             return;
         };
         let (effects, text) = (statement.effects.clone(), Bytes::copy_from_slice(statement.text()));
-        if let Some(reason) = effects.reason() {
+        if effects.reason().is_some() {
             self.ensure_all(ledger, false, status, out);
-            self.soil(ledger, reason);
+            self.soil_by(ledger, &effects);
             return;
         }
         for name in deallocated(&effects) {
@@ -292,7 +290,16 @@ impl<P> Course<P> {
         self.is_sure = false;
     }
 
+    /// The session is dirty from now on, if that is what is left.
+    fn soil_by(&mut self, ledger: &mut Ledger<P>, effects: &Effects) {
+        self.is_spoiled |= effects.outlast_discard();
+        if let Some(reason) = effects.reason() {
+            self.soil(ledger, reason);
+        }
+    }
+
     pub(super) fn soil(&mut self, ledger: &mut Ledger<P>, reason: Reason) {
+        self.is_spoiled |= reason.outlasts_discard();
         if ledger.soil(reason) {
             self.soiled.push(reason);
         }

@@ -122,7 +122,29 @@ const SHOWING: [&str; 2] = ["pg_prepared_statements", "pg_cursors"];
 
 /// Why a statement calls something unproven, if it does.
 pub(super) fn unproven(statement: &[Lexeme]) -> Option<Reason> {
-    (0..statement.len()).find_map(|at| match &statement[at].token {
+    (0..statement.len()).find_map(|at| unproven_at(statement, at))
+}
+
+/// Why a statement that writes calls something unproven, if it does. A list of columns follows the
+/// table's name there, and some words more.
+pub(super) fn unproven_in_write(statement: &[Lexeme]) -> Option<Reason> {
+    let words = ["conflict", "do", "insert", "set"];
+    let is_call = |at: &usize| {
+        !words.iter().any(|word| statement[*at].is(word)) && !is_target(statement, *at)
+    };
+    (0..statement.len()).filter(is_call).find_map(|at| unproven_at(statement, at))
+}
+
+/// Whether the table is named here that is written to: `INTO schema.name`.
+fn is_target(statement: &[Lexeme], mut at: usize) -> bool {
+    while at >= 2 && qualified(statement, at) {
+        at -= 2;
+    }
+    at.checked_sub(1).is_some_and(|before| statement[before].is("into"))
+}
+
+fn unproven_at(statement: &[Lexeme], at: usize) -> Option<Reason> {
+    match &statement[at].token {
         Token::Word(word) | Token::Quoted(word) if SHOWING.contains(&word.as_str()) => {
             Some(Reason::Prepare)
         }
@@ -138,7 +160,7 @@ pub(super) fn unproven(statement: &[Lexeme]) -> Option<Reason> {
             _ => None,
         },
         _ => None,
-    })
+    }
 }
 
 /// Why calling what is named at `at` is unproven, if it is called at all.

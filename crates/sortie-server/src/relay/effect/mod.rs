@@ -127,6 +127,32 @@ impl Reason {
         Self::Unreadable,
     ];
 
+    /// Whether something may have been left that no `DISCARD ALL` takes away: libraries, what
+    /// functions keep in their languages' own memory, connections to elsewhere, a random seed.
+    pub(crate) fn outlasts_discard(self) -> bool {
+        match self {
+            // These run anything, or may load a library.
+            Self::Prepare
+            | Self::Load
+            | Self::Block
+            | Self::Define
+            | Self::Function
+            | Self::FunctionCall
+            | Self::Unknown
+            | Self::Unreadable => true,
+            // What triggers do is not looked at.
+            Self::Write
+            | Self::Cursor
+            | Self::Listen
+            | Self::Lock
+            | Self::Sequence
+            | Self::SetConfig
+            | Self::SetInTransaction
+            | Self::Encoding
+            | Self::Bound => false,
+        }
+    }
+
     /// Its name in metrics.
     pub(crate) fn label(self) -> &'static str {
         match self {
@@ -222,7 +248,16 @@ impl Effects {
 
     /// Why the session is dirty after it, if it is.
     pub(crate) fn reason(&self) -> Option<Reason> {
-        self.left.iter().find_map(|effect| match effect {
+        self.reasons().next()
+    }
+
+    /// Whether something may be left that no `DISCARD ALL` takes away.
+    pub(crate) fn outlast_discard(&self) -> bool {
+        self.reasons().any(Reason::outlasts_discard)
+    }
+
+    fn reasons(&self) -> impl Iterator<Item = Reason> {
+        self.left.iter().filter_map(|effect| match effect {
             Effect::Dirty(reason) => Some(*reason),
             _ => None,
         })
@@ -247,6 +282,7 @@ fn effect(statement: &[Lexeme]) -> Effect {
         }
         "explain" => query::explain(rest),
         "copy" => query::copy(rest),
+        "insert" | "update" | "delete" | "merge" => query::write(statement),
         "declare" => query::declare(rest),
         "discard" if rest.first().is_some_and(|word| word.is("all")) => Effect::DiscardAll,
         "deallocate" => set::deallocate(rest),

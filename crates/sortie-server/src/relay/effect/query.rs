@@ -11,9 +11,20 @@ pub(super) fn query(statement: &[Lexeme]) -> Effect {
     if let Some(effect) = set_config(statement) {
         return effect;
     }
-    match writes(statement).or_else(|| call::unproven(statement)) {
+    if writes(statement) {
+        return write(statement);
+    }
+    match call::unproven(statement) {
         Some(reason) => Effect::Dirty(reason),
         None => Effect::Nothing,
+    }
+}
+
+/// `INSERT` and its relatives, and a query that writes.
+pub(super) fn write(statement: &[Lexeme]) -> Effect {
+    match call::unproven_in_write(statement) {
+        Some(reason) if reason.outlasts_discard() => Effect::Dirty(reason),
+        _ => Effect::Dirty(Reason::Write),
     }
 }
 
@@ -125,8 +136,8 @@ fn is_name(lexeme: &Lexeme) -> bool {
     matches!(lexeme.token, Token::Word(_) | Token::Quoted(_))
 }
 
-/// Why a query writes, if it does: `WITH … AS (INSERT …)`, `SELECT … INTO`.
-fn writes(statement: &[Lexeme]) -> Option<Reason> {
+/// Whether a query writes: `WITH … AS (INSERT …)`, `SELECT … INTO`.
+fn writes(statement: &[Lexeme]) -> bool {
     let writes = |(at, lexeme): (usize, &Lexeme)| {
         let Token::Word(word) = &lexeme.token else { return false };
         match word.as_str() {
@@ -138,5 +149,5 @@ fn writes(statement: &[Lexeme]) -> Option<Reason> {
             _ => false,
         }
     };
-    statement.iter().enumerate().any(writes).then_some(Reason::Write)
+    statement.iter().enumerate().any(writes)
 }

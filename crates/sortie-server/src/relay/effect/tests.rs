@@ -242,6 +242,38 @@ fn each_statement_of_a_text_is_read() {
 }
 
 #[test]
+fn what_a_discard_leaves_is_known() {
+    for text in [
+        "load 'a'",
+        "select mine(1)",
+        "select setseed(0.5)",
+        "set seed to 0.5",
+        "do $$ begin end $$",
+        "create extension a",
+        "execute a",
+        "listen a; load 'a'",
+        "insert into t values (mine(1))",
+        "insert into a.t (b, c) select mine(1), 2",
+        "update t set (a, b) = (mine(1), 2)",
+        "with a as (insert into t (b) values (mine(1)) returning b) select * from a",
+    ] {
+        assert!(Effects::of(text.as_bytes()).outlast_discard(), "{text}");
+    }
+    for text in [
+        "listen a",
+        "select nextval('s')",
+        "select pg_advisory_lock(1)",
+        "insert into t (a, b) values (lower($1), now()) on conflict (a) do update set (b) = (1)",
+        "insert into \"A\".\"B\" (a) select b from c returning (a)",
+        "merge into t using s on (t.a = s.a) when not matched then insert (a) values (1)",
+        "delete from t where a in (1, 2)",
+    ] {
+        let effects = Effects::of(text.as_bytes());
+        assert!(effects.reason().is_some() && !effects.outlast_discard(), "{text}");
+    }
+}
+
+#[test]
 fn labels_are_distinct() {
     let labels: std::collections::HashSet<_> = Reason::ALL.iter().map(|r| r.label()).collect();
     assert_eq!(labels.len(), Reason::ALL.len());

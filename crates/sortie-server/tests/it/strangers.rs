@@ -1,0 +1,88 @@
+//! What a session leaves on a server connection is nobody else's business, whatever it is.
+
+use sortie_testkit::{Batch, Frame, Wire};
+
+use crate::stage::{Endpoint, Setup, Stage};
+use crate::support::among_others;
+
+/// An endpoint with one connection to a server, which goes from hand to hand.
+async fn narrow(stage: &Stage, setup: Setup) -> Endpoint {
+    stage.endpoint(Setup { mode: "pipe", connections_max: 1, ..setup }).await
+}
+
+async fn process(wire: &mut Wire) -> String {
+    wire.rows("SELECT pg_backend_pid()").await[0][0].clone().unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_that_can_not_be_cleaned_is_not_given_to_anybody() {
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let replica = Setup { pipe_target: "replica", ..Setup::default() };
+    let endpoint = narrow(&stage, replica).await;
+    let mut one = Wire::connect(endpoint.listen()).await;
+    let mut two = Wire::connect(endpoint.listen()).await;
+    for _ in 0..3 {
+        // On a standby nothing runs any more after this, DISCARD ALL included.
+        one.rows("SET default_transaction_isolation = 'serializable'").await;
+        assert_eq!(one.refusal("SELECT 1").await.sqlstate, "0A000");
+        assert_eq!(two.rows("SHOW transaction_isolation").await.len(), 1);
+        assert_eq!(two.rows("SELECT 2").await, [[Some("2".to_owned())]]);
+    }
+    one.rows("RESET default_transaction_isolation").await;
+    assert_eq!(one.rows("SELECT 1").await, [[Some("1".to_owned())]]);
+    // A session's start asks such a connection how it is.
+    one.rows("SET default_transaction_isolation = 'serializable'").await;
+    let mut three = Wire::connect(endpoint.listen()).await;
+    assert_eq!(three.rows("SELECT 3").await, [[Some("3".to_owned())]]);
+    drop((one, two, three));
+    endpoint.stop().await;
+}
+
+#[tokio::test]
+async fn what_no_cleaning_takes_away_ends_with_its_session() {
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let endpoint = narrow(&stage, Setup::default()).await;
+    let ends = ["SELECT setseed(0.5)", "SET seed TO 0.5", "DO $$ BEGIN END $$"];
+    let cleaned = ["LISTEN a", "SELECT pg_advisory_lock(1)", "CREATE TEMP TABLE a AS SELECT 1"];
+    let define = cleaned[2];
+    for statement in ends.into_iter().chain(cleaned) {
+        for discards in [false, true] {
+            let mut wire = Wire::connect(endpoint.listen()).await;
+            wire.simple(statement).await;
+            let before = process(&mut wire).await;
+            if discards {
+                wire.rows("DISCARD ALL").await;
+            }
+            drop(wire);
+            let mut next = Wire::connect(endpoint.listen()).await;
+            let after = process(&mut next).await;
+            // A definition may have loaded a library.
+            let closed = ends.contains(&statement) || statement == define;
+            assert_eq!(before != after, closed, "{statement}, {discards}");
+        }
+    }
+    endpoint.stop().await;
+}
+
+#[tokio::test]
+async fn an_unnamed_statement_is_no_stranger_s() {
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let endpoint = narrow(&stage, Setup::default()).await;
+    let mut one = Wire::connect(endpoint.listen()).await;
+    let run = || Batch::new().bind("", "", (0, &[]), 0).execute("").sync();
+    let skipped = Batch::new().parse("a", "oops", &[]).query("SELECT 1").sync();
+    let described = Batch::new().describe(b'P', "").sync();
+    for begin in [skipped, described, Batch::new().sync(), Batch::new().close(b'S', "b").sync()] {
+        one.ask(&Batch::new().parse("", "SELECT 'a stranger'", &[]).sync()).await;
+        let mut two = Wire::connect(endpoint.listen()).await;
+        two.ask(&begin).await;
+        let bound = two.ask(&run()).await;
+        let report = bound.iter().find_map(Frame::report).expect("nothing was parsed here");
+        assert_eq!(report.sqlstate, "26000", "{begin:?}");
+    }
+    drop(one);
+    endpoint.stop().await;
+}
