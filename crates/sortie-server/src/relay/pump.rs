@@ -204,10 +204,13 @@ where
                     break;
                 }
                 let passed = self.passing.min(input.len());
-                buffers::borrow(&mut self.out);
-                self.out.extend_from_slice(&input[..passed]);
+                if !self.dropping {
+                    buffers::borrow(&mut self.out);
+                    self.out.extend_from_slice(&input[..passed]);
+                }
                 input.advance(passed);
                 self.passing -= passed;
+                self.dropping &= self.passing > 0;
                 continue;
             }
             let head = match frames::head(input) {
@@ -241,17 +244,23 @@ where
     }
 
     /// Passes a frame on as it comes, unread. Returns whether it can go already.
-    fn pass(&mut self, head: Head) -> bool {
+    fn pass(&mut self, Head { tag, len }: Head) -> bool {
         let Some(held) = &self.held else { return false };
         let status = held.leased.server.status();
         let begin = &self.client.input[..self.client.input.len().min(BEGIN_LEN)];
-        let is_readable = head.tag == b'd' || begin.len() == BEGIN_LEN;
+        let is_readable = tag == b'd' || begin.len() == BEGIN_LEN;
         if !is_readable || self.course.must_wait(&self.ledger, begin, status) {
             return false;
         }
-        self.course.send_unread(&mut self.ledger, begin, status, &mut self.out);
-        self.passing = head.len;
-        self.count(head.tag);
+        let begin = begin.len();
+        self.passing = len;
+        self.count(tag);
+        buffers::borrow(&mut self.out);
+        self.dropping = self.cluster.shards() > 1 && tag != b'd' && self.refuse(begin);
+        if !self.dropping {
+            let begin = &self.client.input[..begin];
+            self.course.send_unread(&mut self.ledger, begin, status, &mut self.out);
+        }
         true
     }
 
@@ -329,9 +338,11 @@ where
                 let body = event.body(&self.client.output).unwrap_or_default();
                 let error = server_failure::unready(body);
                 // The first error says what became of the others.
-                self.unready.get_or_insert(match self.course.is_cleaning() {
-                    true => Unready::Unclean(error),
-                    false => Unready::Unset(error),
+                let cleaning = self.course.is_cleaning();
+                self.unready.get_or_insert(if cleaning {
+                    Unready::Unclean(error)
+                } else {
+                    Unready::Unset(error)
                 });
             }
             match self.course.hear(&mut self.ledger, event.tag, event.ends(), status) {

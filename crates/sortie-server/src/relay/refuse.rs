@@ -17,16 +17,19 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
     L: Shared,
 {
-    /// Judges a frame that is to be passed to one server of several shards. Returns whether it is
-    /// refused: something that fails was passed on in its place.
+    /// Judges a frame that is to be passed to one server of several shards, by its first `len`
+    /// bytes: all of it, unless it is too long to be read. Returns whether it is refused: something
+    /// that fails was passed on in its place.
     pub(super) fn refuse(&mut self, len: usize) -> bool {
         if self.course.is_skipping() {
             return false;
         }
         let frame = Bytes::copy_from_slice(&self.client.input[..len]);
+        let is_cut = frames::head(&frame).is_ok_and(|head| head.is_some_and(|it| it.len > len));
         let refusal = match frame[0] {
             b'Q' | b'P' | b'B' if self.changes_shard(&frame) => Some(shard_is_fixed()),
             _ if !self.is_unbound() => None,
+            b'Q' | b'P' if is_cut => Some(bind("a statement that is too long to be read")),
             b'Q' => {
                 let body = &frame[frames::HEADER_LEN..];
                 self.refusal(frames::text(body).map_or(&[][..], |it| it.0), &[], true)

@@ -42,6 +42,7 @@ use crate::session::keys::Key;
 use crate::sql::{SqlError, state};
 
 /// One client's session.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Session<'a, S, L: Shared> {
     pub(super) inner: &'a Inner<L>,
     pub(super) cluster: Arc<Cluster>,
@@ -62,6 +63,8 @@ pub(super) struct Session<'a, S, L: Shared> {
     pub(super) events: Vec<Event>,
     /// Bytes of the client's frame that are still to be passed on unread.
     pub(super) passing: usize,
+    /// They are refused, and go nowhere.
+    pub(super) dropping: bool,
     /// The client has said Terminate behind something that is not answered; so has the server.
     pub(super) leaving: bool,
     /// The batch failed here: everything up to its Sync is skipped.
@@ -152,6 +155,7 @@ where
             if self.passing > 0 {
                 return true;
             }
+            self.dropping = false;
             if std::mem::take(&mut self.ending) {
                 self.skipping = false;
                 self.ready();

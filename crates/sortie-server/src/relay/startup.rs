@@ -169,6 +169,7 @@ impl<'a, S, L: Shared> Session<'a, S, L> {
             out: BytesMut::new(),
             events: Vec::new(),
             passing: 0,
+            dropping: false,
             skipping: false,
             ending: false,
             leaving: false,

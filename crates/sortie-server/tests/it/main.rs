@@ -22,6 +22,7 @@ mod garbage;
 mod herd;
 mod lab;
 mod leftovers;
+mod long;
 mod losers;
 mod pgbench;
 mod protocol;

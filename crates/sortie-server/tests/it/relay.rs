@@ -47,7 +47,7 @@ fn cell(rows: &[Vec<Option<String>>]) -> &str {
     rows[0][0].as_deref().unwrap()
 }
 
-fn error(frames: &[Frame]) -> String {
+pub(crate) fn error(frames: &[Frame]) -> String {
     let report = frames.iter().find_map(Frame::report);
     report.map_or_else(|| panic!("no error in {frames:?}"), |report| report.sqlstate)
 }

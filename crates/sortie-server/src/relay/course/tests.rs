@@ -219,6 +219,60 @@ fn a_refused_statement_is_told_in_its_own_words() {
 }
 
 #[test]
+fn a_refusal_is_told_wherever_it_stands_in_a_pipeline() {
+    for text in ["set a = 1", "begin", "select 1"] {
+        let (mut course, mut ledger) = (Course::new(), Ledger::<()>::new());
+        let batch = Batch::new().parse("", text, &[]).bind("", "", (0, &[]), 0).execute("");
+        let mut out = send(&mut course, &mut ledger, &batch);
+        course.fail_extended(SqlError::unsupported("no"), &mut out);
+        send(&mut course, &mut ledger, &Batch::new().statement("select 2", &[]).sync());
+        for tag in *b"12C" {
+            assert!(matches!(course.hear(&mut ledger, tag, true, None), Heard::Pass));
+        }
+        let heard = course.hear(&mut ledger, b'E', true, None);
+        assert!(matches!(heard, Heard::Replace(error) if error.message.contains("no")), "{text}");
+        course.hear(&mut ledger, b'Z', true, Some(Status::Failed));
+        assert!(course.is_clear());
+    }
+}
+
+#[test]
+fn a_batch_is_under_way_until_its_sync() {
+    let (mut course, mut ledger) = (Course::new(), Ledger::<()>::new());
+    let batch = Batch::new().parse("", "select 1", &[]).bind("", "", (0, &[]), 0);
+    send(&mut course, &mut ledger, &batch.execute_some("", 1).flush());
+    for tag in *b"12s" {
+        course.hear(&mut ledger, tag, true, None);
+    }
+    assert!(course.is_answered() && !course.is_clear());
+    send(&mut course, &mut ledger, &Batch::new().sync());
+    course.hear(&mut ledger, b'Z', true, Some(Status::Idle));
+    assert!(course.is_clear());
+}
+
+#[test]
+fn a_long_statement_is_known_by_its_name_and_by_nothing_else() {
+    let (mut course, mut ledger) = (Course::new(), Ledger::<()>::new());
+    send(&mut course, &mut ledger, &Batch::new().parse("a", "select 1", &[]).sync());
+    for tag in *b"1Z" {
+        course.hear(&mut ledger, tag, true, Some(Status::Idle));
+    }
+    let begin = Batch::new().parse("", &"x".repeat(2_000), &[]);
+    let mut out = BytesMut::new();
+    // On another connection it finds what it may use.
+    course.begin(Here::default(), Replay::default());
+    course.send_unread(&mut ledger, &begin.bytes()[..1_000], Status::Idle, &mut out);
+    assert_eq!(&out[..], Batch::new().parse("a", "select 1", &[]).bytes());
+    let run = Batch::new().bind("", "", (0, &[]), 0).execute("").sync();
+    assert_eq!(&send(&mut course, &mut ledger, &run)[..], run.bytes());
+    for tag in *b"112CZ" {
+        course.hear(&mut ledger, tag, true, Some(Status::Idle));
+    }
+    assert_eq!(ledger.dirty(), Some(Reason::Unreadable));
+    assert_eq!(&send(&mut course, &mut ledger, &run)[..], run.bytes());
+}
+
+#[test]
 fn a_discard_cleans_only_what_was_sent_before_it() {
     let (mut course, mut ledger) = (Course::new(), Ledger::<()>::new());
     send(&mut course, &mut ledger, &Batch::new().query("listen a").query("discard all"));

@@ -1,0 +1,47 @@
+//! Statements that are longer than anybody reads.
+
+use std::time::Duration;
+
+use sortie_testkit::{Batch, Frame, Wire, cluster};
+use tokio::time::{Instant, sleep};
+
+use crate::relay::{error, start};
+use crate::support::among_others;
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn a_long_statement_is_not_answered_by_one_shard_for_all() {
+    let _others = among_others().await;
+    let cluster = cluster().await;
+    let url = |shard| format!("postgres://reader@{}/sortie", cluster.primary(shard).address());
+    let (server, _config) = start(&[url(0), url(1)], 5).await;
+    let mut wire = Wire::connect_as(server.listen(), "reader").await;
+    let began = Instant::now();
+    while wire.simple("SELECT count(*) FROM users").await.iter().any(|it| it.report().is_some()) {
+        assert!(began.elapsed() < WITHIN, "the catalogs are not read");
+        sleep(Duration::from_millis(50)).await;
+    }
+    let text = format!("SELECT count(*) FROM users /*{}*/", "x".repeat(600 << 10));
+    let run = |batch: Batch, name| batch.bind("", name, (0, &[]), 0).execute("").sync();
+    let alone = Batch::new().query(&text);
+    let behind = Batch::new().statement("SET a.b = 1", &[]).statement(&text, &[]).sync();
+    let named = run(Batch::new().parse("s", &text, &[]), "s");
+    for batch in [alone, behind, named] {
+        assert_eq!(error(&wire.ask(&batch).await), "0A000");
+        // Nothing of it is taken for the next one.
+        assert_eq!(wire.rows("SELECT 1 FROM users WHERE user_id = 1").await.len(), 1);
+        wire.rows("DISCARD ALL").await;
+    }
+    // A long parameter of a statement that all shards would have to answer.
+    let value = vec![b'v'; 600 << 10];
+    let values = Batch::new().parse("v", "SELECT count(*) FROM users WHERE name <> $1", &[]).sync();
+    wire.ask(&values).await;
+    let bound = Batch::new().bind("", "v", (0, &[Some(&value)]), 0).execute("").sync();
+    assert_eq!(error(&wire.ask(&bound).await), "0A000");
+    wire.rows("SET sortie.shard = 1").await;
+    let answer = wire.ask(&Batch::new().query(&text)).await;
+    assert!(answer.iter().any(|frame| Frame::row(frame).is_some()), "it is bound to a shard");
+    drop(wire);
+    server.stop().await;
+}
