@@ -56,6 +56,13 @@ where
         self
     }
 
+    /// For how long past its hard age Redis keeps a value, so that it can be given
+    /// [instead of an error](sortie::ReadThrough::stale_if_error). Default: 0.
+    pub fn keep(mut self, keep: Duration) -> Self {
+        self.settings.keep = keep;
+        self
+    }
+
     /// How eagerly a value is refreshed before it is stale, in the times its load takes: at 1, the
     /// default, one reader among all processes begins about one load time early. At 0 nobody does.
     pub fn early(mut self, early: f64) -> Self {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use sortie::{Cache, Cached, Fill, Loaded, Lookup, Position};
+use sortie::{Cache, Cached, Fill, Loaded, Lookup, Position, Sweep, Tag};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -19,7 +19,7 @@ use crate::names::Place;
 use crate::notices;
 use crate::settings::millis;
 use crate::shared::{self, Shared};
-use crate::steps::{Found, Got, Kind, Steps, Token};
+use crate::steps::{Found, Got, Kind, Meta, Steps, Token};
 
 /// A [`Cache`] on Redis or Valkey that many processes share, and one lease per key among all of
 /// them. Cheap to clone.
@@ -114,20 +114,6 @@ where
         Self(Arc::new(Inner { shared, codec, local, _tasks: tasks }))
     }
 
-    /// Outdates every value, in constant time: nothing whose load began before is read after.
-    ///
-    /// # Cancel safety
-    ///
-    /// To be awaited to its end: dropped earlier, it may have reached a part of the values.
-    pub async fn invalidate_all(&self) {
-        let shared = &self.0.shared;
-        shared.outdated.everything();
-        if shared.sweep(None).await.is_err() {
-            shared.owe_everything(None);
-        }
-        shared.outdated.everything();
-    }
-
     /// Says whether Redis is there, as far as is known.
     pub fn is_there(&self) -> bool {
         self.0.shared.steps.link.is_there()
@@ -191,8 +177,10 @@ where
         shared.counts.hits.fetch_add(1, Relaxed);
         let began = asked.checked_sub(found.age).unwrap_or(asked);
         let cached = Cached::new(value, found.as_of).began(began);
-        if found.kind == Kind::Refresh {
-            return Lookup::Stale(cached, Some(leased.hold(key.clone())));
+        match found.kind {
+            Kind::Refresh => return Lookup::Stale(cached, Some(leased.hold(key.clone()))),
+            Kind::Early => return Lookup::Early(cached, leased.hold(key.clone())),
+            Kind::Hit | Kind::Stale => {}
         }
         leased.token = None;
         if found.kind == Kind::Stale {
@@ -216,11 +204,11 @@ where
         if shared.owed.blocks(leased.place.bucket) {
             return if leased.token.is_some() { Fill::Revoked } else { Fill::Away };
         }
-        let mut ages = shared.steps.settings.ages();
+        let mut ages = shared.steps.settings.ages(loaded.fresh_for, loaded.usable_for);
         let fill = if let Some(token) = &leased.token {
             let value = self.0.codec.encode(&loaded.value);
-            let as_of = loaded.as_of.as_ref();
-            shared.steps.fill(&leased.place, token, &value, as_of, ages).await
+            let meta = Meta { as_of: loaded.as_of.as_ref(), ages, tags: &loaded.tags };
+            shared.steps.fill(&leased.place, token, &value, meta).await
         } else {
             Err(Away)
         };
@@ -244,11 +232,21 @@ where
         fill.unwrap_or(Fill::Away)
     }
 
+    async fn sweep(&self, tag: Option<Tag>, position: Option<&Position>) {
+        let shared = &self.0.shared;
+        shared.outdated.everything();
+        let mut told = Told { shared, place: None, position, delivered: false };
+        told.delivered = shared.sweep(tag, position).await.is_ok();
+        drop(told);
+        shared.outdated.everything();
+        shared.waits.wake_all();
+    }
+
     async fn outdate(&self, key: &K, position: Option<&Position>) {
         let shared = &self.0.shared;
         let place = Place::of(self.0.codec.key(key));
         shared.outdated.key(&place);
-        let mut told = Told { shared, place: &place, position, delivered: false };
+        let mut told = Told { shared, place: Some(&place), position, delivered: false };
         told.delivered = shared.steps.invalidate(&place, position).await.is_ok();
         drop(told);
         // Again: Redis may have given the old value in between.
@@ -263,15 +261,18 @@ where
 /// An invalidation that is owed unless it was delivered, also when its caller leaves.
 struct Told<'t> {
     shared: &'t Shared,
-    place: &'t Place,
+    /// None: everything.
+    place: Option<&'t Place>,
     position: Option<&'t Position>,
     delivered: bool,
 }
 
 impl Drop for Told<'_> {
     fn drop(&mut self) {
-        if !self.delivered {
-            self.shared.owe(self.place, self.position);
+        match self.place {
+            _ if self.delivered => {}
+            Some(place) => self.shared.owe(place, self.position),
+            None => self.shared.owe_everything(self.position),
         }
     }
 }
@@ -305,6 +306,41 @@ where
 
     async fn invalidate_at(&self, key: &K, position: &Position) {
         self.outdate(key, Some(position)).await;
+    }
+
+    async fn expire(&self, key: &K) {
+        let shared = &self.0.shared;
+        let place = Place::of(self.0.codec.key(key));
+        if shared.steps.expire(&place).await.is_err() {
+            // Redis can't say later how old it was by then.
+            shared.owe(&place, None);
+        }
+        shared.outdated.key(&place);
+    }
+
+    async fn last(&self, key: &K) -> Option<Cached<V>> {
+        let place = Place::of(self.0.codec.key(key));
+        if self.0.shared.owed.blocks(place.bucket) {
+            return None;
+        }
+        let asked = Instant::now();
+        let (value, as_of, age) = self.0.shared.steps.last(&place).await.ok()??;
+        let began = asked.checked_sub(age).unwrap_or(asked);
+        Some(Cached::new(self.0.codec.decode(&value)?, as_of).began(began))
+    }
+}
+
+impl<K, V> Sweep<K, V> for RedisCache<K, V>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    async fn invalidate_tag(&self, tag: Tag, position: Option<&Position>) {
+        self.sweep(Some(tag), position).await;
+    }
+
+    async fn invalidate_all(&self, position: Option<&Position>) {
+        self.sweep(None, position).await;
     }
 }
 

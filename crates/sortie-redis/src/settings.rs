@@ -9,6 +9,7 @@ pub(crate) struct Settings {
     pub(crate) lease_max: Duration,
     pub(crate) soft_ttl: Option<Duration>,
     pub(crate) hard_ttl: Duration,
+    pub(crate) keep: Duration,
     pub(crate) early: f64,
     pub(crate) cooling: Duration,
     pub(crate) floor_ttl: Duration,
@@ -23,6 +24,7 @@ pub(crate) struct Settings {
 pub(crate) struct Ages {
     pub(crate) fresh: u64,
     pub(crate) usable: u64,
+    pub(crate) kept: u64,
 }
 
 impl Default for Settings {
@@ -33,6 +35,7 @@ impl Default for Settings {
             lease_max: Duration::from_secs(5),
             soft_ttl: None,
             hard_ttl: Duration::from_secs(3_600),
+            keep: Duration::ZERO,
             early: 1.0,
             cooling: Duration::from_secs(1),
             floor_ttl: Duration::from_secs(600),
@@ -44,11 +47,13 @@ impl Default for Settings {
 }
 
 impl Settings {
-    pub(crate) fn ages(&self) -> Ages {
+    /// The ages of a value that may bring its own.
+    pub(crate) fn ages(&self, fresh: Option<Duration>, usable: Option<Duration>) -> Ages {
         let factor = 0.9 + fastrand::f64() * 0.2;
-        let usable = millis(self.hard_ttl.mul_f64(factor)).max(1);
-        let fresh = self.soft_ttl.map_or(usable, |soft| millis(soft.mul_f64(factor)));
-        Ages { fresh: fresh.min(usable), usable }
+        let usable = millis(usable.unwrap_or(self.hard_ttl).mul_f64(factor)).max(1);
+        let fresh = fresh.or(self.soft_ttl);
+        let fresh = fresh.map_or(usable, |soft| millis(soft.mul_f64(factor)));
+        Ages { fresh: fresh.min(usable), usable, kept: usable.saturating_add(millis(self.keep)) }
     }
 
     /// How many load times ahead of its end a value is refreshed: exponentially distributed, so

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use sortie::{Position, Tag};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -51,19 +52,23 @@ impl Shared {
         self.releases.try_send((place, token)).ok();
     }
 
-    pub(crate) fn owe(&self, place: &Place, position: Option<&sortie::Position>) {
+    pub(crate) fn owe(&self, place: &Place, position: Option<&Position>) {
         self.owed.key(place, position);
         self.steps.link.call.notify_one();
     }
 
-    pub(crate) fn owe_everything(&self, position: Option<&sortie::Position>) {
+    pub(crate) fn owe_everything(&self, position: Option<&Position>) {
         self.owed.everything(position);
         self.steps.link.call.notify_one();
     }
 
-    pub(crate) async fn sweep(&self, position: Option<&sortie::Position>) -> Result<(), Away> {
+    pub(crate) async fn sweep(
+        &self,
+        tag: Option<Tag>,
+        position: Option<&Position>,
+    ) -> Result<(), Away> {
         for bucket in 0..BUCKETS {
-            self.steps.sweep(bucket, position).await?;
+            self.steps.sweep(bucket, tag, position).await?;
         }
         Ok(())
     }
@@ -71,7 +76,7 @@ impl Shared {
     async fn pay(&self, debt: &Debt) -> Result<(), Away> {
         match &debt.what {
             What::Key(place) => self.steps.invalidate(place, debt.position.as_ref()).await,
-            What::Everything => self.sweep(debt.position.as_ref()).await,
+            What::Everything => self.sweep(None, debt.position.as_ref()).await,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Script, ScriptInvocation};
-use sortie::{Fill, Position};
+use sortie::{Fill, Position, Tag};
 
 use crate::link::{Away, Link};
 use crate::names::{Names, Place};
@@ -45,9 +45,21 @@ pub(crate) enum Kind {
     Hit,
     /// Past its soft age, and somebody else refreshes it.
     Stale,
-    /// To be refreshed: with the lease for that.
+    /// Past its soft age: with the lease to refresh it.
     Refresh,
+    /// Soon past it: with the lease too.
+    Early,
 }
+
+/// What is stored with a value.
+#[derive(Clone, Copy)]
+pub(crate) struct Meta<'m> {
+    pub(crate) as_of: Option<&'m Position>,
+    pub(crate) ages: Ages,
+    pub(crate) tags: &'m [Tag],
+}
+
+pub(crate) type Last = (Vec<u8>, Option<Position>, Duration);
 
 type Row = (String, Option<Vec<u8>>, Option<String>, Option<i64>, Option<i64>, i64, Option<String>);
 
@@ -58,6 +70,8 @@ struct Scripts {
     renew: Script,
     peek: Script,
     invalidate: Script,
+    expire: Script,
+    last: Script,
     sweep: Script,
 }
 
@@ -78,10 +92,8 @@ impl Steps {
             "pending" => return other.map(|other| Got::Pending(Token(other.into()))).ok_or(Away),
             "hit" => Kind::Hit,
             "stale" => Kind::Stale,
+            "early" => Kind::Early,
             _ => Kind::Refresh,
-        };
-        let span = |ms: Option<i64>| {
-            Duration::from_millis(ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0))
         };
         Ok(Got::Found(Found {
             kind,
@@ -97,14 +109,14 @@ impl Steps {
         place: &Place,
         token: &Token,
         value: &[u8],
-        as_of: Option<&Position>,
-        ages: Ages,
+        meta: Meta<'_>,
     ) -> Result<Fill, Away> {
+        let Meta { as_of, ages, tags } = meta;
         let mut step = self.on(&self.scripts.fill, place);
         step.key(self.names.bucket(place.bucket));
         step.arg(token.text()).arg(&*self.names.channel).arg(&*place.key);
         step.arg(value).arg(position::encode(as_of));
-        step.arg(ages.fresh).arg(ages.usable).arg(ages.usable).arg("");
+        step.arg(ages.fresh).arg(ages.usable).arg(ages.kept).arg(numbers(tags));
         let answer: String = self.link.run(&step).await?;
         Ok(match answer.as_str() {
             "stored" => Fill::Stored,
@@ -112,6 +124,22 @@ impl Steps {
             "cooling" => Fill::Cooling,
             _ => Fill::Revoked,
         })
+    }
+
+    /// The value that was stored last, however old it is, its position and its age.
+    pub(crate) async fn last(&self, place: &Place) -> Result<Option<Last>, Away> {
+        let mut step = self.on(&self.scripts.last, place);
+        step.key(self.names.bucket(place.bucket)).arg(Token::new().text());
+        let (value, as_of, age): (Option<Vec<u8>>, Option<String>, i64) =
+            self.link.run(&step).await?;
+        let as_of = as_of.as_deref().and_then(position::decode);
+        Ok(value.map(|value| (value, as_of, span(Some(age)))))
+    }
+
+    pub(crate) async fn expire(&self, place: &Place) -> Result<(), Away> {
+        let mut step = self.on(&self.scripts.expire, place);
+        step.arg(&*self.names.channel).arg(&*place.key);
+        self.link.run::<i64>(&step).await.map(drop)
     }
 
     pub(crate) async fn release(&self, place: &Place, token: &Token) -> Result<(), Away> {
@@ -146,12 +174,18 @@ impl Steps {
         self.link.run::<i64>(&step).await.map(drop)
     }
 
-    /// Outdates everything in a bucket.
-    pub(crate) async fn sweep(&self, bucket: u8, position: Option<&Position>) -> Result<(), Away> {
+    /// Outdates what has a tag in a bucket, or everything there.
+    pub(crate) async fn sweep(
+        &self,
+        bucket: u8,
+        tag: Option<Tag>,
+        position: Option<&Position>,
+    ) -> Result<(), Away> {
         let mut step = self.scripts.sweep.prepare_invoke();
         step.key(self.names.bucket(bucket));
         step.arg(Token::new().text()).arg(&*self.names.channel).arg(bucket);
-        step.arg(position::encode(position)).arg(millis(self.settings.cooling)).arg("");
+        step.arg(position::encode(position)).arg(millis(self.settings.cooling));
+        step.arg(numbers(tag.as_slice()));
         self.link.run::<i64>(&step).await.map(drop)
     }
 
@@ -160,6 +194,17 @@ impl Steps {
         step.key(self.names.entry(place));
         step
     }
+}
+
+/// A clock that was set back gives negative ones.
+fn span(ms: Option<i64>) -> Duration {
+    Duration::from_millis(ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0))
+}
+
+/// Tags as the scripts know them: numbers that many may share.
+fn numbers(tags: &[Tag]) -> String {
+    let number = |tag: &Tag| (tag.number() >> 52).to_string();
+    tags.iter().map(number).collect::<Vec<_>>().join(",")
 }
 
 impl Scripts {
@@ -173,6 +218,8 @@ impl Scripts {
             renew: script(include_str!("lua/renew.lua")),
             peek: script(include_str!("lua/peek.lua")),
             invalidate: script(include_str!("lua/invalidate.lua")),
+            expire: script(include_str!("lua/expire.lua")),
+            last: script(include_str!("lua/last.lua")),
             sweep: script(include_str!("lua/sweep.lua")),
         }
     }

@@ -229,7 +229,8 @@ mod scatter;
 mod singleflight;
 
 pub use cache::{
-    Cache, Cached, Fill, Loaded, Lookup, MemoryCache, MemoryCacheBuilder, MemoryLease, MemoryWait,
+    Cache, Cached, Fill, GetSet, GetSetCache, GetSetLease, Loaded, Lookup, MemoryCache,
+    MemoryCacheBuilder, MemoryLease, MemoryWait, Sweep, Tag,
 };
 pub use cluster::{Cluster, ShardId, ShardKey, ShardMap};
 pub use err_group::{ErrGroup, Group, GroupError, Stop, Task, TaskError, TaskFailure};
@@ -238,7 +239,7 @@ pub use hedge::{
     HedgeError, HedgeErrorKind, HedgeLedger, Loser, Loss, OkWins, Reaper, first_ok,
 };
 pub use position::{Position, PositionError, WalPoint};
-pub use read_through::ReadThrough;
+pub use read_through::{Answer, How, Read, ReadThrough, Why};
 pub use replicas::ReplicaSet;
 pub use scatter::{
     Gathered, LegError, LegFailure, LegLabel, Scatter, ScatterError, ScatterLedger, ScatterStats,

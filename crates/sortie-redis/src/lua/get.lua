@@ -18,5 +18,5 @@ end
 redis.call('HSET', KEYS[1],
   't', ARGV[1], 'x', t + ARGV[2], 'lb', t, 'lq', b.count, 'li', b.life)
 keep(tonumber(ARGV[2]))
-if usable then return found('refresh') end
+if usable then return found(due and 'refresh' or 'early') end
 return { 'miss', false, false, 0, 0, 0, false }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sortie::{Cache, Fill, Loaded, Lookup};
+use sortie::{Cache, Fill, Loaded, Lookup, Sweep, Tag};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{PATIENCE, Servers, at, lease, put, read, settings, wait};
@@ -71,13 +71,54 @@ async fn an_invalidation_of_everything_outdates_values_and_leases() {
             assert_eq!(put(&one, key, key).await, Fill::Stored);
         }
         let before = lease(one.get(&100).await);
-        two.invalidate_all().await;
+        two.invalidate_all(None).await;
         assert_eq!(one.fill(before, 1.into()).await, Fill::Revoked);
         for key in 0..=100 {
             assert_eq!(read(&one, key).await, None, "{key}");
         }
         assert_eq!(put(&two, 1000, 7).await, Fill::Stored);
         assert_eq!(read(&one, 1000).await, Some(7));
+    }
+}
+
+#[tokio::test]
+async fn a_tag_invalidates_what_has_it_in_all_processes() {
+    const USERS: Tag = Tag::named("users");
+    for servers in Servers::both().await {
+        let (one, two) = (servers.opened(settings("a")).await, servers.opened(settings("a")).await);
+        for key in 0..20 {
+            let loaded = Loaded::from(key);
+            let loaded = if key % 2 == 0 { loaded.tagged(USERS) } else { loaded };
+            assert_eq!(put(&one, key, loaded).await, Fill::Stored);
+        }
+        let before = lease(one.get(&100).await);
+        two.invalidate_tag(USERS, Some(&at(1, 50))).await;
+        let users = |lsn| Loaded::at(1, at(1, lsn)).tagged(USERS);
+        assert_eq!(one.fill(before, users(60)).await, Fill::Revoked);
+        for key in 0..20 {
+            assert_eq!(read(&one, key).await, Some(key).filter(|key| key % 2 == 1), "{key}");
+        }
+        assert_eq!(put(&one, 100, users(49)).await, Fill::Behind);
+        assert_eq!(put(&one, 100, users(50)).await, Fill::Stored);
+        assert_eq!(put(&one, 101, Loaded::at(1, at(1, 49))).await, Fill::Stored, "another table");
+    }
+}
+
+#[tokio::test]
+async fn what_expired_is_the_last_value_and_what_was_invalidated_is_not() {
+    for servers in Servers::both().await {
+        let keeps = settings("a").hard_ttl(Duration::from_millis(200)).keep(PATIENCE);
+        let (one, two) = (servers.opened(keeps).await, servers.opened(settings("a")).await);
+        put(&one, 1, 10).await;
+        put(&two, 2, 20).await;
+        sleep(Duration::from_millis(250)).await;
+        two.expire(&2).await;
+        for (key, value) in [(1, 10), (2, 20)] {
+            assert_eq!(read(&one, key).await, None);
+            assert_eq!(two.last(&key).await.map(|cached| cached.value), Some(value));
+            two.invalidate(&key).await;
+            assert!(one.last(&key).await.is_none());
+        }
     }
 }
 
@@ -172,8 +213,7 @@ async fn early_readers_refresh_a_value_before_it_is_stale() {
     // A load of 20 ms, and up to some 10,000 of them early: all of 60 s.
     let mut refreshed = false;
     for _ in 0..50 {
-        refreshed |=
-            matches!(cache.get(&1).await, Lookup::Stale(cached, Some(_)) if cached.value == 10);
+        refreshed |= matches!(cache.get(&1).await, Lookup::Early(cached, _) if cached.value == 10);
     }
     assert!(refreshed);
 }

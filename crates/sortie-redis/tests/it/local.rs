@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sortie::{Cache, Lookup};
+use sortie::{Cache, Lookup, Sweep};
 use sortie_testkit::Redis;
 use tokio::time::{Instant, sleep};
 
@@ -38,7 +38,7 @@ async fn an_invalidation_by_another_process_reaches_the_copies() {
             one.invalidate(&1).await;
         }
         assert!(slowest < BOUND, "{slowest:?}");
-        one.invalidate_all().await;
+        one.invalidate_all(None).await;
         assert_eq!(read(&one, 1).await, None);
     }
 }

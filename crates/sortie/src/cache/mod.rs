@@ -14,14 +14,20 @@
 //!    position. When its `as_of` is unknown or of another history, a cooling window decides.
 //! 3. A lease that is dropped is released, and whoever waits for it looks again.
 
+mod get_set;
 mod lease;
 mod memory;
 mod stamps;
+mod tag;
 
 use crate::Position;
 use crate::rt::time::Instant;
 
+use std::time::Duration;
+
+pub use self::get_set::{GetSet, GetSetCache, GetSetLease};
 pub use self::memory::{MemoryCache, MemoryCacheBuilder, MemoryLease, MemoryWait};
+pub use self::tag::Tag;
 
 /// A store of values under keys that is filled under a lease.
 ///
@@ -50,6 +56,36 @@ pub trait Cache<K, V>: Send + Sync {
     /// As [`invalidate`](Self::invalidate), and keeps answers out that were read from a replica
     /// which had not replayed the write at `position`.
     fn invalidate_at(&self, key: &K, position: &Position) -> impl Future<Output = ()> + Send;
+
+    /// Makes the value of `key` too old to be used, and revokes the lease on it, as
+    /// [`invalidate`](Self::invalidate) does; but it may still be the [`last`](Self::last) one.
+    /// A cache that knows no such difference invalidates it.
+    fn expire(&self, key: &K) -> impl Future<Output = ()> + Send {
+        self.invalidate(key)
+    }
+
+    /// The value that was stored last, however old it is, unless it was invalidated since. For
+    /// those who prefer it to an error; a cache that forgets what is too old has none.
+    fn last(&self, key: &K) -> impl Future<Output = Option<Cached<V>>> + Send {
+        let _ = key;
+        async { None }
+    }
+}
+
+/// A [`Cache`] that invalidates many values in constant time: all that have a tag, or all.
+///
+/// As with one key, no read gives a value whose lease was handed out before; and with a position
+/// nothing is stored that was read from a replica which had not replayed it.
+pub trait Sweep<K, V>: Cache<K, V> {
+    /// Invalidates every value that was [tagged](Loaded::tagged) so.
+    fn invalidate_tag(
+        &self,
+        tag: Tag,
+        position: Option<&Position>,
+    ) -> impl Future<Output = ()> + Send;
+
+    /// Invalidates every value.
+    fn invalidate_all(&self, position: Option<&Position>) -> impl Future<Output = ()> + Send;
 }
 
 /// What a cache knows of a key.
@@ -58,6 +94,8 @@ pub trait Cache<K, V>: Send + Sync {
 pub enum Lookup<V, L, W> {
     /// The value.
     Hit(Cached<V>),
+    /// A value that will soon be stale, and the lease to load it anew before that.
+    Early(Cached<V>, L),
     /// A value past its soft age: to be used, and to be loaded anew by whoever gets the lease.
     Stale(Cached<V>, Option<L>),
     /// Nothing. Whoever gets the lease loads the value.
@@ -88,6 +126,13 @@ pub struct Loaded<V> {
     /// Up to where the replica that gave it had replayed the history, if that is known. To be
     /// taken no later than the value.
     pub as_of: Option<Position>,
+    /// For how long it is fresh, counted from the begin of its load, if that is not the cache's to
+    /// say.
+    pub fresh_for: Option<Duration>,
+    /// For how long it may be used; counted and defaulting as `fresh_for`.
+    pub usable_for: Option<Duration>,
+    /// What else than its key invalidates it.
+    pub tags: Vec<Tag>,
 }
 
 /// What became of a fill.
@@ -104,6 +149,19 @@ pub enum Fill {
     Cooling,
     /// The store could not be reached, or did not say whether it stored the value.
     Away,
+}
+
+impl Fill {
+    /// One lower-case word, for labels and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Revoked => "revoked",
+            Self::Behind => "behind",
+            Self::Cooling => "cooling",
+            Self::Away => "away",
+        }
+    }
 }
 
 impl<V> Cached<V> {
@@ -123,12 +181,26 @@ impl<V> Cached<V> {
 impl<V> Loaded<V> {
     /// A value read at `as_of`.
     pub fn at(value: V, as_of: Position) -> Self {
-        Self { value, as_of: Some(as_of) }
+        Self { as_of: Some(as_of), ..Self::from(value) }
+    }
+
+    /// Says for how long it is fresh and may be used, instead of the cache.
+    #[must_use]
+    pub fn ages(mut self, fresh_for: Duration, usable_for: Duration) -> Self {
+        (self.fresh_for, self.usable_for) = (Some(fresh_for), Some(usable_for));
+        self
+    }
+
+    /// Adds a tag, e.g. the table that it was read from.
+    #[must_use]
+    pub fn tagged(mut self, tag: Tag) -> Self {
+        self.tags.push(tag);
+        self
     }
 }
 
 impl<V> From<V> for Loaded<V> {
     fn from(value: V) -> Self {
-        Self { value, as_of: None }
+        Self { value, as_of: None, fresh_for: None, usable_for: None, tags: Vec::new() }
     }
 }

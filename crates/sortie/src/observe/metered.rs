@@ -18,6 +18,7 @@ use crate::observe::{Begins, Ends, Event, Limit, Observer};
 /// | `sortie_joined_total`, `sortie_join_age_seconds` | callers that shared; the load's age then |
 /// | `sortie_limited_total` | callers that could not share, by `why`, and by `solo` or refused |
 /// | `sortie_wait_seconds` | how long callers waited, by `role` |
+/// | `sortie_fills_refused_total`, `sortie_stale_served_total` | by `why` |
 /// | `sortie_left_total` | callers that gave up |
 /// | `sortie_retries_total` | loads tried again by their flights |
 ///
@@ -98,6 +99,14 @@ impl Observer for Metered {
             }
             Event::Left { .. } => self.left.increment(1),
             Event::Retried { .. } => self.retried.increment(1),
+            Event::FillRefused { why } => {
+                let labels = [("registry", self.registry), ("why", why.label())];
+                counter!("sortie_fills_refused_total", &labels).increment(1);
+            }
+            Event::StaleServed { why, .. } => {
+                let labels = [("registry", self.registry), ("why", why.label())];
+                counter!("sortie_stale_served_total", &labels).increment(1);
+            }
             Event::Ended { how, took, fan_out, .. } => {
                 self.ended[*how as usize].increment(1);
                 self.took.record(took.as_secs_f64());

@@ -21,7 +21,7 @@ use tracing::span::Id;
 #[cfg(feature = "metrics")]
 pub use self::metered::Metered;
 pub use self::traced::Traced;
-use crate::{FlightId, Role};
+use crate::{Fill, FlightId, Role, Why};
 
 /// Hears what happens.
 ///
@@ -108,6 +108,18 @@ pub enum Event {
         took: Duration,
         /// How many callers got its outcome.
         fan_out: usize,
+    },
+    /// A value was loaded and served, and the cache did not store it.
+    FillRefused {
+        /// Why not.
+        why: Fill,
+    },
+    /// A caller was given a value that is older than it should be.
+    StaleServed {
+        /// Why.
+        why: Why,
+        /// How long ago its load began, if the cache knows.
+        age: Option<Duration>,
     },
 }
 

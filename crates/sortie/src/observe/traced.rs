@@ -60,6 +60,8 @@ impl Observer for Traced {
             Event::Ended { flight, how, took, fan_out } => {
                 debug!(flight = flight.number(), how = how.label(), ?took, fan_out, "ended");
             }
+            Event::FillRefused { why } => debug!(why = why.label(), "loaded and not stored"),
+            Event::StaleServed { why, age } => debug!(why = why.label(), ?age, "served stale"),
         }
     }
 }

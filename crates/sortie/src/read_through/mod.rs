@@ -7,30 +7,42 @@
 //! 2. A miss loads through the flight table, whoever holds the cache's lease. Only the flight
 //!    waits for somebody else's lease, and never longer than `pending_max`.
 //! 3. A stale value is served at once; its refresh is a flight like any other, so a miss joins it.
-//! 4. A value that the cache refuses is still given to those who waited for it.
+//! 4. A failed load is answered with an older value only if its owner asked for that, and never
+//!    with one that was invalidated.
+//! 5. A value that the cache refuses is still given to those who waited for it.
+
+mod backoff;
+mod get;
+mod many;
+mod read;
+mod source;
 
 use std::fmt;
 use std::hash::Hash;
-use std::marker::PhantomData;
-use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::{FutureExt, TryFutureExt};
-use parking_lot::Mutex;
-use tracing::{Instrument, debug, debug_span};
+use futures_util::TryFutureExt;
 
-use crate::rt::time::{Instant, timeout_at};
+use self::backoff::{Backoff, Pauses};
+use self::read::Want;
+pub use self::read::{Answer, How, Read, Why};
+use self::source::{BoxLoad, LoadMany, Negative, Policy, Source};
+use crate::observe::Observer;
+use crate::rt::time::Instant;
 use crate::{
-    Cache, Call, Fill, FlightError, Idle, Loaded, Lookup, MemoryCache, Position, SingleFlight,
+    Cache, Cached, FlightError, Idle, Loaded, Lookup, MemoryCache, Position, SingleFlight, Sweep,
+    Tag,
 };
 
 /// A choice, not a measurement: longer than an ordinary load and than the lease of a process that
 /// died, shorter than a caller's patience.
 const PENDING_MAX: Duration = Duration::from_secs(3);
 
-/// How often it looks again meanwhile: each time a lease was given back without a value.
-const LOOKS_MAX: usize = 8;
+/// Between attempts at a key whose loads fail, while an older value serves.
+const PAUSES: Pauses =
+    Pauses { first: Duration::from_millis(100), longest: Duration::from_secs(10) };
 
 /// How long a load runs on that nobody waits for any more, a refresh for example.
 const LINGER_MAX: Duration = Duration::from_secs(10);
@@ -56,22 +68,17 @@ const LINGER_MAX: Duration = Duration::from_secs(10);
 /// ```
 pub struct ReadThrough<K, V, E, C = MemoryCache<K, V>> {
     source: Arc<Source<K, V, E, C>>,
-    flights: SingleFlight<K, V, E>,
-    pending_max: Duration,
+    flights: SingleFlight<K, Cached<V>, E>,
+    policy: Arc<Policy<V>>,
+    many: Option<Arc<LoadMany<K, V, E>>>,
+    swept: Arc<Swept>,
 }
 
-type BoxLoad<V, E> = Pin<Box<dyn Future<Output = Result<Loaded<V>, E>> + Send>>;
-
-struct Source<K, V, E, C> {
-    cache: C,
-    load: Box<dyn Fn(K) -> BoxLoad<V, E> + Send + Sync>,
-    holds: PhantomData<fn() -> V>,
-}
-
-/// What a caller's own look at the cache left it with: for its flight, if it leads one.
-enum Seed<L, W> {
-    Lease(L),
-    Wait(W),
+/// When many keys were invalidated at once: no flight from before is joined after.
+struct Swept {
+    epoch: Instant,
+    /// In nanoseconds after the epoch; 0 for never.
+    at: AtomicU64,
 }
 
 impl<K, V, E, C> ReadThrough<K, V, E, C>
@@ -103,16 +110,28 @@ where
         F: Fn(K) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Loaded<V>, E>> + Send + 'static,
     {
-        let load = Box::new(move |key| -> BoxLoad<V, E> { Box::pin(load(key)) });
+        let load = Box::new(move |key| -> BoxLoad<Loaded<V>, E> { Box::pin(load(key)) });
         let flights = SingleFlight::builder().idle(Idle::Linger(LINGER_MAX)).build();
-        let source = Arc::new(Source { cache, load, holds: PhantomData });
-        Self { source, flights, pending_max: PENDING_MAX }
+        let policy = Policy {
+            pending_max: PENDING_MAX,
+            stale_if_error: None,
+            pauses: PAUSES,
+            negative: None,
+            observer: None,
+        };
+        Self {
+            source: Arc::new(Source { cache, load, backoff: Backoff::new() }),
+            flights,
+            policy: Arc::new(policy),
+            many: None,
+            swept: Arc::new(Swept { epoch: Instant::now(), at: AtomicU64::new(0) }),
+        }
     }
 
     /// Loads through `flights` from now on. A stale value is only refreshed if they may go on
     /// without callers: under [`Idle::Abort`] a refresh ends where it first waits.
     #[must_use]
-    pub fn with_flights(mut self, flights: SingleFlight<K, V, E>) -> Self {
+    pub fn with_flights(mut self, flights: SingleFlight<K, Cached<V>, E>) -> Self {
         self.flights = flights;
         self
     }
@@ -121,7 +140,49 @@ where
     /// before it loads without one; such a load is served and not stored. Default: 3 s.
     #[must_use]
     pub fn pending_max(mut self, pending_max: Duration) -> Self {
-        self.pending_max = pending_max;
+        Arc::make_mut(&mut self.policy).pending_max = pending_max;
+        self
+    }
+
+    /// Loads what [`get_many`](Self::get_many) misses with one call. `load` is given keys, each
+    /// once, and returns what it has, in any order.
+    #[must_use]
+    pub fn batched<F, Fut>(mut self, load: F) -> Self
+    where
+        F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<(K, Loaded<V>)>, E>> + Send + 'static,
+    {
+        self.many = Some(Arc::new(move |keys| -> BoxLoad<_, E> { Box::pin(load(keys)) }));
+        self
+    }
+
+    /// When a load fails or gives no answer in time, gives the value that was stored last instead
+    /// of the error, if its own load began at most `max_age` ago and nothing has invalidated it.
+    /// Meanwhile the key is tried again after 100 ms, and twice as long after each failure, up to
+    /// 10 s. Default: an error is an error.
+    #[must_use]
+    pub fn stale_if_error(mut self, max_age: Duration) -> Self {
+        Arc::make_mut(&mut self.policy).stale_if_error = Some(max_age);
+        self
+    }
+
+    /// Keeps values that mean "there is nothing", e.g. `Option::is_none`, only for `ttl`. They are
+    /// invalidated as all others are: whoever inserts the row invalidates its key.
+    #[must_use]
+    pub fn negative(
+        mut self,
+        ttl: Duration,
+        is: impl Fn(&V) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Arc::make_mut(&mut self.policy).negative = Some(Negative { ttl, is: Arc::new(is) });
+        self
+    }
+
+    /// Tells `observer` of each value that was served and not stored, or served stale, and why.
+    /// Flights have [their own](crate::SingleFlightBuilder::observer).
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        Arc::make_mut(&mut self.policy).observer = Some(observer);
         self
     }
 
@@ -139,17 +200,23 @@ where
     /// Cancel safe: whoever else waits for the load is not affected, and the load goes on for
     /// those, or as long as the flights linger.
     pub async fn get(&self, key: &K) -> Result<V, FlightError<E>> {
-        let seed = match self.source.cache.get(key).await {
-            Lookup::Hit(cached) | Lookup::Stale(cached, None) => return Ok(cached.value),
-            Lookup::Stale(cached, Some(lease)) => {
-                // One poll begins the flight, or joins it; from there it is its own task's.
-                let refresh = self.fly(key, Seed::Lease(lease)).now_or_never();
-                return Ok(refresh.and_then(Result::ok).unwrap_or(cached.value));
-            }
-            Lookup::Miss(lease) => Seed::Lease(lease),
-            Lookup::Pending(wait) => Seed::Wait(wait),
-        };
-        self.fly(key, seed).await
+        match self.source.cache.get(key).await {
+            Lookup::Hit(cached) => Ok(cached.value),
+            found => self.beyond(key, found, Want::ANY).await.map(|answer| answer.value),
+        }
+    }
+
+    /// As [`get`](Self::get), with this caller's own wishes, and told how the value was come by.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`get`](Self::get). A read that [bypasses](Read::bypass) everything is this future alone.
+    pub async fn get_with(&self, key: &K, read: Read) -> Result<Answer<V>, FlightError<E>> {
+        Box::pin(self.ask(key, read)).await
     }
 
     /// Forgets the value of `key`. To be called after the write was committed and before it is
@@ -176,94 +243,74 @@ where
         self.flights.forget(key);
     }
 
-    /// The flights of this read-through, for their counters.
-    pub fn flights(&self) -> &SingleFlight<K, V, E> {
-        &self.flights
+    /// Makes the value of `key` too old to be used: the next `get` loads it. Unlike one that was
+    /// invalidated it may still be given [instead of an error](Self::stale_if_error).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`invalidate`](Self::invalidate).
+    pub async fn expire(&self, key: &K) {
+        self.source.cache.expire(key).await;
+        self.flights.forget(key);
     }
 
-    /// Boxed: a hit, which is the common case, must not carry room for a flight.
-    fn fly(
-        &self,
-        key: &K,
-        seed: Seed<C::Lease, C::Wait>,
-    ) -> Pin<Box<dyn Future<Output = Result<V, FlightError<E>>> + Send>> {
-        // The flight's load may be called again, by a successor: it looks for a lease itself then.
-        let (source, wanted) = (Arc::clone(&self.source), key.clone());
-        let seed = Mutex::new(Some(seed));
-        let (flights, key, pending_max) = (self.flights.clone(), key.clone(), self.pending_max);
-        Box::pin(async move {
-            let load = move |_cx| {
-                let (source, key, seed) = (Arc::clone(&source), wanted.clone(), seed.lock().take());
-                async move { source.load(key, seed, pending_max).await }
-                    .instrument(debug_span!("load"))
-            };
-            flights.run_with(key, Call::new(), load).await.map(|landed| landed.value)
-        })
+    /// As [`invalidate`](Self::invalidate), for every value with this tag, in constant time; and
+    /// as [`invalidate_at`](Self::invalidate_at), if there is a position.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`invalidate`](Self::invalidate).
+    pub async fn invalidate_tag(&self, tag: Tag, position: Option<&Position>)
+    where
+        C: Sweep<K, V>,
+    {
+        self.source.cache.invalidate_tag(tag, position).await;
+        self.swept.now();
+    }
+
+    /// As [`invalidate_tag`](Self::invalidate_tag), for every value.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`invalidate`](Self::invalidate).
+    pub async fn invalidate_all(&self, position: Option<&Position>)
+    where
+        C: Sweep<K, V>,
+    {
+        self.source.cache.invalidate_all(position).await;
+        self.swept.now();
+    }
+
+    /// The flights of this read-through, for their counters.
+    pub fn flights(&self) -> &SingleFlight<K, Cached<V>, E> {
+        &self.flights
     }
 }
 
-impl<K, V, E, C> Source<K, V, E, C>
-where
-    K: Send + Sync + Clone,
-    V: Send + Clone,
-    C: Cache<K, V>,
-{
-    async fn load(
-        &self,
-        key: K,
-        seed: Option<Seed<C::Lease, C::Wait>>,
-        pending_max: Duration,
-    ) -> Result<V, E> {
-        let lease = match self.lease(&key, seed, pending_max).await {
-            Ok(lease) => lease,
-            Err(found) => return Ok(found),
-        };
-        let loaded = (self.load)(key).await?;
-        let value = loaded.value.clone();
-        if let Some(lease) = lease {
-            let fill = self.cache.fill(lease, loaded).await;
-            if fill != Fill::Stored {
-                debug!(reason = ?fill, "a loaded value was served and not stored");
-            }
-        }
-        Ok(value)
+impl Swept {
+    fn now(&self) {
+        let nanos = self.epoch.elapsed().as_nanos();
+        // 584 years fit.
+        self.at.fetch_max(u64::try_from(nanos).unwrap_or(u64::MAX).max(1), Ordering::AcqRel);
     }
 
-    /// Gets the lease, or the value if somebody has stored it meanwhile; neither if somebody else
-    /// holds the lease for too long.
-    async fn lease(
-        &self,
-        key: &K,
-        seed: Option<Seed<C::Lease, C::Wait>>,
-        pending_max: Duration,
-    ) -> Result<Option<C::Lease>, V> {
-        let give_up = Instant::now() + pending_max;
-        let mut wait = match seed {
-            Some(Seed::Lease(lease)) => return Ok(Some(lease)),
-            Some(Seed::Wait(wait)) => Some(wait),
-            None => None,
-        };
-        for _look in 0..LOOKS_MAX {
-            if let Some(wait) = wait.take()
-                && timeout_at(give_up, wait).await.is_err()
-            {
-                break;
-            }
-            match self.cache.get(key).await {
-                Lookup::Miss(lease) | Lookup::Stale(_, Some(lease)) => return Ok(Some(lease)),
-                Lookup::Hit(cached) | Lookup::Stale(cached, None) => return Err(cached.value),
-                Lookup::Pending(next) => wait = Some(next),
-            }
+    fn moment(&self) -> Option<Instant> {
+        match self.at.load(Ordering::Acquire) {
+            0 => None,
+            nanos => self.epoch.checked_add(Duration::from_nanos(nanos)),
         }
-        debug!("somebody else holds the lease for too long: loading without it");
-        Ok(None)
     }
 }
 
 impl<K, V, E, C> Clone for ReadThrough<K, V, E, C> {
     fn clone(&self) -> Self {
-        let (source, flights) = (Arc::clone(&self.source), self.flights.clone());
-        Self { source, flights, pending_max: self.pending_max }
+        Self {
+            source: Arc::clone(&self.source),
+            flights: self.flights.clone(),
+            policy: Arc::clone(&self.policy),
+            many: self.many.clone(),
+            swept: Arc::clone(&self.swept),
+        }
     }
 }
 

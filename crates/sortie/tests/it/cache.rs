@@ -120,7 +120,7 @@ async fn beyond_the_leases_it_records_a_cache_still_refuses_what_is_too_old() {
 #[tokio::test(start_paused = true)]
 async fn a_stale_value_is_served_and_one_caller_may_refresh_it() {
     let (soft, hard) = (Duration::from_secs(1), Duration::from_secs(3));
-    let cache = MemoryCache::builder(10).soft_ttl(soft).hard_ttl(hard).build();
+    let cache = MemoryCache::builder(10).jitter(0.0).soft_ttl(soft).hard_ttl(hard).build();
     fill(&cache, lease(&cache, 1), 10.into());
     advance(Duration::from_millis(999)).await;
     assert!(matches!(look(&cache, 1), Lookup::Hit(_)));
@@ -136,7 +136,7 @@ async fn a_stale_value_is_served_and_one_caller_may_refresh_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_ttl_counts_from_the_begin_of_the_load() {
-    let cache = MemoryCache::builder(10).hard_ttl(Duration::from_secs(3)).build();
+    let cache = MemoryCache::builder(10).jitter(0.0).hard_ttl(Duration::from_secs(3)).build();
     let slow = lease(&cache, 1);
     advance(Duration::from_secs(2)).await;
     fill(&cache, slow, 10.into());

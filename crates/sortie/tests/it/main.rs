@@ -1,10 +1,13 @@
 //! Integration tests of the library: one module per pattern, one binary.
 
 mod cache;
+mod cache_ages;
 mod cluster;
 mod err_group;
+mod far_away;
 mod hedge;
 mod read_through;
+mod reads;
 mod scatter;
 mod shard_map;
 mod singleflight;

@@ -1,24 +1,28 @@
 //! The cache of one process.
 
+mod builder;
+mod stored;
+
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use hashbrown::DefaultHashBuilder;
-use quick_cache::UnitWeighter;
-use quick_cache::sync::{Cache as QuickCache, DefaultLifecycle};
+use quick_cache::sync::Cache as QuickCache;
 
+pub use self::builder::MemoryCacheBuilder;
+use self::builder::Weigh;
+use self::stored::{Age, Ages, SinceEpoch, Stored, nanos};
 use super::lease::{LeaseId, Leases, Taken};
-use super::stamps::{Stamp, Stamps};
-use super::{Cache, Cached, Fill, Loaded, Lookup};
+use super::stamps::{Stamp, Stamps, Under};
+use super::{Cache, Cached, Fill, Loaded, Lookup, Sweep, Tag};
 use crate::Position;
 use crate::rt::time::{Instant, timeout_at};
 
-/// A [`Cache`] in this process, bounded by its number of values. Cheap to clone.
+/// A [`Cache`] in this process, bounded by its number of values or by their weight. Cheap to
+/// clone.
 ///
 /// Which values stay when it is full is `quick_cache`'s to decide. Without ages, the default, a
 /// value stays until it is evicted or invalidated, and a hit reads no clock.
@@ -40,17 +44,6 @@ use crate::rt::time::{Instant, timeout_at};
 /// ```
 pub struct MemoryCache<K, V>(Arc<Inner<K, V>>);
 
-/// Settings for a [`MemoryCache`]; see [`MemoryCache::builder`].
-#[must_use = "a builder makes nothing until `build` is called"]
-pub struct MemoryCacheBuilder<K, V> {
-    makes: PhantomData<fn(K) -> V>,
-    capacity: usize,
-    soft_ttl: Option<Duration>,
-    hard_ttl: Option<Duration>,
-    cooling: Duration,
-    lease_max: Duration,
-}
-
 /// The right to fill one key of a [`MemoryCache`].
 pub struct MemoryLease<K: Clone + Eq + Hash, V>(Box<Leased<K, V>>);
 
@@ -68,35 +61,12 @@ struct Leased<K: Clone + Eq + Hash, V> {
 pub struct MemoryWait(Pin<Box<dyn Future<Output = ()> + Send>>);
 
 struct Inner<K, V> {
-    values: QuickCache<K, Arc<Stored<V>>, UnitWeighter, DefaultHashBuilder>,
+    values: QuickCache<K, Arc<Stored<V>>, Weigh<K, V>, DefaultHashBuilder>,
     stamps: Stamps,
     leases: Leases<K>,
     hasher: DefaultHashBuilder,
     epoch: Instant,
-    ttl: Option<Ttl>,
-}
-
-/// The ages in nanoseconds past which a value is stale, and is no more.
-struct Ttl {
-    soft: u64,
-    hard: u64,
-}
-
-#[derive(Clone)]
-struct Stored<V> {
-    stamp: Stamp,
-    /// When its load got its lease.
-    began: SinceEpoch,
-    cached: Cached<V>,
-}
-
-/// A moment, in nanoseconds since the cache was made. Half as wide as an `Instant`.
-type SinceEpoch = u64;
-
-enum Age {
-    Fresh,
-    Soft,
-    Hard,
+    ages: Ages,
 }
 
 impl<K, V> MemoryCache<K, V>
@@ -121,22 +91,26 @@ where
     /// Panics if `capacity` is 0.
     #[track_caller]
     pub fn builder(capacity: usize) -> MemoryCacheBuilder<K, V> {
-        assert!(capacity > 0, "a cache holds at least one value");
-        MemoryCacheBuilder {
-            makes: PhantomData,
-            capacity,
-            soft_ttl: None,
-            hard_ttl: None,
-            cooling: Duration::from_secs(1),
-            lease_max: Duration::from_secs(5),
-        }
+        MemoryCacheBuilder::new(capacity)
     }
 
     #[inline]
     fn look_up(&self, key: &K) -> Lookup<V, MemoryLease<K, V>, MemoryWait> {
         let Some(stored) = self.0.read(key) else { return self.miss(key) };
-        match self.0.age(&stored) {
+        if stored.is_fresh(|| self.0.now()) {
+            return Lookup::Hit(stored.cached.clone());
+        }
+        self.aged(key, &stored)
+    }
+
+    #[cold]
+    fn aged(&self, key: &K, stored: &Stored<V>) -> Lookup<V, MemoryLease<K, V>, MemoryWait> {
+        match stored.age(self.0.now()) {
             Age::Fresh => Lookup::Hit(stored.cached.clone()),
+            Age::Early => match self.lease(key) {
+                Ok(lease) => Lookup::Early(stored.cached.clone(), lease),
+                Err(_held) => Lookup::Hit(stored.cached.clone()),
+            },
             Age::Soft => self.stale(key, stored.cached.clone()),
             Age::Hard => self.miss(key),
         }
@@ -156,14 +130,12 @@ where
         };
         // The last holder may have stored a value since this caller looked.
         match self.0.read(key) {
-            Some(stored) if matches!(self.0.age(&stored), Age::Fresh) => {
-                Lookup::Hit(stored.cached.clone())
-            }
+            Some(stored) if stored.is_fresh(|| self.0.now()) => Lookup::Hit(stored.cached.clone()),
             _ => Lookup::Miss(lease),
         }
     }
 
-    fn lease(&self, key: &K) -> Result<MemoryLease<K, V>, MemoryWait> {
+    pub(super) fn lease(&self, key: &K) -> Result<MemoryLease<K, V>, MemoryWait> {
         let inner = &*self.0;
         let (hash, began) = (inner.hasher.hash_one(key), Instant::now());
         match inner.leases.take(key, hash, began) {
@@ -188,80 +160,62 @@ where
 
     fn store(&self, lease: &MemoryLease<K, V>, loaded: Loaded<V>) -> Fill {
         let (inner, Leased { key, hash, id, stamp, began, .. }) = (&*self.0, &*lease.0);
-        if let Err(refused) = inner.stamps.admits(*stamp, *began, loaded.as_of.as_ref()) {
+        if let Err(refused) = self.may_store(lease, loaded.as_of.as_ref(), &loaded.tags) {
             return refused;
         }
-        if !inner.stamps.is_current(*stamp) || !inner.leases.begin_fill(key, *hash, *id) {
+        let since = inner.since_epoch(*began);
+        let cached = |value, as_of| Cached::new(value, as_of).began(*began);
+        let ages = (&inner.ages, chance(*hash, since));
+        let stored = Arc::new(Stored::new(*stamp, loaded, cached, since, ages));
+        inner.values.insert(key.clone(), Arc::clone(&stored));
+        // Expired meanwhile, perhaps before there was something to expire.
+        if !inner.leases.begin_fill(key, *hash, *id) {
+            stored.expire();
             return Fill::Revoked;
         }
-        let cached = Cached::new(loaded.value, loaded.as_of).began(*began);
-        let stored = Stored { stamp: *stamp, began: inner.since_epoch(*began), cached };
-        inner.values.insert(key.clone(), Arc::new(stored));
         // Whatever was invalidated up to here, the stamp keeps readers away from the value.
-        if inner.stamps.is_current(*stamp) { Fill::Stored } else { Fill::Revoked }
+        if inner.holds(&stored) { Fill::Stored } else { Fill::Revoked }
     }
 
-    fn forget(&self, key: &K, position: Option<&Position>) {
+    /// Says whether the lease is good for such a value, and keeps it so.
+    pub(super) fn may_store(
+        &self,
+        lease: &MemoryLease<K, V>,
+        as_of: Option<&Position>,
+        tags: &[Tag],
+    ) -> Result<(), Fill> {
+        let (inner, Leased { key, hash, id, stamp, began, .. }) = (&*self.0, &*lease.0);
+        inner.stamps.admits(*stamp, *began, as_of, tags)?;
+        let current = inner.stamps.is_current(*stamp) && inner.stamps.are_current(tags, *stamp);
+        if current && inner.leases.begin_fill(key, *hash, *id) {
+            return Ok(());
+        }
+        Err(Fill::Revoked)
+    }
+
+    pub(super) fn forget(&self, key: &K, position: Option<&Position>) {
         let inner = &*self.0;
         let hash = inner.hasher.hash_one(key);
         if let Some(position) = position {
-            inner.stamps.raise(hash, position);
+            inner.stamps.raise(inner.stamps.under(hash), position);
         }
         inner.stamps.move_on(hash);
         inner.leases.revoke(key, hash);
         drop(inner.values.remove(key));
     }
+
+    fn sweep(&self, under: Under, position: Option<&Position>) {
+        if let Some(position) = position {
+            self.0.stamps.raise(under, position);
+        }
+        self.0.stamps.sweep(under);
+    }
 }
 
-impl<K: Clone + Eq + Hash, V: Clone> MemoryCacheBuilder<K, V> {
-    /// The age past which a value is stale: still used, and loaded anew. Default: never.
-    pub fn soft_ttl(mut self, soft_ttl: Duration) -> Self {
-        self.soft_ttl = Some(soft_ttl);
-        self
-    }
-
-    /// The age past which a value is not used any more. Default: never.
-    pub fn hard_ttl(mut self, hard_ttl: Duration) -> Self {
-        self.hard_ttl = Some(hard_ttl);
-        self
-    }
-
-    /// How long after an `invalidate_at` nothing is stored that can't be compared with its
-    /// position. It should exceed the replicas' lag. Default: 1 s.
-    pub fn cooling(mut self, cooling: Duration) -> Self {
-        self.cooling = cooling;
-        self
-    }
-
-    /// The age at which a lease may be taken over from a holder that hangs. Default: 5 s, the
-    /// soft age of a [`SingleFlight`](crate::SingleFlight). The two should be equal: then the
-    /// flight that is started beside one that hangs gets the lease.
-    pub fn lease_max(mut self, lease_max: Duration) -> Self {
-        self.lease_max = lease_max;
-        self
-    }
-
-    /// Makes the cache.
-    pub fn build(self) -> MemoryCache<K, V> {
-        let hasher = DefaultHashBuilder::default();
-        let ttl = (self.soft_ttl.is_some() || self.hard_ttl.is_some()).then(|| Ttl {
-            soft: self.soft_ttl.map_or(u64::MAX, nanos),
-            hard: self.hard_ttl.map_or(u64::MAX, nanos),
-        });
-        MemoryCache(Arc::new(Inner {
-            values: QuickCache::with(
-                self.capacity,
-                self.capacity as u64,
-                UnitWeighter,
-                hasher.clone(),
-                DefaultLifecycle::default(),
-            ),
-            stamps: Stamps::new(self.capacity, self.cooling),
-            leases: Leases::new(self.lease_max),
-            hasher,
-            epoch: Instant::now(),
-            ttl,
-        }))
+impl<K: Clone + Eq + Hash, V> MemoryLease<K, V> {
+    /// Says whether the key was not invalidated since.
+    pub(super) fn is_current(&self) -> bool {
+        self.0.cache.0.stamps.is_current(self.0.stamp)
     }
 }
 
@@ -269,28 +223,22 @@ impl<K: Clone + Eq + Hash, V: Clone> Inner<K, V> {
     /// Reads a value that may be used as far as invalidations go.
     #[inline]
     fn read(&self, key: &K) -> Option<Arc<Stored<V>>> {
-        self.values.get(key).filter(|stored| self.stamps.is_current(stored.stamp))
+        self.values.get(key).filter(|stored| self.holds(stored))
     }
 
     #[inline]
-    fn age(&self, stored: &Stored<V>) -> Age {
-        let Some(ttl) = &self.ttl else { return Age::Fresh };
-        let lived = self.since_epoch(Instant::now()).saturating_sub(stored.began);
-        match (lived >= ttl.soft, lived >= ttl.hard) {
-            (_, true) => Age::Hard,
-            (true, false) => Age::Soft,
-            (false, false) => Age::Fresh,
-        }
+    fn holds(&self, stored: &Stored<V>) -> bool {
+        self.stamps.is_current(stored.stamp)
+            && (stored.tags.is_empty() || self.stamps.are_current(&stored.tags, stored.stamp))
+    }
+
+    fn now(&self) -> SinceEpoch {
+        self.since_epoch(Instant::now())
     }
 
     fn since_epoch(&self, moment: Instant) -> SinceEpoch {
         nanos(moment.saturating_duration_since(self.epoch))
     }
-}
-
-/// `u64` nanoseconds last for 584 years.
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl<K, V> Cache<K, V> for MemoryCache<K, V>
@@ -317,6 +265,39 @@ where
     async fn invalidate_at(&self, key: &K, position: &Position) {
         self.forget(key, Some(position));
     }
+
+    async fn expire(&self, key: &K) {
+        // First: a load that runs must not store over it what began before.
+        self.0.leases.revoke(key, self.0.hasher.hash_one(key));
+        if let Some(stored) = self.0.values.get(key) {
+            stored.expire();
+        }
+    }
+
+    async fn last(&self, key: &K) -> Option<Cached<V>> {
+        self.0.read(key).map(|stored| stored.cached.clone())
+    }
+}
+
+impl<K, V> Sweep<K, V> for MemoryCache<K, V>
+where
+    K: Clone + Eq + Hash + Send + Sync,
+    V: Clone + Send + Sync,
+{
+    async fn invalidate_tag(&self, tag: Tag, position: Option<&Position>) {
+        self.sweep(Under::tag(tag), position);
+    }
+
+    async fn invalidate_all(&self, position: Option<&Position>) {
+        self.sweep(Under::Everything, position);
+    }
+}
+
+/// Between -1 and 1, as good as at random: it differs from key to key and from load to load.
+fn chance(hash: u64, began: SinceEpoch) -> f64 {
+    let mixed = (hash ^ began.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    // 31 bits: exact in an f64.
+    f64::from((mixed >> 33) as u32) / f64::from(1_u32 << 30) - 1.0
 }
 
 impl<K: Clone + Eq + Hash, V> Drop for Leased<K, V> {
@@ -342,18 +323,6 @@ impl<K, V> Clone for MemoryCache<K, V> {
 impl<K, V> fmt::Debug for MemoryCache<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryCache").finish_non_exhaustive()
-    }
-}
-
-impl<K, V> fmt::Debug for MemoryCacheBuilder<K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryCacheBuilder")
-            .field("capacity", &self.capacity)
-            .field("soft_ttl", &self.soft_ttl)
-            .field("hard_ttl", &self.hard_ttl)
-            .field("cooling", &self.cooling)
-            .field("lease_max", &self.lease_max)
-            .finish()
     }
 }
 
