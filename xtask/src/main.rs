@@ -41,6 +41,8 @@ Figures
                         or: -- --save-baseline before
   bench hop [ARGS…]     pgbench straight to PostgreSQL, through PgBouncer (to be installed by
                         hand), through sortie's pipe lane; --rounds N --seconds N --clients 1,64
+  peers                 what goes wrong around a load that many wait for: sortie and other
+                        crates in the same rows; builds those crates, which takes minutes
 
 `cargo xtask test && cargo xtask ci` is what .ci/run runs: both pass before a change lands.
 ";
@@ -70,6 +72,7 @@ fn run(arguments: &[&str]) -> Outcome {
         ["fuzz"] => fuzz("60"),
         ["fuzz", seconds] => fuzz(seconds),
         ["shuttle"] => shuttle(),
+        ["peers"] => peers(),
         ["bench", "hop", rest @ ..] => hop(rest),
         ["bench", rest @ ..] => bench(rest),
         ["--help" | "-h" | "help"] => {
@@ -94,6 +97,14 @@ fn hop(arguments: &[&str]) -> Outcome {
     let mut command = cargo(["bench", "-p", "sortie-server", "--bench", "hop", "--"]);
     command.args(arguments.iter().filter(|argument| **argument != "--"));
     Steps::new("bench").step("a hop, release", &mut command)
+}
+
+/// A workspace of its own, with a target folder of its own: other people's crates are no part of
+/// the project.
+fn peers() -> Outcome {
+    let mut command = cargo(["run", "--quiet", "--manifest-path", "tests/peers/Cargo.toml"]);
+    command.args(["--target-dir", "target/peers"]);
+    Steps::new("peers").step("the failure table", &mut command)
 }
 
 fn fuzz(seconds: &str) -> Outcome {

@@ -4,6 +4,7 @@ mod cache;
 mod cache_ages;
 mod cluster;
 mod err_group;
+mod failure_table;
 mod far_away;
 mod hedge;
 mod read_through;
