@@ -36,8 +36,8 @@ pub(crate) struct Snapshot {
     pub(crate) flights: FlightStats,
     pub(crate) hedge: HedgeLedger,
     pub(crate) legs: ScatterStats,
-    /// The two lanes, where there are two.
-    pub(crate) lanes: Option<LaneStats>,
+    /// The two lanes of each cluster by its name, where there are two.
+    pub(crate) lanes: Vec<(String, LaneStats)>,
     /// The connections to each PostgreSQL server, by its cluster and address.
     pub(crate) pools: Vec<(String, PoolStats)>,
     /// Whether they answer, as far as they are watched.
@@ -66,8 +66,8 @@ impl Collector for Snapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         self.encode_clients(&mut page)?;
-        if let Some(lanes) = &self.lanes {
-            lanes::encode(lanes, &mut page)?;
+        if !self.lanes.is_empty() {
+            lanes::encode(&self.lanes, &mut page)?;
         }
         if !self.pools.is_empty() {
             pools::encode(&self.pools, &mut page)?;
@@ -267,16 +267,24 @@ impl Page<'_> {
         })
     }
 
-    fn labelled<'v>(
+    /// Gauges, or counters, with several labels each.
+    fn labelled<V: AsRef<str>, L: AsRef<[(&'static str, V)]>>(
         &mut self,
-        name: &str,
-        help: &str,
-        values: impl Iterator<Item = (&'v [(&'static str, String)], u64)>,
+        (name, help, kind): (&str, &str, MetricType),
+        mut values: impl Iterator<Item = (L, u64)>,
     ) -> fmt::Result {
-        self.metric(name, help, MetricType::Gauge, |metric| {
-            let mut values = values;
-            values
-                .try_for_each(|(labels, count)| metric.encode_family(&labels)?.encode_gauge(&count))
+        self.metric(name, help, kind, |metric| {
+            values.try_for_each(|(labels, count)| {
+                let labels: Vec<(&str, &str)> =
+                    labels.as_ref().iter().map(|(name, value)| (*name, value.as_ref())).collect();
+                let mut family = metric.encode_family(&labels)?;
+                match kind {
+                    MetricType::Counter => {
+                        family.encode_counter::<NoLabelSet, u64, u64>(&count, None)
+                    }
+                    _ => family.encode_gauge(&count),
+                }
+            })
         })
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use prometheus_client::metrics::MetricType;
+
 use super::Page;
 use crate::relay::ReplicaHealth;
 
@@ -22,7 +24,7 @@ pub(super) fn encode(health: &[ReplicaHealth], page: &mut Page<'_>) -> fmt::Resu
         ("replica_behind_bytes", "How far it is behind the furthest of its shard", |it| it.behind),
     ];
     gauges.iter().try_for_each(|(name, help, of)| {
-        let known = health.iter().filter_map(|it| Some((&it.labels[..], of(it)?)));
-        page.labelled(name, help, known)
+        let known = health.iter().filter_map(|it| Some((&it.labels, of(it)?)));
+        page.labelled((name, help, MetricType::Gauge), known)
     })
 }

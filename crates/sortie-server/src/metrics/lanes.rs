@@ -1,40 +1,75 @@
-//! The page's part about lanes.
+//! The page's part about lanes, by cluster.
 
 use std::fmt;
+
+use prometheus_client::metrics::MetricType::{self, Counter, Gauge};
 
 use super::Page;
 use crate::relay::LaneStats;
 
-pub(super) fn encode(lanes: &LaneStats, page: &mut Page<'_>) -> fmt::Result {
-    let piped = lanes.piped.iter().map(|(_, count)| count).sum();
-    page.counters(
-        "lane_statements",
-        "Statements of clients by their lane",
-        "lane",
-        &[("shared", lanes.shared), ("pipe", piped), ("refused", lanes.refused)],
-    )?;
-    page.counters(
+/// Its name, what it means, its kind, a label besides the cluster's, and its value by that label.
+type Shown = (
+    &'static str,
+    &'static str,
+    MetricType,
+    Option<&'static str>,
+    fn(&LaneStats) -> Vec<(&'static str, u64)>,
+);
+
+const SHOWN: [Shown; 11] = [
+    ("lane_statements", "Statements of clients by their lane", Counter, Some("lane"), |it| {
+        let piped = it.piped.iter().map(|(_, count)| count).sum();
+        vec![("shared", it.shared), ("pipe", piped), ("refused", it.refused)]
+    }),
+    (
         "pipe_statements",
         "Statements that took the pipe lane, by reason",
-        "reason",
-        &lanes.piped,
-    )?;
-    page.counter("observed_statements", "Statements that would have been shared", lanes.observed)?;
-    page.counter(
+        Counter,
+        Some("reason"),
+        |it| it.piped.clone(),
+    ),
+    ("observed_statements", "Statements that would have been shared", Counter, None, |it| {
+        alone(it.observed)
+    }),
+    (
         "observed_microseconds",
         "What servers took for statements that would have been shared",
-        lanes.observed_micros,
-    )?;
-    page.counter("pins", "Server connections taken by sessions", lanes.pins)?;
-    page.gauge("pins_in_flight", "Server connections now held by sessions", lanes.pinned)?;
-    page.counter("replays", "Statements run again on another connection", lanes.replays)?;
-    page.counters(
-        "dirty_sessions",
-        "Sessions that became dirty, by reason",
-        "reason",
-        &lanes.dirty,
-    )?;
-    page.gauge("dirty_sessions_in_flight", "Sessions now dirty", lanes.dirty_now)?;
-    page.counter("cancels_forwarded", "Cancel requests forwarded to servers", lanes.cancels)?;
-    page.counter("connections_lost", "Server connections lost under a session", lanes.lost)
+        Counter,
+        None,
+        |it| alone(it.observed_micros),
+    ),
+    ("pins", "Server connections taken by sessions", Counter, None, |it| alone(it.pins)),
+    ("pins_in_flight", "Server connections now held by sessions", Gauge, None, |it| {
+        alone(it.pinned)
+    }),
+    ("replays", "Statements run again on another connection", Counter, None, |it| {
+        alone(it.replays)
+    }),
+    ("dirty_sessions", "Sessions that became dirty, by reason", Counter, Some("reason"), |it| {
+        it.dirty.clone()
+    }),
+    ("dirty_sessions_in_flight", "Sessions now dirty", Gauge, None, |it| alone(it.dirty_now)),
+    ("cancels_forwarded", "Cancel requests forwarded to servers", Counter, None, |it| {
+        alone(it.cancels)
+    }),
+    ("connections_lost", "Server connections lost under a session", Counter, None, |it| {
+        alone(it.lost)
+    }),
+];
+
+fn alone(value: u64) -> Vec<(&'static str, u64)> {
+    vec![("", value)]
+}
+
+pub(super) fn encode(clusters: &[(String, LaneStats)], page: &mut Page<'_>) -> fmt::Result {
+    SHOWN.iter().try_for_each(|(name, help, kind, label, of)| {
+        let values = clusters.iter().flat_map(|(cluster, lanes)| {
+            of(lanes).into_iter().map(move |(value, count)| {
+                let mut labels = vec![("cluster", cluster.as_str())];
+                labels.extend(label.map(|label| (label, value)));
+                (labels, count)
+            })
+        });
+        page.labelled((name, help, *kind), values)
+    })
 }

@@ -13,6 +13,8 @@ fn snapshot() -> Snapshot {
     let mut pool = PoolStats::default();
     (pool.idle, pool.cancelled) = (3, 2);
     snapshot.pools = vec![("shop/db1:5432".into(), pool), ("shop/db2:5432".into(), pool)];
+    let lanes = |shared| LaneStats { shared, piped: vec![("lane", 3)], ..LaneStats::default() };
+    snapshot.lanes = vec![("shop".into(), lanes(5)), ("bank".into(), lanes(7))];
     let labels =
         |name: &str| [("cluster", "shop".into()), ("shard", "0".into()), ("replica", name.into())];
     let ahead = ReplicaHealth {
@@ -45,6 +47,10 @@ fn names_and_labels_are_those_that_dashboards_know() {
         "sortie_replica_statements_total{replica=\"0.1\"} 5",
         "sortie_server_connections_idle{server=\"shop/db2:5432\"} 3",
         "sortie_abandoned_queries_total{end=\"cancelled\"} 4",
+        "sortie_lane_statements_total{cluster=\"shop\",lane=\"shared\"} 5",
+        "sortie_lane_statements_total{cluster=\"bank\",lane=\"shared\"} 7",
+        "sortie_pipe_statements_total{cluster=\"bank\",reason=\"lane\"} 3",
+        "sortie_pins_in_flight{cluster=\"bank\"} 0",
         "sortie_replica_up{cluster=\"shop\",shard=\"0\",replica=\"db0:5432\"} 1",
         "sortie_replica_up{cluster=\"shop\",shard=\"0\",replica=\"db2:5432\"} 0",
         "sortie_replica_behind_bytes{cluster=\"shop\",shard=\"0\",replica=\"db2:5432\"} 200",

@@ -17,6 +17,7 @@ use super::failure;
 use super::frames;
 use super::health::{self, Attendance, LOOK_EVERY, Present, Pulse};
 use super::hold::UNCLEAN_MAX;
+use super::stats::Lanes;
 use crate::config::{ClusterConfig, Mode, PipeTarget};
 use crate::sql::SqlError;
 
@@ -45,6 +46,8 @@ pub(crate) struct Cluster {
     /// What was said about the mode while running; 0 is nothing.
     mode: AtomicU8,
     turn: AtomicUsize,
+    /// What its sessions did.
+    pub(super) lanes: Lanes,
     /// What servers report at a session's start; by whether they are primaries, and the login.
     greetings: Mutex<HashMap<(bool, Login), Arc<Parameters>>>,
 }
@@ -97,6 +100,7 @@ impl Cluster {
             shards,
             mode: AtomicU8::new(0),
             turn: AtomicUsize::new(0),
+            lanes: Lanes::default(),
             greetings: Mutex::default(),
         }
     }

@@ -102,7 +102,7 @@ where
         if self.leaving {
             return Err(Failure::Gone);
         }
-        self.inner.lanes.lost();
+        self.lanes.lost();
         self.out.clear();
         let Some(held) = self.held.take() else { return Ok(()) };
         let (ready, failed, open) = self.course.outstanding();
@@ -180,7 +180,7 @@ where
         let found = self.homes.arrive(id, residue);
         let (here, replay) = self.ledger.arrive(found, &mut self.out);
         if replay.queries > 0 {
-            self.inner.lanes.replayed(replay.queries);
+            self.lanes.replayed(replay.queries);
         }
         self.course.begin(here, replay);
         let is_other = self.last != Some((leased.place, id));
@@ -191,7 +191,7 @@ where
             observed: None,
             cancelling: None,
             is_clean: false,
-            _gauge: self.inner.lanes.pinned(),
+            _gauge: self.lanes.pinned(),
         };
         self.held = Some(held);
         if is_other && replay.queries == 0 {
@@ -240,7 +240,7 @@ where
         }
         let Some(mut held) = self.held.take() else { return };
         if let Some(began) = held.observed {
-            self.inner.lanes.observed(began.elapsed());
+            self.lanes.observed(began.elapsed());
         }
         let here: Here = self.course.end();
         let residue = self.homes.leave(held.leased.server.id(), here);

@@ -241,7 +241,7 @@ where
     /// A statement was prepared without a server.
     pub(super) fn remember(&mut self, name: &[u8], statement: Box<Statement<L::Plan>>) {
         if !self.ledger.prepared(name, statement) {
-            self.inner.lanes.soiled(Reason::Bound);
+            self.lanes.soiled(Reason::Bound);
             self.ledger.soil(Reason::Bound);
         }
     }

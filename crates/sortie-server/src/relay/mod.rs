@@ -61,7 +61,6 @@ pub(crate) use self::cluster::{Cluster, ReplicaHealth, ShardServers};
 use self::session::{Session, Signals};
 pub(crate) use self::shared::{Asked, Outcome, PipeReason, Reply, Shared, Values, Verdict, Who};
 pub(crate) use self::stats::LaneStats;
-use self::stats::Lanes;
 use crate::session::failure::{self as told, Failure};
 use crate::session::keys::Keys;
 use crate::session::socket::Socket;
@@ -81,7 +80,6 @@ pub(crate) struct Inner<L> {
     limits: Limits,
     keys: Keys,
     stats: Stats,
-    lanes: Lanes,
     drain: watch::Receiver<bool>,
 }
 
@@ -95,8 +93,8 @@ impl<L: Shared> Relay<L> {
         drain: watch::Receiver<bool>,
     ) -> Self {
         let keys = Keys::new(limits.sessions_max);
-        let (stats, lanes) = (Stats::default(), Lanes::default());
-        Self(Arc::new(Inner { lane, clusters, limits, keys, stats, lanes, drain }))
+        let stats = Stats::default();
+        Self(Arc::new(Inner { lane, clusters, limits, keys, stats, drain }))
     }
 
     /// Serves one connection to its end.
@@ -120,9 +118,10 @@ impl<L: Shared> Relay<L> {
         self.0.stats.read()
     }
 
-    /// Reads the counters and gauges of lanes.
-    pub(crate) fn lanes(&self) -> LaneStats {
-        self.0.lanes.read()
+    /// Reads the counters and gauges of the lanes, by the cluster's name.
+    pub(crate) fn lanes(&self) -> Vec<(String, LaneStats)> {
+        let clusters = self.0.clusters.iter();
+        clusters.map(|it| (it.config.name.clone(), it.lanes.read())).collect()
     }
 
     /// The clusters, in the order of the configuration.
@@ -206,11 +205,5 @@ impl<L: Shared> Inner<L> {
         session.release();
         session.held = None;
         (session.client, failure)
-    }
-
-    /// Counts a statement that takes the pipe.
-    fn count_piped(&self, reason: PipeReason) {
-        drop(self.stats.statement());
-        self.lanes.piped(reason);
     }
 }

@@ -163,7 +163,7 @@ where
             self.key.settle();
         }
         if came && running && held.cancelling.is_none() {
-            self.inner.lanes.cancelled();
+            self.lanes.cancelled();
             let key = held.leased.server.cancel_key().clone();
             held.cancelling = Some(Box::pin(async move {
                 timeout(CANCEL_MAX, key.cancel())
@@ -303,11 +303,13 @@ where
         if !matches!(tag, b'Q' | b'E' | b'F') {
             return;
         }
-        self.inner.count_piped(match held.leased.server.status() {
+        let reason = match held.leased.server.status() {
             _ if self.ledger.dirty().is_some() => PipeReason::Dirty,
             Status::Idle => held.reason,
             _ => PipeReason::Transaction,
-        });
+        };
+        drop(self.inner.stats.statement());
+        self.lanes.piped(reason);
     }
 
     /// Follows what has changed about the session itself.
@@ -318,10 +320,10 @@ where
             held.leased.server.doom();
         }
         for reason in self.course.take_soiled() {
-            self.inner.lanes.soiled(reason);
+            self.lanes.soiled(reason);
         }
         match (self.ledger.dirty(), &self.dirty) {
-            (Some(_), None) => self.dirty = Some(self.inner.lanes.dirty()),
+            (Some(_), None) => self.dirty = Some(self.lanes.dirty()),
             (None, Some(_)) => self.dirty = None,
             _ => {}
         }

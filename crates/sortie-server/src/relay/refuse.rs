@@ -45,7 +45,7 @@ where
             _ => None,
         };
         let Some(error) = refusal else { return false };
-        self.inner.lanes.refused();
+        self.lanes.refused();
         if let Some(held) = &mut self.held {
             // It would not have been shared: it is refused.
             held.observed = None;

@@ -33,7 +33,7 @@ use super::hold::{Held, Unready};
 use super::homes::Homes;
 use super::ledger::Ledger;
 use super::shared::{Shared, Who};
-use super::stats::Gauge;
+use super::stats::{Gauge, Lanes};
 use super::switches::{Shards, Switches};
 use super::{Inner, frames};
 use crate::config::{Mode, PipeTarget};
@@ -45,6 +45,8 @@ use crate::sql::{SqlError, state};
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Session<'a, S, L: Shared> {
     pub(super) inner: &'a Inner<L>,
+    /// Those of its cluster.
+    pub(super) lanes: &'a Lanes,
     pub(super) cluster: Arc<Cluster>,
     pub(super) client: Client<S>,
     pub(super) key: &'a Key,

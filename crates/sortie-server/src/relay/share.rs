@@ -50,12 +50,12 @@ where
         drop(running);
         match read {
             Ok(Outcome::Reply(reply)) => {
-                inner.lanes.shared();
+                self.lanes.shared();
                 self.answer(&reply, asked).await
             }
             Ok(Outcome::Pipe(reason)) => self.pipe(reason, signals).await,
             Err(error) => {
-                inner.lanes.shared();
+                self.lanes.shared();
                 let len = match asked {
                     Share::Simple(len) => {
                         self.ledger.forget(b"");

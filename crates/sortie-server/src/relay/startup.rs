@@ -149,12 +149,13 @@ fn greet(output: &mut BytesMut, greeting: &Parameters, key: &Key) {
 impl<'a, S, L: Shared> Session<'a, S, L> {
     /// The session that was opened.
     pub(super) fn new(inner: &'a Inner<L>, client: Client<S>, opened: &'a Opened) -> Self {
-        let mut ledger = Ledger::new();
+        let (mut ledger, lanes) = (Ledger::new(), &opened.cluster.lanes);
         if !opened.is_readable && ledger.soil(Reason::Encoding) {
-            inner.lanes.soiled(Reason::Encoding);
+            lanes.soiled(Reason::Encoding);
         }
         Self {
             inner,
+            lanes,
             cluster: Arc::clone(&opened.cluster),
             client,
             key: &opened.key,

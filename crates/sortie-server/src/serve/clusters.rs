@@ -133,7 +133,7 @@ fn administration(
         let relay = relay.clone();
         Box::new(move || {
             let ReadStats { flights, hedges: hedge, legs } = lane.stats();
-            let (clients, lanes) = (relay.stats(), Some(relay.lanes()));
+            let (clients, lanes) = (relay.stats(), relay.lanes());
             let clusters = relay.clusters().iter();
             let health = clusters.clone().flat_map(|cluster| cluster.health()).collect();
             let pools = clusters.flat_map(|cluster| cluster.pools()).collect();

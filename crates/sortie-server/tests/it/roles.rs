@@ -1,6 +1,7 @@
 //! Roles with passwords of their own: what they share they share with themselves alone, and log in
 //! for it as who they are.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use sortie_testkit::{Cluster, LabConfig, Server, Wire, differ};
@@ -40,7 +41,7 @@ async fn share_with_themselves_alone() {
     );
     for (role, password) in [("alice", "alices"), ("bob", "bobs"), ("carol", "wrong")] {
         std::fs::write(folder.path().join(role), password).unwrap();
-        text += &format!("[clusters.postgres.users.{role}]\npassword_file = \"{role}\"\n");
+        writeln!(text, "[clusters.postgres.users.{role}]\npassword_file = \"{role}\"").unwrap();
     }
     let file = folder.path().join("sortie.toml");
     std::fs::write(&file, text).unwrap();
