@@ -2,10 +2,7 @@
 
 mod lab;
 
-use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -13,6 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use sortie_sqlite::{Address, Latency};
 
 use crate::config::{self, Config, ConfigError, Loaded};
+use crate::said::{HedgeDelay, Loopback, duration};
 
 pub(crate) use lab::Lab;
 
@@ -125,14 +123,6 @@ pub(crate) struct Serve {
     pub(crate) fail: Vec<Address>,
 }
 
-/// An address that only this machine can reach.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Loopback(pub(crate) SocketAddr);
-
-/// When to ask one more replica; `None` is never.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct HedgeDelay(pub(crate) Option<Duration>);
-
 const START: &str = "Where the rows are (one of)";
 const EMBEDDED: &str = "Embedded cluster";
 
@@ -244,55 +234,6 @@ impl Servers {
 
     fn is_empty(&self) -> bool {
         self.config.is_none() && self.database.is_empty()
-    }
-}
-
-impl FromStr for Loopback {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        // Never looked up: what a name means is decided by files and servers elsewhere.
-        let local = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
-        let address = match local {
-            Some(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-            None => text.parse::<SocketAddr>().map_err(|_no_address| {
-                "write ADDRESS:PORT, for example `127.0.0.1:6440` or `[::1]:6440`".to_owned()
-            })?,
-        };
-        if !address.ip().is_loopback() {
-            return Err(format!(
-                "{} can be reached from other machines, and sortie has no authentication yet: \
-                 whoever connects may read everything. Use a loopback address (127.0.0.1, [::1]); \
-                 from elsewhere, tunnel to it, for example with `ssh -L`",
-                address.ip(),
-            ));
-        }
-        Ok(Self(address))
-    }
-}
-
-impl FromStr for HedgeDelay {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "off" {
-            return Ok(Self(None));
-        }
-        duration(text).map(|delay| Self(Some(delay))).map_err(|error| format!("{error}, or `off`"))
-    }
-}
-
-impl fmt::Display for Loopback {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// Reads a duration above zero: a delay or an age of nothing is a slip, never a wish.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("write a duration above zero with its unit, for example `70ms` or `1s`".into()),
     }
 }
 

@@ -12,6 +12,7 @@ mod listener;
 mod metrics;
 mod read;
 mod relay;
+mod said;
 mod serve;
 mod session;
 mod sql;

@@ -21,12 +21,13 @@ use tokio::time::Instant;
 
 use crate::admin::{self, Admin, Readiness};
 use crate::announce::Announcement;
-use crate::cli::{HedgeDelay, Serve};
+use crate::cli::Serve;
 use crate::config::{Config, ConfigError, Loaded, Mode};
 use crate::cores::{self, Cores};
 use crate::listener;
 use crate::metrics::{self, Snapshot};
 use crate::read::{ReadConfig, ReadPath};
+use crate::said::HedgeDelay;
 use crate::session::{Limits, Sessions};
 use crate::sql::Catalog;
 

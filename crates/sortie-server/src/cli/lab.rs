@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Loopback;
+use crate::said::Loopback;
 
 /// `sortie lab`.
 #[derive(Args, Debug)]

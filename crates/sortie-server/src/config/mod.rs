@@ -61,7 +61,7 @@ use sortie_postgres::{ConnInfo, Credential};
 pub(crate) use self::file::{Loaded, load};
 pub(crate) use self::problem::ConfigError;
 pub(crate) use self::server::from_urls;
-use crate::cli::Loopback;
+use crate::said::Loopback;
 
 /// All that is said about one endpoint.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::{Mode, PipeTarget};
-use crate::cli::{HedgeDelay, Loopback, duration};
+use crate::said::{HedgeDelay, Loopback, duration};
 
 /// Something that a key may be set to.
 pub(super) trait Value: Sized {

@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Error;
-use crate::cli::Loopback;
+use crate::said::Loopback;
 
 /// Ports that are listened on and signals that are waited for.
 pub(crate) struct Front {
