@@ -3,6 +3,7 @@
 mod away;
 mod fresh;
 mod herd;
+mod lagging;
 mod leases;
 mod local;
 mod support;

@@ -52,9 +52,9 @@ pub enum How {
     Hit,
     /// It was in the cache, and is older than it should be.
     Stale(Why),
-    /// This caller's flight loaded it.
+    /// This caller's flight loaded it, or waited until another process had.
     Loaded,
-    /// Another caller's flight loaded it.
+    /// Another caller's flight did.
     Joined,
 }
 
