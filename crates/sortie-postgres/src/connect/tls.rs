@@ -23,7 +23,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::error::ConnectCause;
-use super::trust::{Anyone, Chain, Trusted};
+use super::trust::{Chain, Trusted};
 use crate::conninfo::{Address, ConnInfo, Roots, Tls, TlsMode};
 
 /// A packet that asks whether TLS is spoken.
@@ -112,7 +112,9 @@ async fn verifier(
         Roots::Unset if matches!(tls.mode, TlsMode::VerifyCa | TlsMode::VerifyFull) => {
             return Err(ConnectCause::NoRoots);
         }
-        Roots::Unset => return Ok(Arc::new(Anyone { algorithms })),
+        Roots::Unset => {
+            return Ok(Arc::new(Trusted { chain: None, named: false, algorithms }));
+        }
         Roots::System => Chain { roots: system().await?, own: Vec::new() },
         // Roots that are given are used, whatever the mode, as in libpq.
         Roots::File(path) => {
@@ -122,7 +124,7 @@ async fn verifier(
             Chain { roots: Arc::new(roots), own }
         }
     };
-    Ok(Arc::new(Trusted { chain, named, algorithms }))
+    Ok(Arc::new(Trusted { chain: Some(chain), named, algorithms }))
 }
 
 /// The certificates that the operating system trusts.

@@ -9,17 +9,12 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// Anybody who has the key of the certificate that was shown: the connection can't be read on the
-/// way, and may lead to the wrong server.
-#[derive(Debug)]
-pub(super) struct Anyone {
-    pub(super) algorithms: WebPkiSupportedAlgorithms,
-}
-
-/// Who is vouched for by a root.
+/// Whose certificates are taken: of those whom a root vouches for; without roots of anybody who
+/// has the key of the certificate that was shown, so that the connection can't be read on the way,
+/// and may lead to the wrong server.
 #[derive(Debug)]
 pub(super) struct Trusted {
-    pub(super) chain: Chain,
+    pub(super) chain: Option<Chain>,
     /// The certificate must name the host, too.
     pub(super) named: bool,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
@@ -71,45 +66,12 @@ impl ServerCertVerifier for Trusted {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.chain.check(shown, between, now, &self.algorithms)?;
+        if let Some(chain) = &self.chain {
+            chain.check(shown, between, now, &self.algorithms)?;
+        }
         if self.named {
             verify_server_name(&ParsedCertificate::try_from(shown)?, name)?;
         }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        shown: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, shown, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        shown: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, shown, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _shown: &CertificateDer<'_>,
-        _between: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
         Ok(ServerCertVerified::assertion())
     }
 
