@@ -10,9 +10,9 @@
 mod clusters;
 mod front;
 
+use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use sortie_sqlite::{Embedded, EmbeddedConfig, Replica};
 use tokio::runtime::Builder;
@@ -24,7 +24,6 @@ use crate::announce::Announcement;
 use crate::cli::Serve;
 use crate::config::{Config, ConfigError, Loaded, Mode};
 use crate::cores::{self, Cores};
-use crate::listener;
 use crate::metrics::{self, Snapshot};
 use crate::read::{ReadConfig, ReadPath};
 use crate::said::HedgeDelay;
@@ -33,10 +32,6 @@ use crate::sql::Catalog;
 
 pub(crate) use clusters::serve as serve_clusters;
 pub(crate) use front::Front;
-
-/// Connections above `--connections-max` that are told so rather than closed: the message comes
-/// after a client's first packet, so each may wait for it as long as a login may take.
-const TURNED_AWAY_MAX: usize = 64;
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +87,7 @@ async fn serve(options: &Serve) -> Result<(), Error> {
     let mut general = Config::empty();
     options.override_in(&mut general);
     let front = Front::bind(general.listen, general.admin).await?;
-    let Front { mut signals, listener, admin_listener, listen, admin } = front;
+    let (listen, admin) = (front.listen, front.admin);
     let began = Instant::now();
     // On the runtime's main thread, while it has nothing else to do.
     let config = embedded(options);
@@ -124,25 +119,13 @@ async fn serve(options: &Serve) -> Result<(), Error> {
         Err("an embedded cluster has no pipe lane, and so no mode".to_owned())
     });
     let admin = Admin { scrape, ready: probed, set_mode, draining };
-    let admin = admin::serve(admin_listener, Arc::new(admin));
     let cores = cores()?;
     announcement.print();
-    let connections = listener::run(
-        listener,
-        sessions_max + TURNED_AWAY_MAX,
-        &cores,
-        &drain,
-        async || signals.next().await,
-        move |stream, _peer| {
-            let sessions = sessions.clone();
-            async move { sessions.serve(stream).await }
-        },
-    );
-    let cut = tokio::select! {
-        cut = connections => cut,
-        never = admin => match never {},
+    let session = move |stream| {
+        let sessions = sessions.clone();
+        async move { sessions.serve(stream).await }
     };
-    tracing::info!(cut, "stopped");
+    front.serve(sessions_max, (&cores, &drain), admin, pending(), session).await;
     Ok(())
 }
 

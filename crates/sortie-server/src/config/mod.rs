@@ -17,7 +17,7 @@
 //! | `soft_age` | `"5s"` | age at which a flight takes no more company |
 //! | `share_max` | `"1MiB"` | the largest answer that is shared |
 //! | `pool.connections_max` | `20` | connections to one server, for all roles together |
-//! | `pool.warm_min` | `1` | connections to each server that are kept open |
+//! | `pool.warm_min` | `1` | connections to each server that are kept open, for shared reads |
 //! | `pool.waiters_max` | `1000` | statements that may wait for a connection to one server |
 //! | `pool.idle` | `"10m"` | how long an idle connection above `warm_min` is kept |
 //! | `pool.lifetime` | `"1h"` | age at which a connection is replaced |

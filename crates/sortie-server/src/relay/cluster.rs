@@ -154,6 +154,20 @@ impl Cluster {
         health::keep_watched(&pulses, &self.attendance, self.config.timeouts.silence).await
     }
 
+    /// Keeps connections open, as many as are configured, to every server that statements go to:
+    /// those of the cluster's own role without parameters, which shared reads use.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime.
+    pub(crate) fn keep_warm(&self) {
+        let login = Login::new(self.config.role(), self.database.as_str());
+        for (servers, (primary, _)) in self.shards.iter().zip(&self.pulses) {
+            let primary = servers.primary.iter().filter(|_| primary.is_some());
+            primary.chain(&servers.replicas).for_each(|server| server.keep_warm(&login));
+        }
+    }
+
     /// A session begins: it is told when a server is given up.
     pub(super) fn attend(&self) -> Present {
         self.attendance.enter()

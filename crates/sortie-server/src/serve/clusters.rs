@@ -10,11 +10,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Error, Front, TURNED_AWAY_MAX, cores};
-use crate::admin::{self, Admin, PROBE_MAX, Readiness};
+use super::{Error, Front, cores};
+use crate::admin::{Admin, PROBE_MAX, Readiness};
 use crate::config::{Config, Mode, PoolSettings, ServerConfig, ShardConfig};
 use crate::judge::{ClusterServers, SharedLane};
-use crate::listener;
 use crate::metrics::Snapshot;
 use crate::read::ReadStats;
 use crate::relay::{Cluster, Relay, ShardServers};
@@ -40,7 +39,6 @@ pub(crate) async fn serve(
     config: &Config,
     announce: impl FnOnce(),
 ) -> Result<(), Error> {
-    let Front { mut signals, listener, admin_listener, .. } = front;
     let (drain, draining) = watch::channel(false);
     let sessions_max = config.connections_max as usize;
     let limits = Limits {
@@ -50,11 +48,11 @@ pub(crate) async fn serve(
         ..Limits::default()
     };
     let clusters = clusters(config);
+    clusters.iter().for_each(|cluster| cluster.keep_warm());
     let watching = join_all(clusters.clone().into_iter().map(async |it| it.keep_watched().await));
     let lane = lane(&clusters);
     let relay = Relay::new(lane.clone(), clusters, limits, draining.clone());
     let administration = administration(&relay, lane.clone(), draining);
-    let admin_page = admin::serve(admin_listener, Arc::new(administration));
     let cores = cores()?;
     let mut looking = pin!(lane.clone().keep_known());
     tokio::select! {
@@ -63,24 +61,17 @@ pub(crate) async fn serve(
         _looked = timeout(LOOKED_MAX, lane.looked()) => {}
     }
     announce();
-    let connections = listener::run(
-        listener,
-        sessions_max + TURNED_AWAY_MAX,
-        &cores,
-        &drain,
-        async || signals.next().await,
-        move |stream, _peer| {
-            let relay = relay.clone();
-            async move { relay.serve(stream).await }
-        },
-    );
-    let cut = tokio::select! {
-        cut = connections => cut,
-        never = admin_page => match never {},
-        never = looking => match never {},
-        _never = watching => unreachable!("nobody stops watching"),
+    let session = move |stream| {
+        let relay = relay.clone();
+        async move { relay.serve(stream).await }
     };
-    tracing::info!(cut, "stopped");
+    let beside = async {
+        tokio::select! {
+            never = looking => never,
+            _never = watching => unreachable!("nobody stops watching"),
+        }
+    };
+    front.serve(sessions_max, (&cores, &drain), administration, beside, session).await;
     Ok(())
 }
 

@@ -1,18 +1,29 @@
-//! What is taken before anything is made: the two ports, and the two ways to be told to stop.
+//! What is taken before anything is made: the two ports, and the two ways to be told to stop; and
+//! what is served there then.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use super::Error;
+use crate::admin::{self, Admin};
+use crate::cores::Cores;
+use crate::listener;
 use crate::said::Loopback;
+
+/// Connections above `--connections-max` that are told so rather than closed: the message comes
+/// after a client's first packet, so each may wait for it as long as a login may take.
+const TURNED_AWAY_MAX: usize = 64;
 
 /// Ports that are listened on and signals that are waited for.
 pub(crate) struct Front {
-    pub(super) signals: Signals,
-    pub(super) listener: TcpListener,
-    pub(super) admin_listener: TcpListener,
+    signals: Signals,
+    listener: TcpListener,
+    admin_listener: TcpListener,
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
 }
@@ -31,6 +42,36 @@ impl Front {
         Ok(Self { signals, listener, admin_listener, listen, admin })
     }
 
+    /// Serves clients, and the admin address, until it is told to stop and clients have ended. What
+    /// is `beside` goes on as long.
+    pub(super) async fn serve<F, Fut>(
+        self,
+        sessions_max: usize,
+        (cores, drain): (&Cores, &watch::Sender<bool>),
+        admin: Admin,
+        beside: impl Future<Output = Infallible>,
+        session: F,
+    ) where
+        F: Fn(TcpStream) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = ()> + Send,
+    {
+        let mut signals = self.signals;
+        let connections = listener::run(
+            self.listener,
+            sessions_max + TURNED_AWAY_MAX,
+            cores,
+            drain,
+            async || signals.next().await,
+            move |stream, _peer| session(stream),
+        );
+        let cut = tokio::select! {
+            cut = connections => cut,
+            never = admin::serve(self.admin_listener, Arc::new(admin)) => match never {},
+            never = beside => match never {},
+        };
+        tracing::info!(cut, "stopped");
+    }
+
     /// Waits until it is told to stop. Dropping it loses no signal.
     pub(crate) async fn told_to_stop(&mut self) {
         self.signals.next().await;
@@ -38,7 +79,7 @@ impl Front {
 }
 
 /// The two ways to be told to stop.
-pub(super) struct Signals {
+struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
@@ -53,7 +94,7 @@ impl Signals {
         })
     }
 
-    pub(super) async fn next(&mut self) {
+    async fn next(&mut self) {
         tokio::select! {
             _got = self.interrupt.recv() => {}
             _got = self.terminate.recv() => {}

@@ -1,10 +1,12 @@
-//! Servers that take no more connections: those who need one are told so, the others go on.
+//! How many connections there are: kept open before anybody asks, and what those are told who need
+//! one of a server that takes no more, while the others go on.
 
 use std::net::SocketAddr;
 
 use sortie_testkit::{Node, Wire};
 
 use crate::faults::{POINT, cluster, outcome, until_answered};
+use crate::relay::until;
 use crate::stage::{Setup, endpoint};
 use crate::support::among_others;
 
@@ -100,4 +102,31 @@ async fn a_standby_that_is_full_is_not_missed() {
         drop(taken);
         sortie.stop().await;
     }
+}
+
+#[tokio::test]
+async fn connections_are_there_before_anybody_asks_and_after_they_were_lost() {
+    let _others = among_others().await;
+    let cluster = cluster(1).await;
+    let standby = cluster.standby(0, 0).address();
+    let setup = Setup { pipe_target: "replica", more: "warm_min = 3", ..Setup::default() };
+    let sortie = endpoint(cluster.primary(0).address(), &[standby], setup).await;
+    let label = format!("server=\"postgres/{standby}\"");
+    let idle = |said: &sortie_testkit::Metrics| {
+        said.sum("sortie_server_connections_idle", &[&label]) > 2.5
+    };
+    until(&sortie.server, idle).await;
+    let mut admin = Wire::connect_as(standby, "postgres").await;
+    let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                WHERE usename = 'tester'";
+    let opened =
+        |said: &sortie_testkit::Metrics| said.sum("sortie_server_connections_total", &[&label]);
+    let before = opened(&sortie.server.metrics().await);
+    admin.rows(kill).await;
+    // Whoever meets a broken one has others opened.
+    for _ in 0..5 {
+        until_answered(sortie.listen(), POINT).await;
+    }
+    until(&sortie.server, |said| idle(said) && opened(said) > before + 0.5).await;
+    sortie.stop().await;
 }
