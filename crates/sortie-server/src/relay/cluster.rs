@@ -168,9 +168,12 @@ impl Cluster {
         }
     }
 
-    /// A session begins: it is told when a server is given up.
-    pub(super) fn attend(&self) -> Present {
-        self.attendance.enter()
+    /// A session begins: it is told when a server is given up. Ready when it is known which servers
+    /// answer, or soon after.
+    pub(super) async fn attend(&self) -> Present {
+        let present = self.attendance.enter();
+        self.attendance.known().await;
+        present
     }
 
     /// What is known of the servers that are watched.
@@ -304,7 +307,9 @@ impl Cluster {
         let leased = loop {
             let mut leased = self.lease((shard, target), login, None).await?;
             // Somebody may have set what is reported.
-            match wipe(&mut leased.server).await {
+            let wiped = timeout(self.config.timeouts.wait, wipe(&mut leased.server)).await;
+            let late = |_elapsed| ExchangeError::Closed(io::ErrorKind::TimedOut.into());
+            match wiped.unwrap_or_else(|elapsed| Err(late(elapsed))) {
                 Err(ExchangeError::Server(_)) if unclean < UNCLEAN_MAX => {
                     unclean += 1;
                     leased.server.doom();

@@ -1,8 +1,9 @@
 //! Whether servers answer: one that is silent is asked last, and in the end waited for no more.
 //!
 //! Each server that the pipe may take is asked ten times a second where it is, on a connection of
-//! its own beside the pool's, while there are sessions and for a while after the last. A slow
-//! statement says nothing about its server; silence to such a question does.
+//! its own beside the pool's, while there are sessions and for a while after the last; the session
+//! that comes first waits until it is known who answers. A slow statement says nothing about its
+//! server; silence to such a question does.
 //!
 //! # Invariants
 //!
@@ -20,7 +21,7 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use sortie_postgres::{Login, PoolConfig, ReplaySampler, ReplayWatch, Replayed, Server};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How often a server is asked.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -28,6 +29,10 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// After so much silence others are asked first.
 const SILENT_AFTER: Duration = Duration::from_millis(500);
+/// How often, until every server has been heard of.
+const FIRST_LOOKS_EVERY: Duration = Duration::from_millis(5);
+/// How long a session waits for that at most.
+const KNOWN_MAX: Duration = Duration::from_secs(1);
 /// How long servers are watched after the last session's end: clients that come one at a time
 /// find them known.
 const LINGER: Duration = Duration::from_secs(60);
@@ -52,6 +57,8 @@ struct State {
 pub(super) struct Attendance {
     present: Mutex<(u64, HashMap<u64, Arc<AtomicWaker>>)>,
     count: watch::Sender<usize>,
+    /// Of every server it is known whether it answers.
+    known: watch::Sender<bool>,
 }
 
 /// A session's place in it, left on drop.
@@ -112,6 +119,11 @@ impl Watched {
         Self { pulse: pulse.clone(), watch, answered: None, silence: Duration::ZERO }
     }
 
+    /// Whether it has answered, or has had its time for that.
+    fn is_known(&self) -> bool {
+        self.answered.is_some() || self.silence >= SILENT_AFTER
+    }
+
     /// Takes in what has become known since the last look, so long ago. Returns whether the server
     /// is given up just now.
     fn look(&mut self, passed: Duration, patience: Option<Duration>) -> bool {
@@ -147,21 +159,25 @@ pub(super) async fn keep_watched(
         // The sender is on the caller's side: it outlives this.
         let _is_closed = present.wait_for(|count| *count > 0).await.is_err();
         let mut watched: Vec<Watched> = pulses.iter().map(Watched::new).collect();
-        let mut ticks = interval(LOOK_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut idle = Duration::ZERO;
         while idle < LINGER {
-            ticks.tick().await;
+            let is_known = *attendance.known.borrow();
+            let every = if is_known { LOOK_EVERY } else { FIRST_LOOKS_EVERY };
+            sleep(every).await;
             let mut given_up = false;
             for server in &mut watched {
-                given_up |= server.look(LOOK_EVERY, patience);
+                given_up |= server.look(every, patience);
             }
             if given_up {
                 attendance.wake();
             }
-            idle = if *present.borrow() > 0 { Duration::ZERO } else { idle + LOOK_EVERY };
+            if !is_known && watched.iter().all(Watched::is_known) {
+                attendance.known.send_replace(true);
+            }
+            idle = if *present.borrow() > 0 { Duration::ZERO } else { idle + every };
         }
         drop(watched);
+        attendance.known.send_replace(false);
         pulses.iter().for_each(Pulse::forget);
     }
 }
@@ -177,6 +193,20 @@ impl Attendance {
         self.count.send_replace(present.1.len());
         drop(present);
         Present { number, waker, attendance: Arc::clone(self) }
+    }
+
+    /// Waits, for a short time, until it is known which servers answer: for the session that comes
+    /// first, before which nobody watched.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the waiting.
+    pub(super) async fn known(&self) {
+        if *self.known.borrow() {
+            return;
+        }
+        let mut known = self.known.subscribe();
+        let _in_time = timeout(KNOWN_MAX, known.wait_for(|known| *known)).await.is_ok();
     }
 
     fn wake(&self) {

@@ -79,7 +79,7 @@ pub(super) struct Session<'a, S, L: Shared> {
     /// The session, as the shared lane sees it, at this change of its parameters.
     pub(super) who: Option<(u64, Option<usize>, Arc<Who>)>,
     pub(super) dirty: Option<Gauge<'a>>,
-    pub(super) present: Present,
+    pub(super) present: &'a Present,
 }
 
 /// Whose session it is.

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::cluster::Cluster;
 use super::course::Course;
 use super::effect::{Reason, is_readable};
+use super::health::Present;
 use super::homes::Homes;
 use super::ledger::Ledger;
 use super::session::{Account, Session};
@@ -37,6 +38,7 @@ pub(super) struct Opened {
     is_readable: bool,
     pub(super) key: Key,
     pub(super) greeting: Arc<Parameters>,
+    present: Present,
 }
 
 impl<L: Shared> Inner<L> {
@@ -83,6 +85,7 @@ impl<L: Shared> Inner<L> {
         let key = self.keys.register().ok_or_else(Failure::too_many)?;
         let target = user.pipe_target;
         let at = (shard.unwrap_or(0), target);
+        let present = cluster.attend().await;
         let greeting = cluster.greeting(at, &login).await.map_err(|error| {
             if error.code.starts_with("22") || error.code.starts_with("42") {
                 // A server finds a parameter wrong when it knows already who asks.
@@ -93,7 +96,7 @@ impl<L: Shared> Inner<L> {
         let (login, mode) = (Arc::new(login), user.mode);
         let account = Account { login, mode, target, shard };
         greet(&mut socket.output, &greeting, &key);
-        Ok(Opened { cluster, account, switches, is_readable, key, greeting })
+        Ok(Opened { cluster, account, switches, is_readable, key, greeting, present })
     }
 
     /// The cluster that a database name means, and the shard.
@@ -178,7 +181,7 @@ impl<'a, S, L: Shared> Session<'a, S, L> {
             last: None,
             who: None,
             dirty: None,
-            present: opened.cluster.attend(),
+            present: &opened.present,
         }
     }
 }

@@ -154,6 +154,23 @@ async fn a_stopped_standby_is_left_out_where_statements_may_be_shared() {
 }
 
 #[tokio::test]
+async fn a_standby_that_was_stopped_before_anybody_came_is_left_out() {
+    let _others = among_others().await;
+    for stopped in 0..2 {
+        let (cluster, sortie) = rig("replica", "pipe").await;
+        // Warm connections are there already.
+        sleep(Duration::from_millis(300)).await;
+        cluster.standby(0, stopped).pause().await;
+        for _ in 0..6 {
+            let mut wire = Wire::connect(sortie.listen()).await;
+            assert_eq!(say(&mut wire, "SELECT now()").await.0, Ok(()));
+        }
+        cluster.standby(0, stopped).resume().await;
+        sortie.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_stopped_primary_is_given_up_and_comes_back() {
     let _others = among_others().await;
     let (cluster, sortie) = rig("primary", "share").await;
