@@ -2,6 +2,7 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use hashbrown::hash_table::Entry as Place;
 
@@ -12,7 +13,7 @@ use crate::singleflight::config::{AtLimit, Join};
 use crate::singleflight::entry::{Entry, State};
 use crate::singleflight::error::FlightError;
 use crate::singleflight::launch::Loader;
-use crate::singleflight::lineage;
+use crate::singleflight::lineage::{self, Waits};
 use crate::singleflight::party::Sitter;
 use crate::singleflight::stats::FlightStats;
 use crate::singleflight::table::{Desks, Seated, Table};
@@ -21,7 +22,7 @@ use crate::singleflight::traffic::Choice;
 /// What an arriving caller is to do.
 pub(super) enum Arrival<K, V, E> {
     Lead(u64),
-    Follow(Seated<V, E>, Met),
+    Follow(Seated<V, E>, Met, Option<Box<Waits>>),
     Solo(K, Limit),
     Refused(FlightError<E>, Limit),
 }
@@ -77,7 +78,7 @@ where
                 place.insert(Entry { key, hash, state: State::first(id, now, soft_age, gate) });
                 Arrival::Lead(id)
             }
-            Place::Occupied(mut found) => {
+            Place::Occupied(mut found) => 'found: {
                 let traffic = found.get_mut().traffic(soft_age);
                 let choice = traffic.choose(join, &self.config, now);
                 match choice {
@@ -102,6 +103,13 @@ where
                         self.at_limit(stats, key, Limit::Waiters)
                     }
                     choice => {
+                        // Waiting for the next flight is waiting for those that run.
+                        let flights = traffic.waited_for(choice);
+                        let waits = nested.then(|| Waits::enter(self.address(), flights));
+                        if matches!(waits, Some(None)) {
+                            self.waiters.fetch_sub(1, Relaxed);
+                            break 'found Self::reentrant(stats);
+                        }
                         stats.followers += 1;
                         let (seat, met) = match choice {
                             Choice::Wait => traffic.wait(sitter, ids, loader),
@@ -109,7 +117,11 @@ where
                                 self.lingering.leave(since, (hash, id));
                             }),
                         };
-                        Arrival::Follow(Self::seated(hash, seat), met)
+                        Arrival::Follow(
+                            Self::seated(hash, seat),
+                            met,
+                            waits.flatten().map(Box::new),
+                        )
                     }
                 }
             }

@@ -22,7 +22,7 @@ use crate::observe::Event;
 use crate::rt::task::Handle;
 use crate::rt::time::{self, Instant};
 use crate::singleflight::arrivals::Caller;
-use crate::singleflight::call::{Call, FlightCx, Landed, Role};
+use crate::singleflight::call::{Call, FlightCx, FlightId, Landed, Role};
 use crate::singleflight::contained::Contained;
 use crate::singleflight::crew::{Crew, LoadMany, Part, Rows, by_key, many, spawn, take};
 use crate::singleflight::error::FlightError;
@@ -251,7 +251,10 @@ where
         let answer = |(index, key)| {
             let outcome = take(&mut found, &key);
             self.table.tell(|| Event::answered(Role::Solo, outcome.is_ok(), now, now, None));
-            (index, outcome.map(|value| Landed { value, role: Role::Solo, began }))
+            (
+                index,
+                outcome.map(|value| Landed { value, role: Role::Solo, flight: FlightId(0), began }),
+            )
         };
         solos.into_iter().map(answer).collect()
     }

@@ -128,6 +128,8 @@ pub struct Landed<V> {
     pub value: V,
     /// This caller's part in the flight.
     pub role: Role,
+    /// The flight that gave the value; zero for a load that ran for its caller alone.
+    pub flight: FlightId,
     /// When the load that gave the value began. Under [`Join::Fresh`] never before the call.
     pub began: Instant,
 }

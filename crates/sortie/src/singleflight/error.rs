@@ -21,12 +21,13 @@ pub enum FlightError<E> {
     /// A limit was reached and [`AtLimit::Busy`](crate::AtLimit::Busy) asked for a refusal, or both
     /// flights of the key hang and [`WhenStuck::Busy`](crate::WhenStuck::Busy) did.
     Busy,
-    /// A load asked for its own key: waiting would never end.
+    /// A load asked for its own key, or for one whose load waits for it: that would never end.
     Reentrant,
     /// The load of many keys had nothing for this one
     /// ([`run_many`](crate::SingleFlight::run_many)).
     NotFound,
-    /// The runtime that ran the load was shut down.
+    /// The runtime that ran the load was shut down, or the load was ended by
+    /// [`cancel`](crate::SingleFlight::cancel).
     Aborted,
 }
 
@@ -81,7 +82,7 @@ impl<E> fmt::Display for FlightError<E> {
             Self::Busy => f.write_str("too many flights or callers in flight"),
             Self::Reentrant => f.write_str("the load asked for its own key"),
             Self::NotFound => f.write_str("the load had nothing for this key"),
-            Self::Aborted => f.write_str("the runtime of the load was shut down"),
+            Self::Aborted => f.write_str("the load was cancelled, or its runtime shut down"),
         }
     }
 }

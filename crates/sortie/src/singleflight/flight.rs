@@ -9,10 +9,11 @@ use tracing::span::Id;
 use crate::observe::{Ends, Event};
 use crate::rt::time::Instant;
 use crate::singleflight::boarding::Gate;
+use crate::singleflight::call::FlightId;
 use crate::singleflight::config::{Config, Idle, Join};
 use crate::singleflight::launch::{Begin, Bell, Loader};
 use crate::singleflight::lingering::Lingering;
-use crate::singleflight::party::{Party, Seats, Until};
+use crate::singleflight::party::{Landing, Outcome, Party, Seats, Until};
 use crate::singleflight::stats::FlightStats;
 use crate::singleflight::tether::Tether;
 
@@ -168,6 +169,12 @@ impl<V, E> Flight<V, E> {
     /// When its load began; `None` while it has not.
     pub(super) fn begun(&self) -> Option<Instant> {
         self.gate.as_ref().map_or(Some(self.began), |gate| gate.begun())
+    }
+
+    /// How its callers are told of an outcome.
+    pub(super) fn landing(&self, outcome: Outcome<V, E>) -> Landing<V, E> {
+        let began = self.begun().unwrap_or(self.began);
+        Landing { flight: FlightId(self.id), began, outcome, span: self.span.clone() }
     }
 
     /// Whether its load begins late enough for a caller that arrives now.

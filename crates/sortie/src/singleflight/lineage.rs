@@ -1,12 +1,19 @@
 //! Which loads the current code runs inside of: what makes reentrancy an error, not a deadlock.
 //!
+//! A circle may also be closed by waiting for a load that somebody else began: so who waits inside
+//! of what for which flight is kept in one place for the whole process, where only calls from inside
+//! of loads look.
+//!
 //! The stack is a thread-local that is filled while a load is polled, and carried along when a load
 //! moves to a task of its own. A task that a load spawns by other means starts with an empty one.
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// One load on the stack.
 #[derive(Clone)]
@@ -39,6 +46,12 @@ impl fmt::Debug for Frame {
     }
 }
 
+/// A flight of a registry.
+type Node = (usize, u64);
+
+/// Which flights wait for which. Locked inside a shard's lock, and nothing is locked inside it.
+static WAITS: Mutex<BTreeMap<Node, Vec<Node>>> = Mutex::new(BTreeMap::new());
+
 thread_local! {
     static STACK: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
 }
@@ -64,6 +77,57 @@ pub(super) fn inside_solo<K: Eq + 'static>(registry: usize, key: &K) -> bool {
         Id::Solo(solo) if frame.registry == registry => solo.downcast_ref::<K>() == Some(key),
         _ => false,
     })
+}
+
+/// The loads that the current code runs inside of wait for these flights, until this is dropped.
+pub(super) struct Waits {
+    inside: Vec<Node>,
+    targets: Vec<Node>,
+}
+
+impl Waits {
+    /// Refuses a wait that would close a circle: for a flight whose load, by way of others maybe,
+    /// waits for one that the current code runs inside of.
+    pub(super) fn enter(registry: usize, flights: impl Iterator<Item = u64>) -> Option<Self> {
+        let flight = |frame: &Frame| match frame.id {
+            Id::Flight(id) => Some((frame.registry, id)),
+            Id::Solo(_) => None,
+        };
+        let inside: Vec<_> = STACK.with_borrow(|stack| stack.iter().filter_map(flight).collect());
+        let targets: Vec<_> = flights.map(|flight| (registry, flight)).collect();
+        let mut waits = WAITS.lock();
+        let (mut open, mut seen) = (targets.clone(), BTreeSet::new());
+        // Each flight is looked at once.
+        while let Some(node) = open.pop() {
+            if inside.contains(&node) {
+                return None;
+            }
+            if seen.insert(node) {
+                open.extend(waits.get(&node).into_iter().flatten());
+            }
+        }
+        for node in &inside {
+            waits.entry(*node).or_default().extend(&targets);
+        }
+        Some(Self { inside, targets })
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        let mut waits = WAITS.lock();
+        for node in &self.inside {
+            let Some(theirs) = waits.get_mut(node) else { continue };
+            for target in &self.targets {
+                if let Some(at) = theirs.iter().position(|it| it == target) {
+                    theirs.swap_remove(at);
+                }
+            }
+            if theirs.is_empty() {
+                waits.remove(node);
+            }
+        }
+    }
 }
 
 /// The stack, to be carried to another task.

@@ -81,9 +81,10 @@ use crate::rt::time::Instant;
 ///   itself; the next new caller leads another successor. `flight_max` is told at once to all
 ///   callers of the flight that has reached it.
 /// * **Joins have a freshness**: see [`Join`].
-/// * A load that asks for its own key gets [`FlightError::Reentrant`], also through loads of other
-///   keys, as long as it asks from its own task. A circle closed by joining a flight that others
-///   started is not seen; it ends at `flight_max`.
+/// * **A load that would wait for itself is told at once**: [`FlightError::Reentrant`], also through
+///   loads of other keys and registries, and whoever began those. Only what a load asks for from
+///   its own task is seen. A circle through a task that it spawned, a channel, a lock or another
+///   process ends at `flight_max`.
 ///
 /// # When not to use it
 ///
@@ -328,6 +329,23 @@ where
     /// ```
     pub fn forget(&self, key: &K) {
         self.table.forget(key);
+    }
+
+    /// As [`forget`](Self::forget), if `flight` still flies, and leaves alone what began after it.
+    ///
+    /// For whoever finds a value wanting that it has from [`Landed::flight`] or
+    /// [`FlightCx::flight`]: a later flight, which others rely on already, is not closed by it.
+    /// Returns whether it flew.
+    pub fn forget_if(&self, key: &K, flight: FlightId) -> bool {
+        self.table.forget_if(key, flight.0)
+    }
+
+    /// Forgets the flights of `key` and ends them: their loads are dropped, and their callers get
+    /// [`FlightError::Aborted`]. Those who wait for the next load get that.
+    ///
+    /// A load within its first poll is only forgotten; its leader still has the use of it.
+    pub fn cancel(&self, key: &K) {
+        self.table.cancel(key);
     }
 
     /// Counts what happened so far and what is in flight.

@@ -10,13 +10,14 @@ use tracing::span::Id;
 
 use crate::observe::Event;
 use crate::rt::time::Instant;
-use crate::singleflight::call::{Landed, Role};
+use crate::singleflight::call::{FlightId, Landed, Role};
 use crate::singleflight::error::FlightError;
 
 pub(super) type Outcome<V, E> = Result<V, FlightError<E>>;
 
 /// An outcome, and the beginning and the span of the load that gave it.
 pub(super) struct Landing<V, E> {
+    pub(super) flight: FlightId,
     pub(super) began: Instant,
     pub(super) outcome: Outcome<V, E>,
     pub(super) span: Option<Id>,
@@ -26,7 +27,7 @@ impl<V: Clone, E> Landing<V, E> {
     /// One caller's copy.
     pub(super) fn to_caller(&self, role: Role) -> Outcome<Landed<V>, E> {
         let value = self.outcome.clone()?;
-        Ok(Landed { value, role, began: self.began })
+        Ok(Landed { value, role, flight: self.flight, began: self.began })
     }
 
     /// A caller that arrived then is answered by this now.
@@ -144,11 +145,12 @@ impl<V, E> Party<V, E> {
         self.note(Note::There(Arc::clone(cell)))
     }
 
-    /// Tells those who are parked past their deadlines that it is too late.
-    pub(super) fn expire(&mut self, began: Instant) -> Option<Seats> {
-        let parked = !self.answered() && self.taken() > 0;
-        parked
-            .then(|| self.land(Landing { began, outcome: Err(FlightError::TimedOut), span: None }))
+    /// Tells whoever still sits here that it waits for nothing more.
+    pub(super) fn end(&mut self, began: Instant, error: FlightError<E>) -> Option<Seats> {
+        let sit = !self.answered() && self.taken() > 0;
+        sit.then(|| {
+            self.land(Landing { flight: FlightId(self.id), began, outcome: Err(error), span: None })
+        })
     }
 
     fn note(&mut self, note: Note<V, E>) -> Seats {

@@ -12,6 +12,7 @@ use crate::observe::Event;
 use crate::rt::time::{self, Instant};
 use crate::singleflight::call::{Landed, Role};
 use crate::singleflight::error::FlightError;
+use crate::singleflight::lineage::Waits;
 use crate::singleflight::party::Cell;
 use crate::singleflight::table::{SeatId, Seated, Table};
 
@@ -28,6 +29,8 @@ where
     cell: Arc<Cell<V, E>>,
     role: Role,
     arrived: Instant,
+    /// What it is inside of waits with it.
+    _waits: Option<Box<Waits>>,
     /// Not polled since it was taken, in a poll of the same task.
     new: bool,
 }
@@ -44,7 +47,12 @@ where
         role: Role,
         arrived: Instant,
     ) -> Self {
-        Self { table, id, cell, role, arrived, new: true }
+        Self { table, id, cell, role, arrived, _waits: None, new: true }
+    }
+
+    pub(super) fn waits(mut self, waits: Option<Box<Waits>>) -> Self {
+        self._waits = waits;
+        self
     }
 
     /// Waits for the outcome, to the caller's own deadline.

@@ -4,6 +4,7 @@ use crate::observe::{Begins, Ends};
 use crate::rt::time::Instant;
 use crate::singleflight::boarding::Gate;
 use crate::singleflight::config::Idle;
+use crate::singleflight::error::FlightError;
 use crate::singleflight::flight::{Desk, Effects, Flight, Waiting};
 use crate::singleflight::launch::{self, Begin, Loader};
 use crate::singleflight::party::Party;
@@ -23,7 +24,7 @@ impl<V, E> Traffic<V, E> {
         if self.waiting.as_ref().is_some_and(|waiting| waiting.party.wanted(now) == 0) {
             fx.unwaited = self.waiting.take();
             if let Some(Waiting { party, .. }) = &mut fx.unwaited {
-                fx.landed.extend(party.expire(now));
+                fx.landed.extend(party.end(now, FlightError::TimedOut));
             }
         }
         self.end_idle(desk, now, fx);
@@ -99,11 +100,11 @@ impl<V, E> Traffic<V, E> {
                         fx.evicted = desk.lingering.enter(since, (desk.hash, id), most);
                     }
                     if now.saturating_duration_since(since) >= most {
-                        self.remove(id, (Ends::Aborted, now), desk, fx);
+                        self.remove(id, (Ends::Aborted, now), FlightError::TimedOut, desk, fx);
                     }
                 }
                 Idle::Abort => {
-                    self.remove(id, (Ends::Aborted, now), desk, fx);
+                    self.remove(id, (Ends::Aborted, now), FlightError::TimedOut, desk, fx);
                 }
             }
         }
@@ -113,6 +114,7 @@ impl<V, E> Traffic<V, E> {
         &mut self,
         id: u64,
         (how, now): (Ends, Instant),
+        rest: FlightError<E>,
         desk: &mut Desk<'_>,
         fx: &mut Effects<V, E>,
     ) {
@@ -121,8 +123,9 @@ impl<V, E> Traffic<V, E> {
             .find(|slot| slot.as_ref().is_some_and(|flight| flight.id == id));
         let mut flight = slot.and_then(Option::take).expect("the caller has found the flight");
         desk.ended(&flight, how, 0, fx);
-        // Whoever is parked past its deadline finds that the flight has gone.
-        fx.landed.extend(flight.parties_mut().filter_map(|party| party.expire(now)));
+        // Whoever still sits there, parked past its deadline or cancelled, finds this.
+        let ended = |party: &mut Party<V, E>| party.end(now, rest.clone());
+        fx.landed.extend(flight.parties_mut().filter_map(ended));
         fx.aborts.extend(flight.task.take());
         fx.rubbish.push(flight);
     }
@@ -143,7 +146,7 @@ impl<V, E> Traffic<V, E> {
     pub(super) fn evict(&mut self, id: u64, desk: &mut Desk<'_>, fx: &mut Effects<V, E>) {
         let now = Instant::now();
         if self.flight(id).is_some_and(|flight| flight.idle_since.is_some()) {
-            self.remove(id, (Ends::Aborted, now), desk, fx);
+            self.remove(id, (Ends::Aborted, now), FlightError::TimedOut, desk, fx);
             self.settle(desk, now, fx);
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::future::{Either, select};
 
 use crate::rt::time::{self, Instant};
-use crate::singleflight::call::{FlightCx, Landed, Role};
+use crate::singleflight::call::{FlightCx, FlightId, Landed, Role};
 use crate::singleflight::contained::Contained;
 use crate::singleflight::error::FlightError;
 use crate::singleflight::launch::{Loading, span};
@@ -40,5 +40,5 @@ pub(super) async fn solo<V, E>(
             Either::Right(((), _)) => Err(FlightError::TimedOut),
         },
     };
-    outcome.map(|value| Landed { value, role: Role::Solo, began })
+    outcome.map(|value| Landed { value, role: Role::Solo, flight: FlightId(0), began })
 }

@@ -317,6 +317,20 @@ where
         self.transition(hash, |entry| entry.key == *key, Traffic::forget);
     }
 
+    pub(super) fn forget_if(self: &Arc<Self>, key: &K, id: u64) -> bool {
+        let found = |entry: &Entry<K, V, E>| entry.key == *key && entry.has_flight(id);
+        let close = |traffic: &mut Traffic<V, E>, desk: &mut Desk<'_>, fx: &mut Effects<V, E>| {
+            traffic.forget_up_to(id, desk, fx);
+        };
+        self.transition(self.hash(key), found, close).is_some()
+    }
+
+    /// Closes the flights of a key and ends those that have a task.
+    pub(super) fn cancel(self: &Arc<Self>, key: &K) {
+        let hash = self.hash(key);
+        self.transition(hash, |entry| entry.key == *key, Traffic::cancel);
+    }
+
     /// What the task of a flight has to do now that a timer or its bell rang.
     pub(super) fn due(self: &Arc<Self>, hash: u64, id: u64) -> Due {
         let found = |entry: &Entry<K, V, E>| entry.has_flight(id);

@@ -93,10 +93,10 @@ where
                 self.table.tell(|| Event::Begun { flight: FlightId(id), how: Begins::Leader });
                 Place::Lead(id)
             }
-            Arrival::Follow(seat, Met { began, fan_out }) => {
+            Arrival::Follow(seat, Met { began, fan_out }, waits) => {
                 let age = || began.map(|began| now.saturating_duration_since(began));
                 self.table.tell(|| Event::Joined { age: age(), fan_out });
-                Place::Seated(Seat::new(&self.table, seat, Role::Follower, now))
+                Place::Seated(Seat::new(&self.table, seat, Role::Follower, now).waits(waits))
             }
             Arrival::Solo(key, why) => {
                 self.table.tell(|| Event::Limited { why, solo: true });
@@ -167,7 +167,7 @@ where
             Err(mine) => {
                 self.table
                     .tell(|| Event::answered(Role::Leader, mine.is_ok(), began, began, span.id()));
-                mine.map(|value| Landed { value, role: Role::Leader, began })
+                mine.map(|value| Landed { value, role: Role::Leader, flight: FlightId(id), began })
             }
             Ok(cell) => self.answered(&cell, began),
         }

@@ -23,9 +23,10 @@ use crate::rt::time::Instant;
 use crate::singleflight::arrivals::Met;
 use crate::singleflight::boarding::Gate;
 use crate::singleflight::config::{Config, Join, WhenStuck};
+use crate::singleflight::error::FlightError;
 use crate::singleflight::flight::{Desk, Effects, Flight, Ids, Waiting};
 use crate::singleflight::launch::{Bell, Loader};
-use crate::singleflight::party::{Cell, Landing, Outcome, Party, Seats, Sitter};
+use crate::singleflight::party::{Cell, Outcome, Party, Seats, Sitter};
 use crate::singleflight::tether::Tether;
 
 /// The entry of one key. `running` is `None` only within a transition.
@@ -139,6 +140,13 @@ impl<V, E> Traffic<V, E> {
         }
     }
 
+    /// The flights that must end before a caller who makes this choice is answered.
+    pub(super) fn waited_for(&self, choice: Choice) -> impl Iterator<Item = u64> {
+        let newest = self.next.as_ref().filter(|_| choice == Choice::JoinNext);
+        let flights = newest.into_iter().chain(self.flights().filter(move |_| newest.is_none()));
+        flights.map(|flight| flight.id)
+    }
+
     /// Takes a caller in as the leader of a second flight, with everybody who waits for one.
     pub(super) fn lead(
         &mut self,
@@ -218,7 +226,7 @@ impl<V, E> Traffic<V, E> {
         if flight.party.answered() {
             let cell = Arc::clone(&flight.party.cell);
             let now = Instant::now();
-            self.remove(id, (Ends::Superseded, now), desk, fx);
+            self.remove(id, (Ends::Superseded, now), FlightError::TimedOut, desk, fx);
             self.settle(desk, now, fx);
             return Err(cell);
         }
@@ -259,14 +267,13 @@ impl<V, E> Traffic<V, E> {
         let mut flight = flight.take().expect("the caller has found the flight");
         flight.span = span;
         let how = Ends::of(&outcome);
-        let began = flight.begun().unwrap_or(flight.began);
         let ended = match (&outcome, newer, &mut self.next) {
             (_, false, _) if flight.party.answered() => Err(outcome),
             (Err(error), false, Some(next)) if !matches!(how, Ends::TimedOut | Ends::Landed) => {
                 // Invariant 3. Whom this failure reaches a second time have had their two loads.
+                let landing = flight.landing(Err(error.clone()));
                 if let Some(party) = &mut flight.inherited {
-                    let (outcome, span) = (Err(error.clone()), flight.span.clone());
-                    fx.landed.push(party.land(Landing { began, outcome, span }));
+                    fx.landed.push(party.land(landing));
                 }
                 debug_assert!(
                     next.inherited.is_none(),
@@ -295,8 +302,8 @@ impl<V, E> Traffic<V, E> {
         fx: &mut Effects<V, E>,
     ) -> Arc<Cell<V, E>> {
         let cell = Arc::clone(&flight.party.cell);
-        let (began, span) = (flight.begun().unwrap_or(flight.began), flight.span.clone());
-        fx.landed.push(flight.party.land(Landing { began, outcome, span }));
+        let landing = flight.landing(outcome);
+        fx.landed.push(flight.party.land(landing));
         if let Some(party) = &mut flight.inherited {
             fx.landed.push(party.land_in(&cell));
         }
@@ -314,13 +321,28 @@ impl<V, E> Traffic<V, E> {
         }
         if !running.inline {
             let id = running.id;
-            self.remove(id, (Ends::Superseded, Instant::now()), desk, fx);
+            self.remove(id, (Ends::Superseded, Instant::now()), FlightError::TimedOut, desk, fx);
         }
     }
 
     /// Closes every flight that has begun to later callers.
     pub(super) fn forget(&mut self, desk: &mut Desk<'_>, fx: &mut Effects<V, E>) {
-        self.fence = desk.ids.last + 1;
+        self.forget_up_to(desk.ids.last, desk, fx);
+    }
+
+    /// Closes the flights up to this one.
+    pub(super) fn forget_up_to(&mut self, id: u64, desk: &mut Desk<'_>, fx: &mut Effects<V, E>) {
+        self.fence = self.fence.max(id + 1);
         self.settle(desk, Instant::now(), fx);
+    }
+
+    /// Closes every flight that has begun and ends those that have a task.
+    pub(super) fn cancel(&mut self, desk: &mut Desk<'_>, fx: &mut Effects<V, E>) {
+        let now = Instant::now();
+        let ended: Vec<_> = self.flights().filter(|it| !it.inline).map(|it| it.id).collect();
+        for id in ended {
+            self.remove(id, (Ends::Aborted, now), FlightError::Aborted, desk, fx);
+        }
+        self.forget(desk, fx);
     }
 }

@@ -4,6 +4,8 @@
 
 mod ages;
 mod batches;
+mod circles;
+mod ending;
 mod faces;
 mod failures;
 mod joins;

@@ -1,0 +1,130 @@
+//! Loads that would wait for themselves, by way of flights that others began.
+
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt};
+use sortie::{Call, FlightError, Join, SingleFlight};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use super::support::{ms_of, since, start};
+
+type Flights = SingleFlight<&'static str, &'static str, FlightError<Arc<str>>>;
+type Answer = Result<&'static str, FlightError<FlightError<Arc<str>>>>;
+
+/// Waits, then asks for the keys one after the other, as a call of its own each.
+fn asks(flights: &Flights, pause: u64, keys: &'static [&'static str], join: Join) -> Load {
+    let flights = flights.clone();
+    Arc::new(move || {
+        let flights = flights.clone();
+        async move {
+            sleep(ms_of(pause)).await;
+            for key in keys {
+                let leaf = |_cx| async { Ok("leaf") };
+                match flights.run_with(key, Call::new().join(join), leaf).await {
+                    Ok(_) => {}
+                    Err(FlightError::Reentrant) => return Err(FlightError::Reentrant),
+                    Err(FlightError::Failed(why)) => return Err(FlightError::clone(&why)),
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+            Ok("done")
+        }
+        .boxed()
+    })
+}
+
+type Outcome = Result<&'static str, FlightError<Arc<str>>>;
+type Load = Arc<dyn Fn() -> BoxFuture<'static, Outcome> + Send + Sync>;
+
+async fn run(flights: &Flights, key: &'static str, load: Load) -> JoinHandle<Answer> {
+    let flights = flights.clone();
+    start(async move { flights.run(key, move || load()).await }).await
+}
+
+fn told(answer: &Answer) -> bool {
+    matches!(answer, Err(FlightError::Failed(why)) if matches!(**why, FlightError::Reentrant))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circle_of_two_that_others_began_is_told_where_it_closes() {
+    for join in [Join::Running, Join::Fresh] {
+        let flights = Flights::new();
+        let begun = Instant::now();
+        let a = run(&flights, "a", asks(&flights, 10, &["b"], join)).await;
+        let b = run(&flights, "b", asks(&flights, 20, &["a"], join)).await;
+        let (a, b) = (a.await.unwrap(), b.await.unwrap());
+        assert!(told(&b), "b closed it: {b:?}");
+        // The one that waited is told by the other's failure, or asked anew for a fresh load.
+        assert!(a.is_ok() == (join == Join::Fresh), "{a:?}");
+        assert_eq!((since(begun), flights.stats().reentrant), (20, 1));
+        assert_eq!(flights.stats().in_flight_flights, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circle_of_three_through_two_registries_is_told() {
+    let (flights, other) = (Flights::new(), Flights::new());
+    let a = run(&flights, "a", asks(&other, 10, &["b"], Join::Running)).await;
+    let b = run(&other, "b", asks(&flights, 10, &["c"], Join::Running)).await;
+    let c = run(&flights, "c", asks(&flights, 30, &["a"], Join::Running)).await;
+    assert!(told(&c.await.unwrap()) && told(&b.await.unwrap()) && told(&a.await.unwrap()));
+    assert_eq!(flights.stats().reentrant + other.stats().reentrant, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_over_or_given_up_is_no_part_of_a_circle() {
+    let flights = Flights::new();
+    // a has waited for b, b then asks for a's next load.
+    let a = run(&flights, "a", asks(&flights, 10, &["b"], Join::Running)).await;
+    let b = run(&flights, "b", asks(&flights, 30, &[], Join::Running)).await;
+    assert!(a.await.unwrap().is_ok() && b.await.unwrap().is_ok());
+    let b = run(&flights, "b", asks(&flights, 5, &["a"], Join::Running)).await;
+    assert!(b.await.unwrap().is_ok());
+    // a gives up waiting for b before b asks for it.
+    let inner = flights.clone();
+    let gives_up: Load = Arc::new(move || {
+        let inner = inner.clone();
+        async move {
+            let call = Call::new().deadline(Instant::now() + ms_of(10));
+            let late = inner.run_with("b", call, |_| async { Ok("leaf") }).await;
+            assert!(matches!(late, Err(FlightError::TimedOut)));
+            sleep(ms_of(50)).await;
+            Ok("gave up")
+        }
+        .boxed()
+    });
+    let b = run(&flights, "b", asks(&flights, 30, &["a"], Join::Running)).await;
+    let a = run(&flights, "a", gives_up).await;
+    assert!(a.await.unwrap().is_ok() && b.await.unwrap().is_ok());
+    assert_eq!(flights.stats().reentrant, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_what_waits_for_others_is_no_circle() {
+    let flights = Flights::new();
+    let a = run(&flights, "a", asks(&flights, 5, &["b", "c"], Join::Running)).await;
+    let b = run(&flights, "b", asks(&flights, 10, &["c"], Join::Running)).await;
+    let c = run(&flights, "c", asks(&flights, 20, &["d"], Join::Running)).await;
+    assert!(a.await.unwrap().is_ok() && b.await.unwrap().is_ok() && c.await.unwrap().is_ok());
+    assert_eq!((flights.stats().reentrant, flights.stats().in_flight_waiters), (0, 0));
+}
+
+/// What is documented as not seen: it ends at `flight_max` all the same.
+#[tokio::test(start_paused = true)]
+async fn a_circle_through_a_spawned_task_ends_at_flight_max() {
+    let flights = Flights::builder().flight_max(ms_of(300)).soft_age(ms_of(1_000)).build();
+    let inner = flights.clone();
+    let load: Load = Arc::new(move || {
+        let inner = inner.clone();
+        async move {
+            let own = async move { inner.run("a", || async { Ok("leaf") }).await.map_err(|_| ()) };
+            let task = tokio::runtime::Handle::current().spawn(own);
+            assert!(task.await.unwrap().is_err());
+            Ok("never")
+        }
+        .boxed()
+    });
+    let answer = run(&flights, "a", load).await.await.unwrap();
+    assert!(matches!(answer, Err(FlightError::TimedOut)), "{answer:?}");
+}
