@@ -3,6 +3,7 @@
 use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use hashbrown::hash_table::Entry as Place;
 
@@ -12,12 +13,14 @@ use crate::singleflight::boarding::Gate;
 use crate::singleflight::config::{AtLimit, Join};
 use crate::singleflight::entry::{Entry, State};
 use crate::singleflight::error::FlightError;
+use crate::singleflight::flight::{Ids, Waiting};
 use crate::singleflight::launch::Loader;
 use crate::singleflight::lineage::{self, Waits};
 use crate::singleflight::party::Sitter;
+use crate::singleflight::sought::Sought;
 use crate::singleflight::stats::FlightStats;
 use crate::singleflight::table::{Desks, Seated, Table};
-use crate::singleflight::traffic::Choice;
+use crate::singleflight::traffic::{Choice, Traffic};
 
 /// What an arriving caller is to do.
 pub(super) enum Arrival<K, V, E> {
@@ -37,14 +40,26 @@ pub(super) struct Met {
 }
 
 /// A caller that arrives.
-pub(super) struct Caller<'a, K> {
-    pub(super) key: K,
+pub(super) struct Caller<'a, S> {
+    pub(super) key: S,
     pub(super) hash: u64,
     pub(super) join: Join,
     pub(super) now: Instant,
     /// For the flight it leads, if loads say when they begin.
     pub(super) gate: Option<&'a Arc<Gate>>,
     pub(super) sitter: Sitter<'a>,
+}
+
+/// What a caller asks for, besides its key.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    hash: u64,
+    join: Join,
+    now: Instant,
+    gate: Option<&'a Arc<Gate>>,
+    sitter: Sitter<'a>,
+    soft_age: Duration,
+    nested: bool,
 }
 
 impl<K, V, E> Table<K, V, E>
@@ -56,79 +71,92 @@ where
     /// Finds a caller its place. `loader` is asked for only if its load may be begun by others.
     pub(super) fn arrive(
         self: &Arc<Self>,
-        caller: Caller<'_, K>,
+        caller: Caller<'_, impl Sought<K>>,
         loader: impl FnOnce() -> Loader<V, E>,
     ) -> Arrival<K, V, E> {
         let Caller { key, hash, join, now, gate, sitter } = caller;
         let soft_age = self.soft_age(hash);
         let nested = !lineage::is_empty();
-        let in_solo = nested && lineage::inside_solo(self.address(), &key);
+        let in_solo = nested && lineage::inside_solo(self.address(), |solo| key.is(solo));
         let mut husk = None;
         let mut shard = self.shard(hash).lock();
         let Desks { entries, spare, ids, stats } = &mut *shard;
-        let arrival = match entries.entry(hash, |entry| entry.key == key, |entry| entry.hash) {
+        let arrival = match entries.entry(hash, |entry| key.is(&entry.key), |entry| entry.hash) {
             _ if in_solo => Self::reentrant(stats),
             Place::Occupied(found) if nested && found.get().inside_own_load(self.address()) => {
                 Self::reentrant(stats)
             }
-            Place::Vacant(_) if !self.take_key(spare) => self.at_limit(stats, key, Limit::Flights),
+            Place::Vacant(_) if !self.take_key(spare) => {
+                self.at_limit(stats, key.own(), Limit::Flights)
+            }
             Place::Vacant(place) => {
-                let id = ids.next();
+                let (id, key) = (ids.next(), key.own());
                 stats.leaders += 1;
                 place.insert(Entry { key, hash, state: State::first(id, now, soft_age, gate) });
                 Arrival::Lead(id)
             }
-            Place::Occupied(mut found) => 'found: {
+            Place::Occupied(mut found) => {
                 let traffic = found.get_mut().traffic(soft_age);
-                let choice = traffic.choose(join, &self.config, now);
-                match choice {
-                    Choice::Lead => {
-                        let id = ids.next();
-                        stats.leaders += 1;
-                        husk = traffic.lead(id, now, soft_age, gate.cloned());
-                        Arrival::Lead(id)
-                    }
-                    Choice::JoinRunning | Choice::JoinNext | Choice::Wait
-                        if self.too_late(hash, choice, traffic, (sitter.until, now)) =>
-                    {
-                        stats.busy += 1;
-                        stats.busy_too_late += 1;
-                        Arrival::Refused(FlightError::Busy, Limit::TooLate)
-                    }
-                    Choice::Busy => {
-                        stats.busy += 1;
-                        Arrival::Refused(FlightError::Busy, Limit::Stuck)
-                    }
-                    _ if !Self::take(&self.waiters, self.config.waiters_max) => {
-                        self.at_limit(stats, key, Limit::Waiters)
-                    }
-                    choice => {
-                        // Waiting for the next flight is waiting for those that run.
-                        let flights = traffic.waited_for(choice);
-                        let waits = nested.then(|| Waits::enter(self.address(), flights));
-                        if matches!(waits, Some(None)) {
-                            self.waiters.fetch_sub(1, Relaxed);
-                            break 'found Self::reentrant(stats);
-                        }
-                        stats.followers += 1;
-                        let (seat, met) = match choice {
-                            Choice::Wait => traffic.wait(sitter, ids, loader),
-                            begun => traffic.join(begun, sitter, |since, id| {
-                                self.lingering.leave(since, (hash, id));
-                            }),
-                        };
-                        Arrival::Follow(
-                            Self::seated(hash, seat),
-                            met,
-                            waits.flatten().map(Box::new),
-                        )
-                    }
+                let asked = Asked { hash, join, now, gate, sitter, soft_age, nested };
+                match self.meet(traffic, asked, (ids, stats), &mut husk, loader) {
+                    Some(arrival) => arrival,
+                    None => self.at_limit(stats, key.own(), Limit::Waiters),
                 }
             }
         };
         drop(shard);
         drop(husk);
         arrival
+    }
+
+    /// Finds a caller its place among those who asked for its key before it. `None` when too many
+    /// wait already.
+    fn meet(
+        self: &Arc<Self>,
+        traffic: &mut Traffic<V, E>,
+        asked: Asked<'_>,
+        (ids, stats): (&mut Ids, &mut FlightStats),
+        husk: &mut Option<Waiting<V, E>>,
+        loader: impl FnOnce() -> Loader<V, E>,
+    ) -> Option<Arrival<K, V, E>> {
+        let Asked { hash, join, now, gate, sitter, soft_age, nested } = asked;
+        let choice = traffic.choose(join, &self.config, now);
+        match choice {
+            Choice::Lead => {
+                let id = ids.next();
+                stats.leaders += 1;
+                *husk = traffic.lead(id, now, soft_age, gate.cloned());
+                return Some(Arrival::Lead(id));
+            }
+            Choice::Busy => {
+                stats.busy += 1;
+                return Some(Arrival::Refused(FlightError::Busy, Limit::Stuck));
+            }
+            Choice::JoinRunning | Choice::JoinNext | Choice::Wait => {}
+        }
+        if self.too_late(hash, choice, traffic, (sitter.until, now)) {
+            stats.busy += 1;
+            stats.busy_too_late += 1;
+            return Some(Arrival::Refused(FlightError::Busy, Limit::TooLate));
+        }
+        if !Self::take(&self.waiters, self.config.waiters_max) {
+            return None;
+        }
+        // Waiting for the next flight is waiting for those that run.
+        let waits = nested.then(|| Waits::enter(self.address(), traffic.waited_for(choice)));
+        if matches!(waits, Some(None)) {
+            self.waiters.fetch_sub(1, Relaxed);
+            return Some(Self::reentrant(stats));
+        }
+        stats.followers += 1;
+        let (seat, met) = match choice {
+            Choice::Wait => traffic.wait(sitter, ids, loader),
+            begun => traffic.join(begun, sitter, |since, id| {
+                self.lingering.leave(since, (hash, id));
+            }),
+        };
+        let waits = waits.flatten().map(Box::new);
+        Some(Arrival::Follow(Self::seated(hash, seat), met, waits))
     }
 
     fn reentrant(stats: &mut FlightStats) -> Arrival<K, V, E> {

@@ -30,6 +30,7 @@ use crate::singleflight::launch::{self, Airborne, Loader, Loading};
 use crate::singleflight::lineage;
 use crate::singleflight::party::{Outcome, Sitter};
 use crate::singleflight::seat::Seat;
+use crate::singleflight::sought::Owned;
 use crate::singleflight::takeoff::Place;
 use crate::singleflight::{SingleFlight, solo};
 
@@ -122,7 +123,7 @@ where
         for (index, key) in keys.into_iter().enumerate() {
             let hash = self.table.hash(&key);
             let (asked, gate) = (key.clone(), gate.as_ref());
-            let caller = Caller { key: asked, hash, join, now, gate, sitter };
+            let caller = Caller { key: Owned(asked), hash, join, now, gate, sitter };
             board.stops.push(match self.place(caller, || single(load, key.clone())) {
                 Place::Lead(id) => {
                     leads.push(Lead { index, key, hash, id });

@@ -1,8 +1,7 @@
 //! Which loads the current code runs inside of: what makes reentrancy an error, not a deadlock.
 //!
-//! A circle may also be closed by waiting for a load that somebody else began: so who waits inside
-//! of what for which flight is kept in one place for the whole process, where only calls from inside
-//! of loads look.
+//! A circle may also be closed by waiting for a load that somebody else began: so which flights wait
+//! for which is kept in one place for the whole process. Only calls from inside of loads look there.
 //!
 //! The stack is a thread-local that is filled while a load is polled, and carried along when a load
 //! moves to a task of its own. A task that a load spawns by other means starts with an empty one.
@@ -71,10 +70,10 @@ pub(super) fn inside_flight(registry: usize, flight: u64) -> bool {
 }
 
 /// Whether the current code runs inside a solo load of this key.
-pub(super) fn inside_solo<K: Eq + 'static>(registry: usize, key: &K) -> bool {
+pub(super) fn inside_solo<K: 'static>(registry: usize, is: impl Fn(&K) -> bool) -> bool {
     // The keys are compared outside the borrow, for their `Eq` is the user's code.
     ancestors().iter().any(|frame| match &frame.id {
-        Id::Solo(solo) if frame.registry == registry => solo.downcast_ref::<K>() == Some(key),
+        Id::Solo(solo) if frame.registry == registry => solo.downcast_ref::<K>().is_some_and(&is),
         _ => false,
     })
 }

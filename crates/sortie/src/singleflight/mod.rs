@@ -30,6 +30,7 @@ mod retry;
 mod seat;
 mod settle;
 mod solo;
+mod sought;
 mod stats;
 mod table;
 mod takeoff;
@@ -37,25 +38,21 @@ mod tether;
 mod told;
 mod traffic;
 
+use std::borrow::Borrow;
 use std::fmt;
-use std::future::poll_fn;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::task::Poll;
 
-use self::arrivals::Caller;
 pub use self::boarding::Boarding;
 pub use self::call::{Call, FlightCx, FlightId, Landed, Role};
 use self::config::Config;
 pub use self::config::{AtLimit, Idle, Join, SingleFlightBuilder, WhenStuck};
 pub use self::error::FlightError;
-use self::party::Sitter;
 use self::retry::Retries;
+use self::sought::{Borrowed, Owned};
 pub use self::stats::FlightStats;
 use self::table::Table;
-use self::takeoff::Takeoff;
-use crate::observe::{Event, Observer};
-use crate::rt::time::Instant;
+use crate::observe::Observer;
 
 /// A registry of flights: equal reads that overlap in time share one load.
 ///
@@ -81,9 +78,9 @@ use crate::rt::time::Instant;
 ///   itself; the next new caller leads another successor. `flight_max` is told at once to all
 ///   callers of the flight that has reached it.
 /// * **Joins have a freshness**: see [`Join`].
-/// * **A load that would wait for itself is told at once**: [`FlightError::Reentrant`], also through
-///   loads of other keys and registries, and whoever began those. Only what a load asks for from
-///   its own task is seen. A circle through a task that it spawned, a channel, a lock or another
+/// * **A load that would wait for itself is told at once** ([`FlightError::Reentrant`]), also by way
+///   of other keys and registries, and of loads that others began. Only what a load asks for from
+///   its own task is seen: a circle through a task that it spawned, a channel, a lock or another
 ///   process ends at `flight_max`.
 ///
 /// # When not to use it
@@ -219,42 +216,50 @@ where
         L: Fn(FlightCx) -> F + Send + Sync + 'static,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        let now = Instant::now();
         let hash = self.table.hash(&key);
-        if call.deadline.is_some_and(|deadline| deadline <= now) {
-            self.table.count(hash, |stats| &mut stats.expired);
-            return Err(FlightError::TimedOut);
-        }
-        let join = call.join.unwrap_or(self.table.config.join);
-        let gate = self.table.gate(now);
-        let mut key = Some(key);
-        let mut load = Some(load);
-        let takeoff = poll_fn(|task| {
-            let key = key.take().expect("polled once");
-            let sitter = Sitter { waker: task.waker(), until: call.deadline };
-            let gate = gate.as_ref();
-            let caller = Caller { key, hash, join, now, gate, sitter };
-            Poll::Ready(self.takeoff(caller, &mut load, task))
-        });
-        match takeoff.await {
-            Takeoff::Landed(landed) => landed,
-            Takeoff::Seated(seat) => {
-                // A follower keeps nothing of its own load alive while it waits.
-                drop(load);
-                seat.landed(call.deadline).await
-            }
-            Takeoff::Solo(key) => {
-                let load = load.take().expect("a solo caller's load was not taken");
-                let load = move |cx| launch::shared(load(cx));
-                let cx = launch::cx(0, now, None, &self.table.config);
-                let frames = vec![solo::frame(self.table.address(), key)];
-                // Boxed: no other call must carry room for it.
-                let solo = solo::solo(frames, cx, call.deadline, load);
-                let solo = Box::pin(solo).await;
-                self.table.tell(|| Event::answered(Role::Solo, solo.is_ok(), now, now, None));
-                solo
-            }
-        }
+        self.fly(Owned(key), hash, call, load).await
+    }
+
+    /// As [`run_with`](Self::run_with), for a key that is kept by the caller: it is copied only if
+    /// there is no flight to share.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_with`](Self::run_with).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use sortie::{Call, SingleFlight};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let flights = SingleFlight::<String, u64, std::io::Error>::new();
+    /// let landed = flights.run_by("balance", Call::new(), |_cx| async { Ok(100) }).await;
+    /// assert_eq!(landed.unwrap().value, 100);
+    /// # }
+    /// ```
+    pub async fn run_by<Q, L, F>(
+        &self,
+        key: &Q,
+        call: Call,
+        load: L,
+    ) -> Result<Landed<V>, FlightError<E>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ToOwned<Owned = K> + Sync + ?Sized,
+        L: Fn(FlightCx) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        self.fly(Borrowed(key), self.table.hash(key), call, load).await
     }
 
     /// Returns the values of many keys, in their order, with one load for those that do not fly.

@@ -30,7 +30,7 @@ where
     role: Role,
     arrived: Instant,
     /// What it is inside of waits with it.
-    _waits: Option<Box<Waits>>,
+    waits: Option<Box<Waits>>,
     /// Not polled since it was taken, in a poll of the same task.
     new: bool,
 }
@@ -47,11 +47,11 @@ where
         role: Role,
         arrived: Instant,
     ) -> Self {
-        Self { table, id, cell, role, arrived, _waits: None, new: true }
+        Self { table, id, cell, role, arrived, waits: None, new: true }
     }
 
     pub(super) fn waits(mut self, waits: Option<Box<Waits>>) -> Self {
-        self._waits = waits;
+        self.waits = waits;
         self
     }
 

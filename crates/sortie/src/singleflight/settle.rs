@@ -100,11 +100,11 @@ impl<V, E> Traffic<V, E> {
                         fx.evicted = desk.lingering.enter(since, (desk.hash, id), most);
                     }
                     if now.saturating_duration_since(since) >= most {
-                        self.remove(id, (Ends::Aborted, now), FlightError::TimedOut, desk, fx);
+                        self.remove(id, (Ends::Aborted, now), &FlightError::TimedOut, desk, fx);
                     }
                 }
                 Idle::Abort => {
-                    self.remove(id, (Ends::Aborted, now), FlightError::TimedOut, desk, fx);
+                    self.remove(id, (Ends::Aborted, now), &FlightError::TimedOut, desk, fx);
                 }
             }
         }
@@ -114,7 +114,7 @@ impl<V, E> Traffic<V, E> {
         &mut self,
         id: u64,
         (how, now): (Ends, Instant),
-        rest: FlightError<E>,
+        rest: &FlightError<E>,
         desk: &mut Desk<'_>,
         fx: &mut Effects<V, E>,
     ) {
@@ -146,7 +146,7 @@ impl<V, E> Traffic<V, E> {
     pub(super) fn evict(&mut self, id: u64, desk: &mut Desk<'_>, fx: &mut Effects<V, E>) {
         let now = Instant::now();
         if self.flight(id).is_some_and(|flight| flight.idle_since.is_some()) {
-            self.remove(id, (Ends::Aborted, now), FlightError::TimedOut, desk, fx);
+            self.remove(id, (Ends::Aborted, now), &FlightError::TimedOut, desk, fx);
             self.settle(desk, now, fx);
         }
     }

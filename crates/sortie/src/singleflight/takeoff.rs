@@ -1,5 +1,6 @@
 //! The first poll of a call: it lands at once, takes a seat, or runs alone.
 
+use std::future::poll_fn;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
@@ -13,13 +14,15 @@ use crate::rt::task::Handle;
 use crate::rt::time::Instant;
 use crate::singleflight::SingleFlight;
 use crate::singleflight::arrivals::{Arrival, Caller, Met};
-use crate::singleflight::call::{FlightCx, FlightId, Landed, Role};
+use crate::singleflight::call::{Call, FlightCx, FlightId, Landed, Role};
 use crate::singleflight::contained::Contained;
 use crate::singleflight::error::FlightError;
 use crate::singleflight::launch::{self, Airborne, Loader, Loading};
 use crate::singleflight::lineage::{self, Frame};
 use crate::singleflight::party::{Cell, Outcome, Sitter};
 use crate::singleflight::seat::Seat;
+use crate::singleflight::solo;
+use crate::singleflight::sought::Sought;
 
 /// A caller's place in the table.
 pub(super) enum Place<'a, K, V, E>
@@ -52,10 +55,60 @@ where
     V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
+    /// What every call of one key comes to.
+    pub(super) async fn fly<S, L, F>(
+        &self,
+        key: S,
+        hash: u64,
+        call: Call,
+        load: L,
+    ) -> Outcome<Landed<V>, E>
+    where
+        S: Sought<K>,
+        L: Fn(FlightCx) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        let now = Instant::now();
+        if call.deadline.is_some_and(|deadline| deadline <= now) {
+            self.table.count(hash, |stats| &mut stats.expired);
+            return Err(FlightError::TimedOut);
+        }
+        let join = call.join.unwrap_or(self.table.config.join);
+        let gate = self.table.gate(now);
+        let mut key = Some(key);
+        let mut load = Some(load);
+        let takeoff = poll_fn(|task| {
+            let key = key.take().expect("polled once");
+            let sitter = Sitter { waker: task.waker(), until: call.deadline };
+            let gate = gate.as_ref();
+            let caller = Caller { key, hash, join, now, gate, sitter };
+            Poll::Ready(self.takeoff(caller, &mut load, task))
+        });
+        match takeoff.await {
+            Takeoff::Landed(landed) => landed,
+            Takeoff::Seated(seat) => {
+                // A follower keeps nothing of its own load alive while it waits.
+                drop(load);
+                seat.landed(call.deadline).await
+            }
+            Takeoff::Solo(key) => {
+                let load = load.take().expect("a solo caller's load was not taken");
+                let load = move |cx| launch::shared(load(cx));
+                let cx = launch::cx(0, now, None, &self.table.config);
+                let frames = vec![solo::frame(self.table.address(), key)];
+                // Boxed: no other call must carry room for it.
+                let solo = solo::solo(frames, cx, call.deadline, load);
+                let solo = Box::pin(solo).await;
+                self.table.tell(|| Event::answered(Role::Solo, solo.is_ok(), now, now, None));
+                solo
+            }
+        }
+    }
+
     /// Finds the caller its place; a leader's load is polled here.
     pub(super) fn takeoff<L, F>(
         &self,
-        caller: Caller<'_, K>,
+        caller: Caller<'_, impl Sought<K>>,
         load: &mut Option<L>,
         task: &mut Context<'_>,
     ) -> Takeoff<'_, K, V, E>
@@ -84,7 +137,7 @@ where
     /// Finds the caller its place, and says so to the observer.
     pub(super) fn place(
         &self,
-        caller: Caller<'_, K>,
+        caller: Caller<'_, impl Sought<K>>,
         loader: impl FnOnce() -> Loader<V, E>,
     ) -> Place<'_, K, V, E> {
         let now = caller.now;

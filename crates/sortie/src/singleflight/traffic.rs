@@ -226,7 +226,7 @@ impl<V, E> Traffic<V, E> {
         if flight.party.answered() {
             let cell = Arc::clone(&flight.party.cell);
             let now = Instant::now();
-            self.remove(id, (Ends::Superseded, now), FlightError::TimedOut, desk, fx);
+            self.remove(id, (Ends::Superseded, now), &FlightError::TimedOut, desk, fx);
             self.settle(desk, now, fx);
             return Err(cell);
         }
@@ -321,7 +321,7 @@ impl<V, E> Traffic<V, E> {
         }
         if !running.inline {
             let id = running.id;
-            self.remove(id, (Ends::Superseded, Instant::now()), FlightError::TimedOut, desk, fx);
+            self.remove(id, (Ends::Superseded, Instant::now()), &FlightError::TimedOut, desk, fx);
         }
     }
 
@@ -341,7 +341,7 @@ impl<V, E> Traffic<V, E> {
         let now = Instant::now();
         let ended: Vec<_> = self.flights().filter(|it| !it.inline).map(|it| it.id).collect();
         for id in ended {
-            self.remove(id, (Ends::Aborted, now), FlightError::Aborted, desk, fx);
+            self.remove(id, (Ends::Aborted, now), &FlightError::Aborted, desk, fx);
         }
         self.forget(desk, fx);
     }

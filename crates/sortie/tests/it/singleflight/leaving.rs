@@ -151,31 +151,6 @@ async fn a_detached_load_runs_to_its_end() {
     assert_eq!(check_quiet(&flights, &loads).await.landed, 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_hundred_thousand_cancelled_keys_leave_no_entry() {
-    let flights = sortie::SingleFlight::<u32, u32, ()>::new();
-    for key in 0..100_000 {
-        let mut call = pin!(flights.run(key, std::future::pending));
-        assert!(poll!(call.as_mut()).is_pending());
-        if key % 1000 == 0 {
-            tokio::task::yield_now().await;
-        }
-    }
-    settle().await;
-    let stats = flights.stats();
-    assert_eq!((stats.in_flight_flights, stats.in_flight_waiters), (0, 0));
-    assert_eq!((stats.leaders, stats.aborted), (100_000, 100_000));
-    // The runtime drops so many aborted tasks at a time.
-    for _ in 0..10_000 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
-    // Not one of them is in the table still: each key flies anew.
-    for key in (0..100_000).step_by(1000) {
-        assert_eq!(flights.run(key, move || async move { Ok(key) }).await.unwrap(), key);
-    }
-}
-
 /// `quick_cache` #104, futures-rs#2706: the waker of a waiter that had moved was lost.
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_moves_between_tasks_is_woken_where_it_is() {

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 mod ages;
+mod bars;
 mod batches;
+mod bugs;
 mod circles;
 mod ending;
 mod faces;
