@@ -1,7 +1,8 @@
 //! Which loads the current code runs inside of: what makes reentrancy an error, not a deadlock.
 //!
-//! A circle may also be closed by waiting for a load that somebody else began: so which flights wait
-//! for which is kept in one place for the whole process. Only calls from inside of loads look there.
+//! A circle may also be closed by waiting for a load that somebody else began: so which flights
+//! wait for which is kept in one place for the whole process. Only calls from inside of loads look
+//! there.
 //!
 //! The stack is a thread-local that is filled while a load is polled, and carried along when a load
 //! moves to a task of its own. A task that a load spawns by other means starts with an empty one.

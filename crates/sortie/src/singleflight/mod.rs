@@ -78,10 +78,10 @@ use crate::observe::Observer;
 ///   itself; the next new caller leads another successor. `flight_max` is told at once to all
 ///   callers of the flight that has reached it.
 /// * **Joins have a freshness**: see [`Join`].
-/// * **A load that would wait for itself is told at once** ([`FlightError::Reentrant`]), also by way
-///   of other keys and registries, and of loads that others began. Only what a load asks for from
-///   its own task is seen: a circle through a task that it spawned, a channel, a lock or another
-///   process ends at `flight_max`.
+/// * **A load that would wait for itself is told at once** ([`FlightError::Reentrant`]), also by
+///   way of other keys and registries, and of loads that others began. Only what a load asks for
+///   from its own task is seen: a circle through a task that it spawned, a channel, a lock or
+///   another process ends at `flight_max`.
 ///
 /// # When not to use it
 ///

@@ -4,8 +4,8 @@
 //!
 //! 1. Publishing an outcome and removing its flight are one step under the shard lock: nobody joins
 //!    a flight that has ended. Flights are removed by id, so an old one never removes a later one.
-//! 2. No user code runs under a shard lock but the keys' `Eq` and a borrowed key's `ToOwned`: wakers
-//!    are woken, tasks aborted, and keys, values and closures dropped after it is released.
+//! 2. No user code runs under a shard lock but the keys' `Eq` and a borrowed key's `ToOwned`:
+//!    wakers are woken, tasks aborted, and keys, values and closures dropped after it is released.
 //! 3. Interest is counted under the same lock: nobody joins a flight that is being deserted.
 
 use std::hash::{BuildHasher, Hash};
