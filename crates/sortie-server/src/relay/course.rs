@@ -43,6 +43,8 @@ pub(crate) struct Course<P> {
     /// Messages of the extended protocol sent since the last marker, and answered since then.
     sent: u32,
     answered: u32,
+    /// Statements that have succeeded since then.
+    completed: usize,
     /// Messages of the extended protocol were sent since the last Sync: if one of them fails,
     /// everything up to the next Sync is skipped, Queries included.
     unsynced: bool,
@@ -50,6 +52,8 @@ pub(crate) struct Course<P> {
     is_sure: bool,
     /// All statements of the session are prepared here.
     is_whole: bool,
+    /// Queries that make the connection the session's own, and are not answered.
+    settings: u32,
     /// What strangers left here is being taken away.
     is_cleaning: bool,
     /// Something may be left here that can't be taken away.
@@ -88,9 +92,11 @@ impl<P> Course<P> {
             named: 0,
             sent: 0,
             answered: 0,
+            completed: 0,
             unsynced: false,
             is_sure: true,
             is_whole: false,
+            settings: 0,
             is_cleaning: false,
             is_spoiled: false,
             skipping: false,
@@ -106,7 +112,7 @@ impl<P> Course<P> {
     pub(crate) fn begin(&mut self, here: Here, replay: Replay) {
         self.settle();
         (self.is_sure, self.is_whole, self.is_cleaning) = (true, false, replay.cleans);
-        self.is_spoiled = false;
+        (self.is_spoiled, self.settings) = (false, replay.queries);
         self.here = here;
         self.expects.extend((0..replay.queries).map(|_| Expect::replay()));
     }
@@ -118,6 +124,11 @@ impl<P> Course<P> {
             self.expects = VecDeque::new();
         }
         std::mem::take(&mut self.here)
+    }
+
+    /// Whether the connection is not as its session wants it yet.
+    pub(crate) fn is_unset(&self) -> bool {
+        self.settings > 0
     }
 
     /// Whether answers to what the session itself has sent ahead are awaited.
@@ -167,6 +178,7 @@ impl<P> Course<P> {
         // Only a COPY can have left something: the server overlooks a Sync inside of it.
         self.expects.clear();
         (self.named, self.sent, self.answered) = (0, 0, 0);
+        self.completed = 0;
         self.skipping = false;
         self.unsynced = false;
         self.failed = false;

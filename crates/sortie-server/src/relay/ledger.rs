@@ -174,6 +174,17 @@ impl<P> Ledger<P> {
         }
     }
 
+    /// All statements are gone that have a name.
+    fn forget_named(&mut self) {
+        let unnamed = self.statements.remove_entry(&b""[..]);
+        self.statements.clear();
+        self.statements_bytes = 0;
+        if let Some((name, statement)) = unnamed {
+            self.statements_bytes = statement.frame.len();
+            self.statements.insert(name, statement);
+        }
+    }
+
     /// What a statement of the text left, on the connection that the session holds, but for
     /// statements that are gone there. Returns whether it is within the bounds.
     #[must_use]
@@ -188,19 +199,10 @@ impl<P> Ledger<P> {
             Effect::DiscardAll => {
                 self.parameters.clear();
                 self.changed(true);
-                self.statements.clear();
-                self.statements_bytes = 0;
+                self.forget_named();
             }
             Effect::Deallocate(Some(name)) => self.forget(name.as_bytes()),
-            Effect::Deallocate(None) => {
-                let unnamed = self.statements.remove_entry(&b""[..]);
-                self.statements.clear();
-                self.statements_bytes = 0;
-                if let Some((name, statement)) = unnamed {
-                    self.statements_bytes = statement.frame.len();
-                    self.statements.insert(name, statement);
-                }
-            }
+            Effect::Deallocate(None) => self.forget_named(),
             Effect::Nothing
             | Effect::Control
             | Effect::Switch(..)

@@ -335,8 +335,8 @@ where
         let mut changes: Vec<(usize, Change)> = Vec::new();
         for (at, event) in events.iter().enumerate() {
             let status = event.status(&self.client.output);
-            let replaying = self.course.is_replaying();
-            if replaying && event.tag == b'E' && event.ends() {
+            let unset = self.course.is_unset();
+            if unset && event.tag == b'E' && event.ends() {
                 let body = event.body(&self.client.output).unwrap_or_default();
                 let error = server_failure::unready(body);
                 // The first error says what became of the others.
@@ -350,7 +350,7 @@ where
             match self.course.hear(&mut self.ledger, event.tag, event.ends(), status) {
                 Heard::Pass => {}
                 Heard::Swallow => {
-                    let over = replaying && !self.course.is_replaying();
+                    let over = unset && !self.course.is_unset();
                     changes.push((at, if over { Change::Compare } else { Change::Swallow }));
                 }
                 Heard::Replace(error) => changes.push((at, Change::Replace(error))),

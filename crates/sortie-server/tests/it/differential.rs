@@ -9,7 +9,7 @@ use crate::support::{among_others, connect};
 
 /// Scripts under way at the same time.
 const AT_ONCE: usize = 6;
-const RANDOM: u64 = 60;
+const RANDOM: u64 = 150;
 
 async fn check(setup: Setup, modes: &[Mode], at_once: usize, scripts: Vec<Script>) {
     let _others = among_others().await;

@@ -16,7 +16,8 @@ pub fn prepare() -> &'static str {
      CREATE TABLE items (id int4 PRIMARY KEY, label text, price numeric(10, 2), made date);\n\
      INSERT INTO items SELECT n, 'item ' || n, n * 1.25, date '2024-01-01' + n\n\
          FROM generate_series(1, 1000) n;\n\
-     CREATE TABLE marks (id int4 PRIMARY KEY, value int4 NOT NULL CHECK (value >= 0), note text);\n\
+     CREATE TABLE marks (id int4 PRIMARY KEY, value int4 NOT NULL CHECK (value >= 0), note text)\n\
+         WITH (autovacuum_enabled = false);\n\
      CREATE FUNCTION fail_at(n int4, bad int4) RETURNS int4 LANGUAGE plpgsql AS $$\n\
          BEGIN IF n = bad THEN RAISE EXCEPTION 'bad % here', n USING ERRCODE = 'P0042'; END IF;\n\
          RETURN n; END $$;\n\

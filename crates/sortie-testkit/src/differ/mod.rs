@@ -9,8 +9,9 @@
 //! 1. A script that has been played leaves nothing in the database that changes the next run.
 //! 2. What two correct servers may answer differently is made equal in one place
 //!    ([`Transcript::difference`]): cancel keys, process ids, the order of the parameters reported
-//!    at startup, object ids that the script created. Everything else counts, an error's source
-//!    line included.
+//!    at startup, object ids that the script created, and which line of a server's source says that
+//!    a transaction has failed before (25P02). Everything else counts, other errors' source lines
+//!    included.
 //! 3. A target that does not answer is a difference and not a hanging test.
 
 mod corpus;

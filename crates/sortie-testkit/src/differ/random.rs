@@ -6,7 +6,7 @@ use crate::batch::Batch;
 
 const STEPS_MAX: u64 = 14;
 const NAMES: [&str; 3] = ["", "s", "t"];
-const TEXTS: [&str; 12] = [
+const TEXTS: [&str; 16] = [
     "SELECT 1",
     "SELECT id, label FROM items WHERE id < 4 ORDER BY id",
     "SELECT count(*) FROM items",
@@ -19,8 +19,12 @@ const TEXTS: [&str; 12] = [
     "SET TimeZone = 'Asia/Tokyo'",
     "SHOW TimeZone",
     "",
+    "DEALLOCATE s",
+    "DEALLOCATE ALL",
+    "DISCARD ALL",
+    "SELECT count(*) FROM pg_prepared_statements",
 ];
-const STRINGS: [&str; 7] = [
+const STRINGS: [&str; 10] = [
     "SELECT 1; SELECT 2",
     "BEGIN; SELECT 1",
     "SELECT 1; SELECT 1 / 0; SELECT 2",
@@ -28,6 +32,9 @@ const STRINGS: [&str; 7] = [
     "DISCARD ALL",
     "DEALLOCATE ALL",
     "COPY (SELECT 1) TO STDOUT",
+    "DEALLOCATE t; SELECT 1 / 0",
+    "EXECUTE s",
+    "RESET TimeZone",
 ];
 
 /// A script made from `seed`, for any server: it writes nothing.
@@ -66,6 +73,8 @@ fn extended(dice: &mut Dice) -> Batch {
             7 => batch.execute_some(portal, 2),
             8 => batch.close(b'S', statement),
             9 => batch.close(b'P', portal),
+            10 if dice.roll(4) == 0 => batch.call(177, 0, &[b"40", b"2"]),
+            10 if dice.roll(4) == 0 => batch.flush(),
             10 => batch.sync(),
             _ => batch.statement(dice.pick(&TEXTS), &[]),
         };

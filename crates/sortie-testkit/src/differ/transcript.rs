@@ -125,7 +125,8 @@ fn comparable(frame: &Frame, oids: &mut Oids, loose: bool) -> Frame {
         b'A' if frame.body.len() >= 4 => [&[0; 4], &frame.body[4..]].concat().into(),
         b'T' => columns(frame.body.clone(), oids).unwrap_or_else(|| frame.body.clone()),
         b't' => parameters(frame.body.clone(), oids).unwrap_or_else(|| frame.body.clone()),
-        b'E' | b'N' if loose => severity_and_state(&frame.body),
+        b'E' | b'N' if loose => fields(&frame.body, |name| b"SVC".contains(&name)),
+        b'E' if has_failed(&frame.body) => fields(&frame.body, |name| !b"FLR".contains(&name)),
         _ => frame.body.clone(),
     };
     Frame { tag: frame.tag, body }
@@ -158,12 +159,17 @@ fn parameters(mut body: Bytes, oids: &mut Oids) -> Option<Bytes> {
     Some(out.freeze())
 }
 
-/// Of an error's fields only `S`, `V` and `C`.
-fn severity_and_state(body: &Bytes) -> Bytes {
+/// Of an error's fields only some, by their names.
+fn fields(body: &Bytes, is_kept: impl Fn(u8) -> bool) -> Bytes {
     let fields = body.split(|byte| *byte == 0);
-    let kept = fields.filter(|field| matches!(field.first(), Some(b'S' | b'V' | b'C')));
+    let kept = fields.filter(|field| field.first().is_some_and(|name| is_kept(*name)));
     let kept: Vec<&[u8]> = kept.collect();
     kept.join(&0).into()
+}
+
+/// Whether an error says that its transaction has failed before.
+fn has_failed(body: &Bytes) -> bool {
+    body.split(|byte| *byte == 0).any(|field| field == b"C25P02")
 }
 
 /// The order in which a session's parameters are reported before its first `ReadyForQuery` is

@@ -109,6 +109,11 @@ impl<P> Expect<P> {
         matches!(self, Self::Ready { behind: Some(messages), .. } if answered < *messages)
     }
 
+    /// Whether so many answers are all of messages that the Query was sent behind that ends here.
+    pub(super) fn is_behind(&self, answered: u32) -> bool {
+        matches!(self, Self::Ready { behind: Some(messages), .. } if answered <= *messages)
+    }
+
     pub(super) fn controlling(mut self, controlling: bool) -> Self {
         if let Self::Ready { controls, .. } = &mut self {
             *controls = controlling;
@@ -135,6 +140,15 @@ impl<P> Expect<P> {
     /// Whether this is a message that fails on purpose when so many have been answered.
     pub(super) fn fails(&self, answered: u32) -> bool {
         matches!(self, Self::Fail { index, .. } if *index == answered)
+    }
+
+    /// Whether this is a statement that leaves what no rollback takes back, and it has just
+    /// succeeded, when so many messages have been answered.
+    pub(super) fn is_lasting(&self, answered: u32) -> bool {
+        match self {
+            Self::Ran { left, index } => index + 1 == answered && left.effects.is_lasting(),
+            _ => false,
+        }
     }
 
     /// Whether an error of what ends here is told in other words.

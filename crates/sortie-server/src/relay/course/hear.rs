@@ -26,6 +26,13 @@ impl<P> Course<P> {
         let swallow = || if replaying { Heard::Swallow } else { Heard::Pass };
         match tag {
             b'1' | b'3' => self.hear_complete(ledger, tag, ended),
+            b'C' if ended => {
+                let first = self.expects.iter().find(|expect| expect.is_ready());
+                // Of a Query, and not of a message that it was sent behind.
+                self.completed += usize::from(first.is_some_and(|it| !it.is_behind(self.answered)));
+                self.hear_ran(ledger);
+                swallow()
+            }
             b'E' => self.hear_error(ledger, ended, replaying),
             b'Z' if ended => {
                 self.hear_ready(ledger, status);
@@ -64,6 +71,16 @@ impl<P> Course<P> {
                 Heard::Pass
             }
             _ => Heard::Swallow,
+        }
+    }
+
+    /// A statement succeeded: what no rollback takes back is so from now on.
+    fn hear_ran(&mut self, ledger: &mut Ledger<P>) {
+        let mut batch = self.expects.iter().take_while(|expect| !expect.is_ready());
+        let ran = batch.position(|expect| expect.is_lasting(self.answered));
+        if let Some(Expect::Ran { left, .. }) = ran.and_then(|at| self.expects.remove(at)) {
+            self.named -= 1;
+            self.enter(ledger, &left);
         }
     }
 
@@ -111,6 +128,7 @@ impl<P> Course<P> {
             let answered = (at < skipped_at).then_some(self.answered);
             let skipped = std::mem::replace(&mut ends, expect.is_ready());
             self.named -= u32::from(expect.is_named());
+            self.is_whole &= !expect.is_ours();
             match expect {
                 Expect::Query { before, .. } if skipped => self.restore(b"", before),
                 Expect::Query { .. } => ledger.forget(b""),
@@ -155,6 +173,7 @@ impl<P> Course<P> {
         let failed = std::mem::take(&mut self.failed);
         self.answered = 0;
         self.is_cleaning = false;
+        self.settings = self.settings.saturating_sub(1);
         while let Some(expect) = self.expects.pop_front() {
             self.named -= u32::from(expect.is_named());
             let (left, last) = match expect {
@@ -168,8 +187,11 @@ impl<P> Course<P> {
             };
             match left {
                 Some(left) if !failed => self.enter(ledger, &left),
-                Some(left) if left.effects.statements > 1 && left.effects.is_lasting() => {
-                    self.lose_count(ledger);
+                Some(left) if left.effects.is_lasting() => {
+                    // What had been done before the error, and no rollback takes back.
+                    let Left { effects, text, soiled } = *left;
+                    let effects = effects.lasting(self.completed);
+                    self.enter(ledger, &Left { effects, text, soiled });
                 }
                 _ => {}
             }
@@ -177,6 +199,7 @@ impl<P> Course<P> {
                 break;
             }
         }
+        self.completed = 0;
         if status == Some(Status::Idle) {
             self.portals.clear();
         }
@@ -196,8 +219,7 @@ impl<P> Course<P> {
                 _ => {}
             }
             let gone: Vec<_> = match effect {
-                Effect::DiscardAll => self.here.names().cloned().collect(),
-                Effect::Deallocate(None) => {
+                Effect::DiscardAll | Effect::Deallocate(None) => {
                     self.here.names().filter(|name| !name.is_empty()).cloned().collect()
                 }
                 Effect::Deallocate(Some(name)) => vec![Bytes::copy_from_slice(name.as_bytes())],

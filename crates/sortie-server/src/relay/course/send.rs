@@ -58,9 +58,6 @@ impl<P> Course<P> {
             }
             _ => {}
         }
-        if matches!(frame[0], b'P' | b'B') && !self.skipping && self.is_lasting_open() {
-            self.lose_count(ledger);
-        }
         match frame[0] {
             b'P' | b'B' | b'D' | b'E' | b'C' => self.sent += 1,
             b'S' | b'Q' | b'F' => self.sent = 0,
@@ -68,6 +65,10 @@ impl<P> Course<P> {
         }
         self.unsynced = frame[0] != b'S' && (self.unsynced || self.sent > 0);
         out.extend_from_slice(frame);
+        if frame[0] == b'E' && self.is_lasting_open() {
+            // What comes next in the batch waits to know.
+            out.extend_from_slice(b"H\0\0\0\x04");
+        }
     }
 
     /// A frame that is too long to be read is about to go out: appends to `out` what must go
@@ -169,7 +170,7 @@ impl<P> Course<P> {
     ) {
         if effects.reason().is_some() {
             self.ensure_all(ledger, true, status, out);
-        } else {
+        } else if status != Status::Failed {
             self.prepare_ahead(ledger, &deallocated(effects), out);
         }
         self.soil_by(ledger, effects);
@@ -190,7 +191,10 @@ impl<P> Course<P> {
     }
 
     /// Whether the batch that is being sent runs something that no rollback takes back.
-    fn is_lasting_open(&self) -> bool {
+    pub(super) fn is_lasting_open(&self) -> bool {
+        if self.named == 0 {
+            return false;
+        }
         let open = self.expects.iter().rev().take_while(|expect| !expect.is_ready());
         open.into_iter()
             .any(|expect| matches!(expect, Expect::Ran { left, .. } if left.effects.is_lasting()))

@@ -152,6 +152,8 @@ fn pipeline() -> impl Strategy<Value = Vec<u8>> {
         1 => name().prop_map(|name| Batch::new().close(b'S', name)),
         3 => text().prop_map(|text| Batch::new().query(text)),
         1 => lasting().prop_map(|text| Batch::new().query(text)),
+        1 => prop::sample::select(vec!["deallocate x", "DEALLOCATE ALL"])
+            .prop_map(move |text| run("", Batch::new().parse("", text, &[]))),
         3 => Just(Batch::new().sync()),
     ];
     prop::collection::vec(message, 1..12).prop_map(|messages| {

@@ -25,7 +25,8 @@ impl<P> Course<P> {
             b'Q' => None,
             _ => return false,
         };
-        (self.named > 0 && self.depends(name)) || self.may_be_refused(ledger, name, status)
+        (self.named > 0 && (self.is_lasting_open() || self.depends(name)))
+            || self.may_be_refused(ledger, name, status)
     }
 
     /// Whether a batch that was sent before this one decides what a name means, or whether
@@ -39,7 +40,7 @@ impl<P> Course<P> {
                 // If something of this batch fails, this is skipped with it.
                 return is_earlier;
             }
-            if is_earlier && expect.is_ours() {
+            if is_earlier && (expect.is_ours() || (name.is_none() && expect.is_named())) {
                 return true;
             }
         }

@@ -103,6 +103,8 @@ pub(crate) struct Effects {
     pub(crate) left: Vec<Effect>,
     /// Where in the text the statements that leave something are.
     spans: Vec<Range<usize>>,
+    /// Which of the statements they are.
+    places: Vec<usize>,
 }
 
 impl Reason {
@@ -197,6 +199,7 @@ impl Effects {
                 left => {
                     let last = statement.last().map_or(0, |lexeme| lexeme.end);
                     effects.spans.push(statement[0].start..last);
+                    effects.places.push(effects.statements - 1);
                     effects.left.push(left);
                 }
             }
@@ -206,7 +209,8 @@ impl Effects {
 
     /// One statement that leaves this behind.
     pub(crate) fn dirty(reason: Reason) -> Self {
-        Self { statements: 1, left: vec![Effect::Dirty(reason)], spans: vec![Range::default()] }
+        let left = vec![Effect::Dirty(reason)];
+        Self { statements: 1, left, spans: vec![Range::default()], places: vec![0] }
     }
 
     /// What is left, each with its statement's text out of the whole one.
@@ -218,6 +222,19 @@ impl Effects {
         self.left.iter().zip(texts)
     }
 
+    /// Of what is left only what no rollback takes back, by the first so many statements.
+    pub(crate) fn lasting(&self, statements: usize) -> Self {
+        let mut lasting = Self { statements, ..Self::default() };
+        for (at, effect) in self.left.iter().enumerate() {
+            if is_lasting(effect) && self.places[at] < statements {
+                lasting.left.push(effect.clone());
+                lasting.spans.push(self.spans[at].clone());
+                lasting.places.push(self.places[at]);
+            }
+        }
+        lasting
+    }
+
     /// Whether a statement begins or ends a transaction.
     pub(crate) fn controls(&self) -> bool {
         self.left.contains(&Effect::Control)
@@ -225,15 +242,13 @@ impl Effects {
 
     /// Whether something is left that no rollback takes back.
     pub(crate) fn is_lasting(&self) -> bool {
-        let lasting =
-            |effect: &Effect| matches!(effect, Effect::DiscardAll | Effect::Deallocate(_));
-        self.left.iter().any(lasting)
+        self.left.iter().any(is_lasting)
     }
 
     /// Whether the prepared statement of this name is gone then.
     pub(crate) fn takes(&self, name: &[u8]) -> bool {
         self.left.iter().any(|effect| match effect {
-            Effect::DiscardAll | Effect::Deallocate(None) => true,
+            Effect::DiscardAll | Effect::Deallocate(None) => !name.is_empty(),
             Effect::Deallocate(Some(gone)) => gone.as_bytes() == name,
             _ => false,
         })
@@ -262,6 +277,10 @@ impl Effects {
             _ => None,
         })
     }
+}
+
+fn is_lasting(effect: &Effect) -> bool {
+    matches!(effect, Effect::DiscardAll | Effect::Deallocate(_))
 }
 
 /// What one statement leaves; it is not empty, and without its semicolon.

@@ -59,6 +59,7 @@ impl Model {
                     self.implicit = None;
                     self.ready(answers);
                 }
+                b'H' => {}
                 _ => {
                     if self.block.is_none() {
                         self.implicit.get_or_insert_with(|| self.parameters.clone());
@@ -145,7 +146,10 @@ impl Model {
                 self.parameters.remove(name);
             }
             ["discard", "all"] | ["DISCARD", "ALL"] if self.block.is_some() => return Err("25001"),
-            ["discard", "all"] | ["DISCARD", "ALL"] => *self = Self::default(),
+            ["discard", "all"] | ["DISCARD", "ALL"] => {
+                let unnamed = self.statements.remove_entry("");
+                *self = Self { statements: unnamed.into_iter().collect(), ..Self::default() };
+            }
             ["DEALLOCATE", "ALL"] => self.statements.retain(|name, _| name.is_empty()),
             ["deallocate", name] => {
                 self.statements.remove(name).ok_or("26000")?;
