@@ -318,6 +318,14 @@ where
         shared.outdated.key(&place);
     }
 
+    fn is_exclusive(&self, lease: &Self::Lease) -> bool {
+        lease.leased.token.is_some()
+    }
+
+    fn held_since(&self, wait: &RedisWait) -> Option<Instant> {
+        Some(wait.since)
+    }
+
     async fn last(&self, key: &K) -> Option<Cached<V>> {
         let place = Place::of(self.0.codec.key(key));
         if self.0.shared.owed.blocks(place.bucket) {

@@ -32,12 +32,17 @@ pub(crate) struct Leased {
     pub(crate) began: Instant,
     /// None, or taken, when there is nothing to release.
     pub(crate) token: Option<Token>,
+    /// The same for as long as this lives.
+    own: Option<Token>,
     /// Ends with the lease.
     renewal: JoinSet<()>,
 }
 
 /// Ends when somebody else's lease on a key of a [`RedisCache`](crate::RedisCache) does.
-pub struct RedisWait(Pin<Box<dyn Future<Output = ()> + Send>>);
+pub struct RedisWait {
+    pub(crate) since: Instant,
+    ended: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
 
 impl<K> RedisLease<K> {
     /// The key that it is for.
@@ -49,7 +54,11 @@ impl<K> RedisLease<K> {
 impl Leased {
     pub(crate) fn new(shared: Arc<Shared>, place: Place, token: Option<Token>) -> Self {
         let (stamp, began) = (shared.outdated.of(&place), Instant::now());
-        Self { shared, place, stamp, began, token, renewal: JoinSet::new() }
+        let own = token.clone();
+        if let Some(own) = &own {
+            shared.own.add(own.clone(), began);
+        }
+        Self { shared, place, stamp, began, token, own, renewal: JoinSet::new() }
     }
 
     /// From here on it is kept alive.
@@ -76,7 +85,9 @@ async fn renew(shared: Arc<Shared>, place: Place, token: Token) {
 
 impl RedisWait {
     pub(crate) fn new(shared: Arc<Shared>, place: Place, token: Token) -> Self {
-        Self(Box::pin(async move { wait(&shared, &place, &token).await }))
+        // Of another process's nothing else is known.
+        let since = shared.own.began(&token).unwrap_or_else(Instant::now);
+        Self { since, ended: Box::pin(async move { wait(&shared, &place, &token).await }) }
     }
 }
 
@@ -98,6 +109,9 @@ async fn wait(shared: &Shared, place: &Place, token: &Token) {
 
 impl Drop for Leased {
     fn drop(&mut self) {
+        if let Some(own) = &self.own {
+            self.shared.own.remove(own);
+        }
         if let Some(token) = self.token.take() {
             self.shared.release(self.place.clone(), token);
         }
@@ -108,7 +122,7 @@ impl Future for RedisWait {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx)
+        self.ended.as_mut().poll(cx)
     }
 }
 

@@ -1,13 +1,15 @@
 //! What a cache's handles and tasks share, and two of those tasks: one keeps the connection and
 //! pays what is owed, one gives leases back.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use sortie::{Position, Tag};
 use tokio::sync::mpsc::{self, Receiver, Sender};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::link::Away;
@@ -26,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) waits: Waits,
     pub(crate) outdated: Outdated,
     pub(crate) counts: Counts,
+    pub(crate) own: Own,
     releases: Sender<(Place, Token)>,
 }
 
@@ -38,13 +41,32 @@ pub(crate) struct Counts {
     pub(crate) away: AtomicU64,
 }
 
+/// The leases of this process, those that are being asked for among them, and since when: as many
+/// as its callers hold.
+#[derive(Default)]
+pub(crate) struct Own(Mutex<HashMap<Token, Instant>>);
+
+impl Own {
+    pub(crate) fn add(&self, token: Token, began: Instant) {
+        self.0.lock().insert(token, began);
+    }
+
+    pub(crate) fn began(&self, token: &Token) -> Option<Instant> {
+        self.0.lock().get(token).copied()
+    }
+
+    pub(crate) fn remove(&self, token: &Token) {
+        self.0.lock().remove(token);
+    }
+}
+
 impl Shared {
     pub(crate) fn new(steps: Steps) -> (Arc<Self>, Receiver<(Place, Token)>) {
         let (releases, to_release) = mpsc::channel(RELEASES_MAX);
         let settings = &steps.settings;
         let (owed, outdated) = (Owed::new(settings.owed_max), Outdated::new(settings.local_bound));
-        let (waits, counts) = (Waits::default(), Counts::default());
-        (Arc::new(Self { steps, owed, waits, outdated, counts, releases }), to_release)
+        let (waits, counts, own) = (Waits::default(), Counts::default(), Own::default());
+        (Arc::new(Self { steps, owed, waits, outdated, counts, own, releases }), to_release)
     }
 
     pub(crate) fn release(&self, place: Place, token: Token) {

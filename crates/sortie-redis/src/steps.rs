@@ -20,7 +20,7 @@ pub(crate) struct Steps {
 }
 
 /// Names one lease among all that were ever handed out, in all processes.
-#[derive(Clone, Eq, PartialEq)]
+#[derive(Clone, Eq, Hash, PartialEq)]
 pub(crate) struct Token(Arc<str>);
 
 #[derive(Debug)]

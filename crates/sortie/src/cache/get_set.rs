@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{Cache, Cached, Fill, Loaded, Lookup, MemoryCache, MemoryLease, MemoryWait};
 use crate::Position;
+use crate::rt::time::Instant;
 
 /// A client of some store that knows no leases. What fails is a miss, or does nothing; its own
 /// timeouts are its own.
@@ -126,6 +127,14 @@ where
     async fn invalidate_at(&self, key: &K, position: &Position) {
         self.0.leases.forget(key, Some(position));
         self.0.client.delete(key).await;
+    }
+
+    fn is_exclusive(&self, lease: &Self::Lease) -> bool {
+        lease.lease.is_exclusive()
+    }
+
+    fn held_since(&self, wait: &MemoryWait) -> Option<Instant> {
+        Some(wait.since())
     }
 }
 

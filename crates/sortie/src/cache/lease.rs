@@ -34,8 +34,8 @@ pub(super) struct LeaseId(u64);
 
 pub(super) enum Taken {
     Lease(LeaseId),
-    /// Somebody else holds it: to be told when that ends, and when it may be taken over.
-    Held(OwnedNotified, Option<Instant>),
+    /// Somebody else holds it since then: to be told when that ends, and when it may be taken over.
+    Held(Instant, OwnedNotified, Option<Instant>),
 }
 
 #[derive(Debug)]
@@ -51,6 +51,10 @@ struct Held {
 impl LeaseId {
     /// A lease that is not in the table.
     const UNRECORDED: Self = Self(0);
+
+    pub(super) fn is_recorded(self) -> bool {
+        self != Self::UNRECORDED
+    }
 }
 
 impl<K: Clone + Eq + Hash> Leases<K> {
@@ -71,7 +75,7 @@ impl<K: Clone + Eq + Hash> Leases<K> {
                 if held.filling || now.saturating_duration_since(held.since) < self.lease_max {
                     let waiting = held.waiting.get_or_insert_default();
                     let over_at = held.since.checked_add(self.lease_max);
-                    return Taken::Held(Arc::clone(waiting).notified_owned(), over_at);
+                    return Taken::Held(held.since, Arc::clone(waiting).notified_owned(), over_at);
                 }
                 // Those who wait for the old holder wait for the new one.
                 held.id = self.next();

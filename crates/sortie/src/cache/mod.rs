@@ -64,6 +64,21 @@ pub trait Cache<K, V>: Send + Sync {
         self.invalidate(key)
     }
 
+    /// Says whether nobody else can have the lease on its key now. If so, a flight that began
+    /// before it was handed out has lost its own, and is not joined.
+    fn is_exclusive(&self, lease: &Self::Lease) -> bool {
+        let _ = lease;
+        true
+    }
+
+    /// The moment from which on a load may be under the lease that is waited for; flights that
+    /// began earlier have lost theirs, and are not joined. `None` where nobody else shares the
+    /// cache.
+    fn held_since(&self, wait: &Self::Wait) -> Option<Instant> {
+        let _ = wait;
+        None
+    }
+
     /// The value that was stored last, however old it is, unless it was invalidated since. For
     /// those who prefer it to an error; a cache that forgets what is too old has none.
     fn last(&self, key: &K) -> impl Future<Output = Option<Cached<V>>> + Send {
@@ -115,6 +130,8 @@ pub struct Cached<V> {
     pub as_of: Option<Position>,
     /// When its load began, if that is known: the value is as old as that.
     pub began: Option<Instant>,
+    /// Nothing invalidated it before this moment, as far as a flight that has it knows.
+    pub(crate) held_at: Option<Instant>,
 }
 
 /// A value from a load.
@@ -167,7 +184,7 @@ impl Fill {
 impl<V> Cached<V> {
     /// Creates a value with its metadata, for a cache to return.
     pub fn new(value: V, as_of: Option<Position>) -> Self {
-        Self { value, as_of, began: None }
+        Self { value, as_of, began: None, held_at: None }
     }
 
     /// Says when the value's load began.

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::ReadThrough;
 use super::read::{Answer, How, Read, Want, Why};
 use super::source::Seed;
+use crate::rt::time::{Instant, timeout_at};
 use crate::{Cache, Cached, Call, FlightError, Join, Landed, Lookup, Role};
 
 /// How often a caller that wants a young value looks for a flight that gives one: others may lead
@@ -127,13 +128,22 @@ where
         want: Want,
     ) -> Boxed<'static, Answered<V, E>> {
         let (this, key) = (self.clone(), key.clone());
+        // Whoever invalidated the key may not know of this process's flights.
+        let held_at = match &seed {
+            Seed::Lease(lease) => self.source.cache.is_exclusive(lease).then(Instant::now),
+            Seed::Wait(others) => self.source.cache.held_since(others),
+            Seed::TooOld => None,
+        };
+        let want = Want { held_at, ..want };
         Box::pin(async move {
-            let mut seed = Some(seed);
+            let (mut seed, mut since) = (Some(seed), want.not_before);
             for _flight in 0..FLIGHTS_MAX {
-                let landed = this.one_flight(&key, seed.take(), want).await?;
-                if want.takes(&landed.value) {
+                let landed = this.one_flight(&key, seed.take(), want, since).await?;
+                let led = landed.role != Role::Follower && want.takes(&landed.value);
+                if led || want.takes_shared(&landed.value) {
                     return Ok(answer(landed));
                 }
+                since = since.max(held_at);
             }
             this.alone(&key, want).await
         })
@@ -144,6 +154,7 @@ where
         key: &K,
         seed: Option<Seed<C::Lease, C::Wait>>,
         want: Want,
+        since: Option<Instant>,
     ) -> Result<Landed<Cached<V>>, FlightError<E>> {
         let (source, policy) = (Arc::clone(&self.source), Arc::clone(&self.policy));
         // The flight's load may be called again, by a successor: it looks for a lease itself then.
@@ -153,16 +164,15 @@ where
             let (key, seed) = (wanted.clone(), seed.lock().take());
             async move { source.load(key, seed, want, &policy).await }
         };
-        self.flights.run_with(key.clone(), self.call(want), load).await
+        self.flights.run_with(key.clone(), self.call(since, want.deadline), load).await
     }
 
-    pub(super) fn call(&self, want: Want) -> Call {
+    pub(super) fn call(&self, since: Option<Instant>, deadline: Option<Instant>) -> Call {
         let mut call = Call::new();
-        let since = self.swept.moment().max(want.not_before);
-        if let Some(since) = since {
+        if let Some(since) = self.swept.moment().max(since) {
             call = call.join(Join::Since(since));
         }
-        if let Some(deadline) = want.deadline {
+        if let Some(deadline) = deadline {
             call = call.deadline(deadline);
         }
         call
@@ -170,12 +180,12 @@ where
 
     /// Loads for this caller alone.
     async fn alone(&self, key: &K, want: Want) -> Answered<V, E> {
-        let began = crate::rt::time::Instant::now();
+        let began = Instant::now();
         let load = (self.source.load)(key.clone());
         let loaded = match want.deadline {
-            Some(deadline) => crate::rt::time::timeout_at(deadline, load)
-                .await
-                .map_err(|_elapsed| FlightError::TimedOut)?,
+            Some(deadline) => {
+                timeout_at(deadline, load).await.map_err(|_elapsed| FlightError::TimedOut)?
+            }
             None => load.await,
         };
         let loaded = loaded.map_err(|error| FlightError::Failed(Arc::new(error)))?;

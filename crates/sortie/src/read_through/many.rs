@@ -11,6 +11,7 @@ use super::ReadThrough;
 use super::get::answer;
 use super::read::{Answer, Want};
 use super::source::{LoadMany, Seed};
+use crate::rt::time::Instant;
 use crate::{Cache, FlightError};
 
 type Answers<V, E> = Vec<Result<Answer<V>, FlightError<E>>>;
@@ -96,6 +97,9 @@ where
         leases: HashMap<K, C::Lease>,
         load: &Arc<LoadMany<K, V, E>>,
     ) -> Vec<(usize, Result<Answer<V>, FlightError<E>>)> {
+        // With leases in hand, no flight from before has one.
+        let all = leases.values().all(|lease| self.source.cache.is_exclusive(lease));
+        let since = all.then(Instant::now);
         let (source, policy) = (Arc::clone(&self.source), Arc::clone(&self.policy));
         let (load, leases) = (Arc::clone(load), Mutex::new(leases));
         let run = move |keys: Vec<K>, _cx| {
@@ -108,7 +112,7 @@ where
             async move { source.load_many(keys, mine, &*load, &policy).await }
         };
         let (places, keys): (Vec<_>, Vec<_>) = led.into_iter().unzip();
-        let landed = self.flights.run_many(keys, self.call(Want::ANY), run).await;
+        let landed = self.flights.run_many(keys, self.call(since, None), run).await;
         places.into_iter().zip(landed.into_iter().map(|landed| landed.map(answer))).collect()
     }
 

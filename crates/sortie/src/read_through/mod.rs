@@ -4,6 +4,8 @@
 //!
 //! 1. When `invalidate` has returned, no load that began before it was called is joined by a
 //!    later `get`, stored, or read from the cache.
+//!    Also when somebody else invalidates who shares the cache only: a flight that may have lost
+//!    its lease is not believed by callers who came later.
 //! 2. A miss loads through the flight table, whoever holds the cache's lease. Only the flight
 //!    waits for somebody else's lease, and never longer than `pending_max`.
 //! 3. A stale value is served at once; its refresh is a flight like any other, so a miss joins it.

@@ -75,7 +75,10 @@ pub enum Why {
 /// What a value must be for this caller.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Want {
+    /// Its load must not have begun earlier.
     pub(super) not_before: Option<Instant>,
+    /// It must not have been invalidated before; only known of what a flight gives.
+    pub(super) held_at: Option<Instant>,
     pub(super) deadline: Option<Instant>,
 }
 
@@ -117,21 +120,27 @@ impl Read {
         let now = Instant::now();
         let not_before = self.max_age.map(|age| now.checked_sub(age));
         // Before all that this clock can name: any value will do.
-        Want { not_before: not_before.flatten(), deadline: self.deadline }
+        Want { not_before: not_before.flatten(), held_at: None, deadline: self.deadline }
     }
 }
 
 impl Want {
-    pub(super) const ANY: Self = Self { not_before: None, deadline: None };
+    pub(super) const ANY: Self = Self { not_before: None, held_at: None, deadline: None };
 
     pub(super) fn takes<V>(self, cached: &Cached<V>) -> bool {
         self.not_before.is_none_or(|earliest| cached.began.is_some_and(|began| began >= earliest))
+    }
+
+    /// Says the same of what somebody else's flight gave.
+    pub(super) fn takes_shared<V>(self, cached: &Cached<V>) -> bool {
+        self.takes(cached)
+            && self.held_at.is_none_or(|at| cached.held_at.is_some_and(|held| held >= at))
     }
 }
 
 impl<V> Answer<V> {
     pub(super) fn new(cached: Cached<V>, how: How) -> Self {
-        let Cached { value, as_of, began } = cached;
+        let Cached { value, as_of, began, .. } = cached;
         Self { value, how, began, as_of }
     }
 

@@ -122,7 +122,8 @@ where
         {
             loaded = loaded.ages(*ttl, *ttl);
         }
-        let cached = Cached::new(loaded.value.clone(), loaded.as_of.clone()).began(began);
+        let mut cached = Cached::new(loaded.value.clone(), loaded.as_of.clone()).began(began);
+        cached.held_at = Some(began);
         let fill = match lease {
             Some(lease) => self.cache.fill(lease, loaded).await,
             None => Fill::Revoked,
@@ -155,9 +156,11 @@ where
             {
                 break;
             }
+            let asked = Instant::now();
             match self.cache.get(key).await {
-                Lookup::Hit(cached) | Lookup::Stale(cached, None) => {
+                Lookup::Hit(mut cached) | Lookup::Stale(mut cached, None) => {
                     if want.takes(&cached) {
+                        cached.held_at = Some(asked);
                         return Err(cached);
                     }
                     // It goes, so that what this flight loads can take its place.

@@ -58,7 +58,10 @@ struct Leased<K: Clone + Eq + Hash, V> {
 }
 
 /// Ends when somebody else's lease on a key of a [`MemoryCache`] does, or is too old.
-pub struct MemoryWait(Pin<Box<dyn Future<Output = ()> + Send>>);
+pub struct MemoryWait {
+    since: Instant,
+    ended: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
 
 struct Inner<K, V> {
     values: QuickCache<K, Arc<Stored<V>>, Weigh<K, V>, DefaultHashBuilder>,
@@ -149,12 +152,15 @@ where
                 stamp: inner.stamps.of(hash),
                 began,
             }))),
-            Taken::Held(ended, over_at) => Err(MemoryWait(Box::pin(async move {
-                match over_at {
-                    Some(over_at) => drop(timeout_at(over_at, ended).await),
-                    None => ended.await,
-                }
-            }))),
+            Taken::Held(since, ended, over_at) => {
+                let ended = Box::pin(async move {
+                    match over_at {
+                        Some(over_at) => drop(timeout_at(over_at, ended).await),
+                        None => ended.await,
+                    }
+                });
+                Err(MemoryWait { since, ended })
+            }
         }
     }
 
@@ -213,6 +219,10 @@ where
 }
 
 impl<K: Clone + Eq + Hash, V> MemoryLease<K, V> {
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.0.id.is_recorded()
+    }
+
     /// Says whether the key was not invalidated since.
     pub(super) fn is_current(&self) -> bool {
         self.0.cache.0.stamps.is_current(self.0.stamp)
@@ -274,6 +284,14 @@ where
         }
     }
 
+    fn is_exclusive(&self, lease: &Self::Lease) -> bool {
+        lease.is_exclusive()
+    }
+
+    fn held_since(&self, wait: &MemoryWait) -> Option<Instant> {
+        Some(wait.since())
+    }
+
     async fn last(&self, key: &K) -> Option<Cached<V>> {
         self.0.read(key).map(|stored| stored.cached.clone())
     }
@@ -306,11 +324,17 @@ impl<K: Clone + Eq + Hash, V> Drop for Leased<K, V> {
     }
 }
 
+impl MemoryWait {
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+}
+
 impl Future for MemoryWait {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx)
+        self.ended.as_mut().poll(cx)
     }
 }
 
