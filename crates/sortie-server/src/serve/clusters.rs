@@ -48,7 +48,9 @@ pub(crate) async fn serve(
         ..Limits::default()
     };
     let clusters = clusters(config);
-    clusters.iter().for_each(|cluster| cluster.keep_warm());
+    for cluster in &clusters {
+        cluster.keep_warm();
+    }
     let watching = join_all(clusters.clone().into_iter().map(async |it| it.keep_watched().await));
     let lane = lane(&clusters);
     let relay = Relay::new(lane.clone(), clusters, limits, draining.clone());
