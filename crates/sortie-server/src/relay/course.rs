@@ -12,6 +12,8 @@
 //! 2. Nothing is entered in the ledger before the server has confirmed it; but a session is dirty
 //!    from the moment at which the message goes out that may make it so.
 //! 3. After an error everything up to the next marker is skipped, here as on the server.
+//! 4. What a message depends on is known when it goes out: it waits for a batch that is on its way
+//!    and may still fail ([`Course::must_wait`]).
 
 mod expect;
 mod hear;
