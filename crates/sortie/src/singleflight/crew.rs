@@ -195,7 +195,8 @@ fn succeed<K, V, E>(
     let retries = table.again(&load, Some(&cx));
     let load = Contained::begin(load, cx, frames, span).again(retries);
     let crew = Crew { parts, load, again: Arc::clone(again), bell };
-    if let Ok(handle) = Handle::try_current() {
+    let handle = loader.handle.clone().or_else(|| Handle::try_current().ok());
+    if let Some(handle) = handle {
         spawn(crew, *alarm, &handle);
     }
 }

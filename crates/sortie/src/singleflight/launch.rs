@@ -39,7 +39,7 @@ pub(super) struct Loader<V, E> {
     /// The loads that the call was made inside of.
     pub(super) ancestors: Vec<Frame>,
     /// The runtime of the caller whose load this is, if it is in one.
-    handle: Option<Handle>,
+    pub(super) handle: Option<Handle>,
 }
 
 /// A flight to be launched.
