@@ -5,7 +5,7 @@
 use super::batch;
 use crate::differ::Script;
 
-const EMPTY: &str = "DELETE FROM marks";
+const EMPTY: &str = "TRUNCATE marks";
 const IN: &str = "COPY marks FROM STDIN";
 const ALL: &str = "SELECT * FROM marks ORDER BY id";
 

@@ -28,7 +28,7 @@ pub(in crate::differ) fn all() -> Vec<Script> {
         Script::new("error: after rows were sent")
             .query("SELECT fail_at(n, 500), repeat('x', 100) FROM generate_series(1, 1000) n"),
         Script::new("error: a string's own transaction is rolled back")
-            .writing("DELETE FROM marks")
+            .writing("TRUNCATE marks")
             .query("INSERT INTO marks VALUES (1, 1); INSERT INTO marks VALUES (2, -1)")
             .query("SELECT count(*) FROM marks")
             .query("INSERT INTO marks VALUES (1, 1); COMMIT; INSERT INTO marks VALUES (2, -1)")
@@ -108,7 +108,7 @@ fn in_batches() -> Vec<Script> {
             batch().statement("SELECT fail_at(n, 3) FROM generate_series(1, 5) n", &[]).then(&rest),
         ),
         Script::new("error: in the second statement of a batch, the first is undone")
-            .writing("DELETE FROM marks")
+            .writing("TRUNCATE marks")
             .ask(
                 batch()
                     .statement("INSERT INTO marks VALUES (1, 1)", &[])
@@ -166,7 +166,7 @@ fn in_transactions() -> Vec<Script> {
             .ask(extended("COMMIT"))
             .ask(extended("SELECT 1")),
         Script::new("error: a deferred one at COMMIT")
-            .writing("DELETE FROM marks")
+            .writing("TRUNCATE marks")
             .query(
                 "BEGIN; CREATE TABLE deferred (id int4 PRIMARY KEY DEFERRABLE INITIALLY DEFERRED)",
             )

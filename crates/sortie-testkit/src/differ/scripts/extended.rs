@@ -70,7 +70,7 @@ pub(in crate::differ) fn all() -> Vec<Script> {
             .send(batch().flush().flush())
             .ask(batch().sync()),
         Script::new("extended: a write that returns rows")
-            .writing("DELETE FROM marks")
+            .writing("TRUNCATE marks")
             .ask(extended(
                 "INSERT INTO marks VALUES (1, 10, 'a'), (2, 20, NULL) RETURNING id, note",
             ))

@@ -45,7 +45,7 @@ pub(in crate::differ) fn all() -> Vec<Script> {
             .query("COMMIT")
             .query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4712"),
         Script::new("lock: of rows and tables")
-            .writing("DELETE FROM marks; INSERT INTO marks VALUES (1, 1)")
+            .writing("TRUNCATE marks; INSERT INTO marks VALUES (1, 1)")
             .query("BEGIN")
             .query("SELECT * FROM marks FOR UPDATE")
             .query("LOCK TABLE marks IN ACCESS EXCLUSIVE MODE NOWAIT")
@@ -151,7 +151,7 @@ fn cancels() -> Vec<Script> {
             .until(b'Z', 1)
             .query("SELECT 1"),
         Script::new("cancel: in the middle of COPY in")
-            .writing("DELETE FROM marks")
+            .writing("TRUNCATE marks")
             .send(batch().query("COPY marks FROM STDIN /* cancel: copy */"))
             .until(b'G', 1)
             .send(batch().copy_data(b"1\t10\ta\n"))

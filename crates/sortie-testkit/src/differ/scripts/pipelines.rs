@@ -53,7 +53,7 @@ pub(in crate::differ) fn all() -> Vec<Script> {
                 .then(&points(6..=6)),
         ),
         Script::new("pipeline: an implicit transaction over several statements")
-            .writing("DELETE FROM marks")
+            .writing("TRUNCATE marks")
             .ask(
                 batch()
                     .statement("INSERT INTO marks VALUES (1, 1)", &[])

@@ -81,7 +81,7 @@ pub(in crate::differ) fn all() -> Vec<Script> {
             .ask(batch().describe(b'P', "c").execute_some("c", 2).execute("c").sync())
             .query("COMMIT"),
         Script::new("portal: Execute twice of what returns no rows")
-            .writing("DELETE FROM marks")
+            .writing("TRUNCATE marks")
             .ask(
                 batch()
                     .parse("", "INSERT INTO marks VALUES (1, 1)", &[])
@@ -92,9 +92,7 @@ pub(in crate::differ) fn all() -> Vec<Script> {
             )
             .query("SELECT count(*) FROM marks"),
         Script::new("portal: RETURNING in parts")
-            .writing(
-                "DELETE FROM marks; INSERT INTO marks SELECT n, n FROM generate_series(1, 5) n",
-            )
+            .writing("TRUNCATE marks; INSERT INTO marks SELECT n, n FROM generate_series(1, 5) n")
             .ask(
                 batch()
                     .parse("", "UPDATE marks SET value = 0 RETURNING id", &[])

@@ -90,7 +90,7 @@ pub(in crate::differ) fn all() -> Vec<Script> {
             .query("SELECT 1")
             .query("SELECT current_setting('my.flag')"),
         Script::new("session: writes and reads in turns")
-            .writing("DELETE FROM marks")
+            .writing("TRUNCATE marks")
             .query("INSERT INTO marks VALUES (1, 1)")
             .query("SELECT value FROM marks WHERE id = 1")
             .query("UPDATE marks SET value = 2 WHERE id = 1")
