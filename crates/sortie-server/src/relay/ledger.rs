@@ -222,7 +222,9 @@ impl<P> Ledger<P> {
     }
 
     fn set(&mut self, name: &str, value: Option<&str>, text: &[u8]) {
-        self.parameters.retain(|parameter| &*parameter.name != name);
+        // What is set under this name may be several parameters: only the same text sets the same.
+        let adds = name == "session characteristics";
+        self.parameters.retain(|known| &*known.name != name || (adds && *known.text != *text));
         let at = self.changed(false);
         let (name, value) = (name.into(), value.map(Into::into));
         self.parameters.push(Parameter { name, value, text: text.into(), at });

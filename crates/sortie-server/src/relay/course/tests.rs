@@ -275,6 +275,24 @@ fn a_long_statement_is_known_by_its_name_and_by_nothing_else() {
 }
 
 #[test]
+fn characteristics_of_a_session_add_up() {
+    let (mut course, mut ledger) = (Course::new(), Ledger::<()>::new());
+    let modes = ["read only", "isolation level serializable", "read only"];
+    for mode in modes {
+        let text = format!("set session characteristics as transaction {mode}");
+        send(&mut course, &mut ledger, &Batch::new().query(&text));
+        course.hear(&mut ledger, b'C', true, None);
+        course.hear(&mut ledger, b'Z', true, Some(Status::Idle));
+    }
+    let mut out = BytesMut::new();
+    let (_here, replay) = ledger.arrive(Homes::<usize>::new().arrive(0, None), &mut out);
+    let expected = modes[1..].iter().fold(Batch::new(), |batch, mode| {
+        batch.query(&format!("set session characteristics as transaction {mode}"))
+    });
+    assert_eq!((&out[..], replay.queries), (expected.bytes(), 2));
+}
+
+#[test]
 fn a_discard_cleans_only_what_was_sent_before_it() {
     let (mut course, mut ledger) = (Course::new(), Ledger::<()>::new());
     send(&mut course, &mut ledger, &Batch::new().query("listen a").query("discard all"));
