@@ -29,8 +29,8 @@ fn few_sessions_share_a_core_and_many_are_dealt_out_evenly() {
     assert_eq!(taken(&cores), [0, 0, 0]);
 }
 
-#[test]
-fn a_busy_core_is_given_no_more_sessions_while_another_has_none() {
+#[tokio::test]
+async fn a_busy_core_is_given_no_more_sessions_while_another_has_none() {
     let cores = cores(2);
     let (_first, core) = cores.place();
     let mut work = JoinSet::new();
@@ -46,7 +46,7 @@ fn a_busy_core_is_given_no_more_sessions_while_another_has_none() {
     let began = Instant::now();
     while !cores.0[0].is_busy() {
         assert!(began.elapsed() < Duration::from_secs(20), "it was not seen that it is busy");
-        thread::sleep(BUSY_WINDOW);
+        tokio::time::sleep(BUSY_WINDOW).await;
     }
     let (_second, _) = cores.place();
     assert_eq!(taken(&cores), [1, 1]);
