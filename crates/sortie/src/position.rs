@@ -64,19 +64,24 @@ impl Position {
         Self { points: Arc::new(sorted.into_iter().collect()) }
     }
 
-    /// Says whether an answer read at this position contains everything up to `floor`.
+    /// Says whether an answer read at this position contains everything up to `floor`. It does not
+    /// as soon as one shard is known to be behind, whatever the others are.
     ///
     /// # Errors
     ///
-    /// [`PositionError`] when a shard of `floor` is missing here, or its history is another one.
+    /// [`PositionError`] when no shard is known to be behind, and one of `floor` is missing here or
+    /// its history is another one.
     pub fn reached(&self, floor: &Self) -> Result<bool, PositionError> {
-        let mut reached = true;
+        let mut unknown = None;
         for &(shard, floor) in &*floor.points {
-            let here = self.point(shard).ok_or(PositionError::Unknown(shard))?;
-            here.comparable(floor, shard)?;
-            reached &= here.lsn >= floor.lsn;
+            let here = self.point(shard).ok_or(PositionError::Unknown(shard));
+            match here.and_then(|here| here.comparable(floor, shard).map(|()| here)) {
+                Ok(here) if here.lsn < floor.lsn => return Ok(false),
+                Ok(_) => {}
+                Err(why) => unknown = unknown.or(Some(why)),
+            }
         }
-        Ok(reached)
+        unknown.map_or(Ok(true), Err)
     }
 
     /// The points that this position names, in the order of their shards: for a cache that keeps
@@ -161,6 +166,16 @@ mod tests {
         assert_eq!(promoted.reached(&floor), Err(PositionError::Timelines(zero)));
         let elsewhere = Position::of([(zero, WalPoint { system: 2, timeline: 1, lsn: 99 })]);
         assert_eq!(elsewhere.reached(&floor), Err(PositionError::Systems(zero)));
+    }
+
+    #[test]
+    fn one_shard_that_is_behind_outweighs_those_that_can_not_be_compared() {
+        let floor = at(&[(0, 1, 10), (1, 1, 20), (2, 1, 30)]);
+        assert_eq!(at(&[(0, 1, 5)]).reached(&floor), Ok(false));
+        assert_eq!(at(&[(2, 1, 29)]).reached(&floor), Ok(false));
+        assert_eq!(at(&[(0, 2, 99), (1, 1, 19), (2, 1, 30)]).reached(&floor), Ok(false));
+        let unknown = Err(PositionError::Unknown(ShardId::new(1)));
+        assert_eq!(at(&[(0, 1, 10)]).reached(&floor), unknown);
     }
 
     #[test]

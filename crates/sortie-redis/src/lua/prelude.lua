@@ -39,14 +39,18 @@ local function current(b, life, count, tags)
   return true
 end
 
--- Whether position p contains everything up to f.
+-- Whether position p contains everything up to f. One shard that is behind outweighs those that
+-- can't be compared.
 local function reached(p, f)
   local here, verdict = {}, 'yes'
   for shard, history, lsn in string.gmatch(p, POINT) do here[shard] = { history, lsn } end
   for shard, history, lsn in string.gmatch(f, POINT) do
     local point = here[shard]
-    if not point or point[1] ~= history then return 'unknown' end
-    if point[2] < lsn then verdict = 'behind' end
+    if not point or point[1] ~= history then
+      verdict = 'unknown'
+    elseif point[2] < lsn then
+      return 'behind'
+    end
   end
   return verdict
 end

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sortie::{Cache, Fill, Loaded, Lookup, Sweep, Tag};
+use sortie::{Cache, Fill, Loaded, Lookup, Position, ShardId, Sweep, Tag, WalPoint};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{PATIENCE, Servers, at, lease, put, read, settings, wait};
@@ -141,6 +141,22 @@ async fn only_an_answer_that_reached_the_position_is_stored() {
         sleep(Duration::from_millis(301)).await;
         assert_eq!(put(&two, 1, Loaded::at(7, at(1, 99))).await, Fill::Behind);
         assert_eq!(put(&two, 1, 7).await, Fill::Stored, "the window is over");
+    }
+}
+
+#[tokio::test]
+async fn what_is_behind_on_one_shard_is_never_stored_whatever_the_others_are() {
+    let on = |shard, lsn| {
+        Position::of([(ShardId::new(shard), WalPoint { system: 7, timeline: 1, lsn })])
+    };
+    for servers in Servers::both().await {
+        let cache = servers.opened(settings("a").cooling(Duration::from_millis(1))).await;
+        cache.invalidate_at(&1, &on(0, 10)).await;
+        cache.invalidate_at(&1, &on(1, 20)).await;
+        sleep(Duration::from_millis(20)).await;
+        assert_eq!(put(&cache, 1, Loaded::at(7, on(0, 5))).await, Fill::Behind);
+        assert_eq!(put(&cache, 1, Loaded::at(7, on(1, 19))).await, Fill::Behind);
+        assert_eq!(put(&cache, 1, Loaded::at(7, on(0, 10))).await, Fill::Stored);
     }
 }
 

@@ -172,6 +172,23 @@ async fn an_answer_of_unknown_position_waits_for_the_cooling_window() {
     assert_eq!(fill(&cache, lease(&cache, 1), 7.into()), Fill::Stored);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_behind_on_one_shard_is_never_stored_whatever_the_others_are() {
+    let cooling = Duration::from_millis(300);
+    let cache = MemoryCache::builder(10).cooling(cooling).build();
+    let on = |shard, lsn| {
+        Position::of([(ShardId::new(shard), WalPoint { system: 7, timeline: 1, lsn })])
+    };
+    invalidate_at(&cache, 1, &on(0, 10));
+    invalidate_at(&cache, 1, &on(1, 20));
+    advance(cooling).await;
+    for (shard, lsn) in [(0, 5), (1, 19)] {
+        let held = lease(&cache, 1);
+        assert_eq!(fill(&cache, held, Loaded::at(7, on(shard, lsn))), Fill::Behind);
+    }
+    assert_eq!(fill(&cache, lease(&cache, 1), Loaded::at(7, on(0, 10))), Fill::Stored);
+}
+
 #[tokio::test]
 async fn the_capacity_bounds_what_is_held() {
     let (cache, alive) = (MemoryCache::new(100), Arc::new(()));
