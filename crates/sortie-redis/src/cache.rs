@@ -135,12 +135,14 @@ where
     async fn ask(&self, key: &K) -> Lookup<V, RedisLease<K>, RedisWait> {
         let shared = &self.0.shared;
         let place = Place::of(self.0.codec.key(key));
+        let token = Token::new();
+        // Made first: its stamp misses no invalidation that is owed from here on; and dropped while
+        // Redis is asked, it gives the lease back that may be coming.
+        let mut leased = Leased::new(Arc::clone(shared), place.clone(), Some(token.clone()));
         if shared.owed.blocks(place.bucket) {
+            leased.token = None;
             return self.away(key, place);
         }
-        let token = Token::new();
-        // Made first: dropped while Redis is asked, it gives the lease back that may be coming.
-        let mut leased = Leased::new(Arc::clone(shared), place.clone(), Some(token.clone()));
         let asked = leased.began;
         match shared.steps.get(&place, &token).await {
             Ok(Got::Miss) => {
