@@ -17,7 +17,6 @@ use crate::link::Away;
 use crate::local::Local;
 use crate::names::Place;
 use crate::notices;
-use crate::settings::millis;
 use crate::shared::{self, Shared};
 use crate::steps::{Found, Got, Kind, Meta, Steps, Token};
 
@@ -32,9 +31,10 @@ use crate::steps::{Found, Got, Kind, Meta, Steps, Token};
 /// * **In this process too**, if [asked for](RedisCacheBuilder::local_max): then a hit asks nobody.
 ///   An invalidation by another process reaches such a value within a known time.
 /// * **Redis away**: nobody waits longer than one timeout. Look-ups are misses whose lease stores
-///   nothing in Redis; values in this process live for a short time. Invalidations are kept and
-///   delivered when Redis is back, and until then nothing is read from there that they concern.
-///   What *other* processes read meanwhile, if Redis is there for them, this one can't help.
+///   nothing, here neither: which position an answer must have reached, only Redis knows. Copies
+///   from before live on for the known time. Invalidations are kept and delivered when Redis is
+///   back, and until then nothing is read from there that they concern. What *other* processes
+///   read meanwhile, if Redis is there for them, this one can't help.
 ///
 /// What Redis loses by a failover (its replication is asynchronous), invalidations included, is
 /// lost here as well; the hard age bounds how long that shows.
@@ -206,7 +206,7 @@ where
         if shared.owed.blocks(leased.place.bucket) {
             return if leased.token.is_some() { Fill::Revoked } else { Fill::Away };
         }
-        let mut ages = shared.steps.settings.ages(loaded.fresh_for, loaded.usable_for);
+        let ages = shared.steps.settings.ages(loaded.fresh_for, loaded.usable_for);
         let fill = if let Some(token) = &leased.token {
             let value = self.0.codec.encode(&loaded.value);
             let meta = Meta { as_of: loaded.as_of.as_ref(), ages, tags: &loaded.tags };
@@ -220,7 +220,8 @@ where
                 leased.token = None;
                 return refused;
             }
-            Err(Away) => ages.fresh = ages.fresh.min(millis(shared.outdated.bound())),
+            // Only Redis knows the positions below which nothing is stored: no copy either.
+            Err(Away) => return Fill::Away,
         }
         if let Some(local) = &self.0.local {
             let fresh_for =
@@ -228,10 +229,8 @@ where
             let cached = Cached::new(loaded.value, loaded.as_of).began(leased.began);
             local.keep(key, leased.stamp, cached, fresh_for);
         }
-        if fill.is_ok() {
-            leased.token = None;
-        }
-        fill.unwrap_or(Fill::Away)
+        leased.token = None;
+        Fill::Stored
     }
 
     async fn sweep(&self, tag: Option<Tag>, position: Option<&Position>) {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sortie::{Cache, Lookup, Sweep};
+use sortie::{Cache, Fill, Loaded, Lookup, Sweep};
 use sortie_testkit::Redis;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Servers, lease, put, read, settings, until};
+use crate::support::{Servers, at, lease, put, read, settings, until};
 
 const BOUND: Duration = Duration::from_secs(2);
 
@@ -69,10 +69,9 @@ async fn while_redis_is_away_copies_live_for_the_bound() {
     sleep(bound + Duration::from_millis(100)).await;
     assert_eq!(read(&cache, 1).await, None, "nobody knows whether it still holds");
     let held = lease(cache.get(&2).await);
-    cache.fill(held, 20.into()).await;
-    assert_eq!(read(&cache, 2).await, Some(20), "for a short time");
+    assert_eq!(cache.fill(held, 20.into()).await, Fill::Away);
+    assert_eq!(read(&cache, 2).await, None, "nobody knows what it must have reached");
     cache.invalidate(&2).await;
-    assert_eq!(read(&cache, 2).await, None);
     let held = lease(cache.get(&2).await);
     cache.fill(held, 21.into()).await;
     assert_eq!(read(&cache, 2).await, None, "not while its invalidation is owed");
@@ -80,4 +79,18 @@ async fn while_redis_is_away_copies_live_for_the_bound() {
     until("it is back", || cache.stats().owed == 0 && cache.is_there()).await;
     put(&cache, 2, 22).await;
     assert_eq!(read(&cache, 2).await, Some(22));
+}
+
+#[tokio::test]
+async fn what_redis_could_not_compare_with_its_floor_is_not_kept_as_a_copy() {
+    let redis = Redis::start().await;
+    let hasty = || settings("a").local_max(100).timeout(Duration::from_millis(300));
+    let (cache, other) = (hasty().open(&redis.url()).unwrap(), hasty().open(&redis.url()).unwrap());
+    until("both are connected", || cache.is_there() && other.is_there()).await;
+    other.invalidate_at(&1, &at(1, 100)).await;
+    let held = lease(cache.get(&1).await);
+    redis.pause();
+    assert_eq!(cache.fill(held, Loaded::at(7, at(1, 99))).await, Fill::Away);
+    assert_eq!(read(&cache, 1).await, None);
+    redis.resume();
 }
