@@ -146,6 +146,13 @@ impl Server {
         self.0.change(|book, acts| book.0.retire(Instant::now(), acts));
     }
 
+    /// Whether a connection is idle or may be opened: whoever asks need not wait for others.
+    pub fn has_room(&self) -> bool {
+        let book = self.0.book.lock();
+        let gauges = book.0.gauges;
+        gauges.waiting == 0 && (gauges.idle > 0 || book.0.size() < book.0.limits.size_max)
+    }
+
     /// Returns how many connections there are, and what has happened so far.
     pub fn stats(&self) -> PoolStats {
         let book = self.0.book.lock();

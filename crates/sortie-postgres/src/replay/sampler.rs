@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::Lsn;
-use crate::connect::Login;
+use crate::connect::{ConnectCause, ConnectError, Login};
 use crate::cursor::Cursor;
 use crate::exchange::{Body, ExchangeError, Request};
 use crate::frontend::Frontend;
@@ -196,7 +196,7 @@ async fn ask(
 ) -> Option<Answer> {
     let mut connection = match server.checkout(login, *mine, deadline).await {
         Ok(connection) => connection,
-        Err(PoolError::Connect(error)) if error.server().is_some() => return Some(Answer::Failure),
+        Err(PoolError::Connect(error)) if has_answered(&error) => return Some(Answer::Failure),
         Err(_unanswered) => return None,
     };
     *mine = Some(connection.id());
@@ -213,6 +213,12 @@ async fn ask(
     }
     let replayed = point(rows).map(|point| Replayed { point, at });
     Some(replayed.map_or(Answer::Failure, |replayed| Answer::Replayed(Some(replayed))))
+}
+
+/// Whether somebody was there: a login that fails on our side says nothing about the server.
+fn has_answered(error: &ConnectError) -> bool {
+    use ConnectCause::{Closed, Dial, Lookup, Timeout};
+    !matches!(error.cause(), Closed(_) | Dial(_) | Lookup(_) | Timeout(_))
 }
 
 /// Reads the one row of [`QUESTION`].

@@ -180,6 +180,7 @@ fn values_have_units() {
 fn what_does_not_fit_together_is_refused() {
     let shard = |lines: &str| format!("[[clusters.bank.shards]]\n{lines}\n");
     refused("", &["no cluster: write a table `[clusters.NAME]`"]);
+    refused("[clusters]\n", &["no cluster: write a table `[clusters.NAME]`"]);
     refused("[clusters.bank]\n", &["1:11: cluster `bank` has no shard"]);
     refused("clusters.bank.shards = 3\n", &["is a list of tables: write `[[…shards]]`"]);
     refused(&shard(""), &["1:1: a shard needs `primary"]);

@@ -255,6 +255,8 @@ fn what_tells_of_one_servers_rows_is_refused() {
         "select heap_blks_hit from \"pg_statio_user_tables\"",
         "select pid from pg_stat_activity",
         "select count(*) from pg_locks",
+        "select data from pg_largeobject",
+        "select relfilenode from pg_class",
         "select reltuples from pg_class where relname = 'users'",
         "select c.\"reltuples\"::bigint from pg_catalog.pg_class c",
         "select sum(relpages) from pg_class",

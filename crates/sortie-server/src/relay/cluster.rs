@@ -355,9 +355,9 @@ impl Leased {
     }
 }
 
-/// The server to ask first: this one, unless it is silent, or others queue for it already.
+/// The server to ask first: this one, unless it is silent, or whoever asks it would have to wait.
 fn least_crowded(servers: &[Server], pulses: &[Pulse], first: usize) -> usize {
-    let fits = |server: usize| !pulses[server].is_silent() && servers[server].stats().waiting == 0;
+    let fits = |server: usize| !pulses[server].is_silent() && servers[server].has_room();
     if servers.len() < 2 || fits(first) {
         return first;
     }

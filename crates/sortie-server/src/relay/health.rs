@@ -46,6 +46,8 @@ pub(crate) struct Pulse(Arc<State>);
 #[derive(Debug)]
 struct State {
     sampler: ReplaySampler,
+    /// A session has had bytes from it since the last look.
+    heard: AtomicBool,
     silent: AtomicBool,
     given_up: AtomicBool,
     /// The log up to here is replayed; 0 is not known.
@@ -79,8 +81,16 @@ impl Pulse {
         let info = server.info().clone();
         let login = Login::of(&info).parameter("application_name", APPLICATION);
         let sampler = ReplaySampler::every(Server::new(info, config), login, ASK_EVERY);
-        let (silent, given_up) = Default::default();
-        Self(Arc::new(State { sampler, silent, given_up, position: AtomicU64::new(0) }))
+        let (heard, silent, given_up) = Default::default();
+        Self(Arc::new(State { sampler, heard, silent, given_up, position: AtomicU64::new(0) }))
+    }
+
+    /// A session has had bytes from the server: whatever becomes of the questions, it lives.
+    pub(super) fn heard(&self) {
+        // Looked at first: many sessions on several cores would take the line from one another.
+        if !self.0.heard.load(Relaxed) {
+            self.0.heard.store(true, Relaxed);
+        }
     }
 
     /// Whether others are to be asked first.
@@ -128,7 +138,8 @@ impl Watched {
     /// is given up just now.
     fn look(&mut self, passed: Duration, patience: Option<Duration>) -> bool {
         let answered = self.watch.answered();
-        if answered > self.answered {
+        let heard = self.pulse.0.heard.swap(false, Relaxed);
+        if heard || answered > self.answered {
             self.answered = answered;
             self.silence = Duration::ZERO;
         } else {

@@ -99,6 +99,7 @@ where
                 let received = held.leased.server.poll_receive(cx, output, &mut self.events);
                 if let Poll::Ready(received) = received {
                     moved = true;
+                    held.leased.pulse.heard();
                     self.hear();
                     if let Err(error) = received {
                         return Poll::Ready(Ok(Stop::Lost(error)));
@@ -351,6 +352,9 @@ where
                 Heard::Pass => {}
                 Heard::Swallow => {
                     let over = unset && !self.course.is_unset();
+                    if over {
+                        self.unclean = 0;
+                    }
                     changes.push((at, if over { Change::Compare } else { Change::Swallow }));
                 }
                 Heard::Replace(error) => changes.push((at, Change::Replace(error))),

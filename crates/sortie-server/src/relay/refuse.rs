@@ -12,6 +12,9 @@ use super::{decide, frames};
 use crate::config::Mode;
 use crate::sql::{SqlError, split, state, utf8};
 
+/// PostgreSQL tells the names of prepared statements apart by so many bytes.
+const NAME_MAX: usize = 63;
+
 impl<S, L> Session<'_, S, L>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -36,7 +39,14 @@ where
             }
             b'P' => frames::parse(&frame)
                 .and_then(|parse| self.refusal(parse.text, &parse.oids(), false)),
+            b'B' if is_cut && frames::bind(&frame).is_none() => {
+                Some(bind("a Bind whose names are too long to be read"))
+            }
             b'B' => frames::bind(&frame).and_then(|(_, name)| {
+                if name.len() > NAME_MAX {
+                    // To the server it is the name of whatever begins like it.
+                    return Some(bind("a statement of so long a name"));
+                }
                 let known = self.course.frame_of(&self.ledger, name)?;
                 let parse = frames::parse(&known)?;
                 self.refusal(parse.text, &parse.oids(), true)

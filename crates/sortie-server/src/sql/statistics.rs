@@ -15,10 +15,10 @@ use crate::sql::error::SqlError;
 use crate::sql::lex::{Lexeme, Token};
 
 /// Relations that have nothing else.
-const RELATIONS: &str = "pg_backend_memory_contexts pg_locks pg_prepared_xacts \
-                         pg_replication_origin_status pg_replication_slots pg_shmem_allocations \
-                         pg_statistic pg_statistic_ext_data pg_stats pg_stats_ext \
-                         pg_stats_ext_exprs";
+const RELATIONS: &str = "pg_backend_memory_contexts pg_largeobject pg_largeobject_metadata \
+                         pg_locks pg_prepared_xacts pg_replication_origin_status \
+                         pg_replication_slots pg_shmem_allocations pg_statistic \
+                         pg_statistic_ext_data pg_stats pg_stats_ext pg_stats_ext_exprs";
 /// Relations and functions that begin so.
 const PREFIXES: [&str; 2] = ["pg_stat_", "pg_statio_"];
 const FUNCTIONS: &str = "pg_current_snapshot pg_current_xact_id pg_current_xact_id_if_assigned \
@@ -27,8 +27,13 @@ const FUNCTIONS: &str = "pg_current_snapshot pg_current_xact_id pg_current_xact_
                          pg_table_size pg_tablespace_size pg_total_relation_size txid_current \
                          txid_current_if_assigned txid_current_snapshot";
 /// Relations of which some columns are like that.
-const COLUMNS: [(&str, &str); 2] =
-    [("pg_class", "reltuples relpages relallvisible relallfrozen"), ("pg_sequences", "last_value")];
+const COLUMNS: [(&str, &str); 2] = [
+    (
+        "pg_class",
+        "reltuples relpages relallvisible relallfrozen relfilenode relfrozenxid relminmxid",
+    ),
+    ("pg_sequences", "last_value"),
+];
 /// Words that may stand behind a relation and give it no name.
 const AFTER_RELATION: &str = "cross except fetch for full group having inner intersect join left \
                               limit natural offset on order right tablesample union using where \

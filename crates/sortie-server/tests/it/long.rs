@@ -39,6 +39,10 @@ async fn a_long_statement_is_not_answered_by_one_shard_for_all() {
     wire.ask(&values).await;
     let bound = Batch::new().bind("", "v", (0, &[Some(&value)]), 0).execute("").sync();
     assert_eq!(error(&wire.ask(&bound).await), "0A000");
+    // The server cuts names: by another one it would find what all shards would have to answer.
+    let name = |length: usize| "n".repeat(length);
+    wire.ask(&Batch::new().parse(&name(64), "SELECT count(*) FROM users", &[]).sync()).await;
+    assert_eq!(error(&wire.ask(&run(Batch::new(), &name(65))).await), "0A000");
     wire.rows("SET sortie.shard = 1").await;
     let answer = wire.ask(&Batch::new().query(&text)).await;
     assert!(answer.iter().any(|frame| Frame::row(frame).is_some()), "it is bound to a shard");

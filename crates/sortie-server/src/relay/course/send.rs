@@ -230,8 +230,11 @@ impl<P> Course<P> {
             return;
         };
         let (effects, text) = (statement.effects.clone(), Bytes::copy_from_slice(statement.text()));
-        if effects.reason().is_some() {
-            self.ensure_all(ledger, false, status, out);
+        if let Some(reason) = effects.reason() {
+            // A write names none of them, and one that can't be prepared any more would fail it.
+            if reason != Reason::Write {
+                self.ensure_all(ledger, false, status, out);
+            }
             self.soil_by(ledger, &effects);
             return;
         }
