@@ -34,7 +34,8 @@ pub(super) struct LeaseId(u64);
 
 pub(super) enum Taken {
     Lease(LeaseId),
-    /// Somebody else holds it since then: to be told when that ends, and when it may be taken over.
+    /// Somebody else holds it, and what they loaded since then is up to date: to be told when that
+    /// ends, and when it may be taken over.
     Held(Instant, OwnedNotified, Option<Instant>),
 }
 
@@ -42,6 +43,11 @@ pub(super) enum Taken {
 struct Held {
     id: LeaseId,
     since: Instant,
+    /// Loads that began before this may have been outdated by a sweep: when the lease was handed
+    /// out, or when the last sweep that concerns it was noticed.
+    valid_since: Instant,
+    /// The last sweep that was noticed.
+    sweep: u64,
     /// The value is being put in its place: not to be taken over any more.
     filling: bool,
     /// Made when the first one waits.
@@ -66,26 +72,33 @@ impl<K: Clone + Eq + Hash> Leases<K> {
         }
     }
 
-    pub(super) fn take(&self, key: &K, hash: u64, now: Instant) -> Taken {
+    /// `sweep` is the last one, as known before `now`. A sweep takes no lease away, for most keys
+    /// lack its tag: those who come after it wait for the lease and share no load from before.
+    pub(super) fn take(&self, key: &K, hash: u64, now: Instant, sweep: u64) -> Taken {
         let mut part = self.part(hash).lock();
         let full = part.len() >= LEASES_PER_PART_MAX;
         match part.entry(key.clone()) {
             Entry::Occupied(held) => {
                 let held = held.into_mut();
                 if held.filling || now.saturating_duration_since(held.since) < self.lease_max {
+                    if held.sweep < sweep {
+                        (held.valid_since, held.sweep) = (now, sweep);
+                    }
                     let waiting = held.waiting.get_or_insert_default();
+                    let ended = Arc::clone(waiting).notified_owned();
                     let over_at = held.since.checked_add(self.lease_max);
-                    return Taken::Held(held.since, Arc::clone(waiting).notified_owned(), over_at);
+                    return Taken::Held(held.valid_since, ended, over_at);
                 }
                 // Those who wait for the old holder wait for the new one.
                 held.id = self.next();
-                held.since = now;
+                (held.since, held.valid_since, held.sweep) = (now, now, sweep);
                 Taken::Lease(held.id)
             }
             Entry::Vacant(_) if full => Taken::Lease(LeaseId::UNRECORDED),
             Entry::Vacant(free) => {
                 let id = self.next();
-                free.insert(Held { id, since: now, filling: false, waiting: None });
+                let (since, valid_since) = (now, now);
+                free.insert(Held { id, since, valid_since, sweep, filling: false, waiting: None });
                 Taken::Lease(id)
             }
         }

@@ -100,6 +100,11 @@ impl Stamps {
         tags.iter().all(|&tag| self.tags[tag_place(tag)].load(Ordering::Acquire) <= stamp.sweep)
     }
 
+    /// The number of the last sweep.
+    pub(super) fn last_sweep(&self) -> u64 {
+        self.sweeps.load(Ordering::Acquire)
+    }
+
     /// Outdates all values with a tag, or all. Its floor, if any, is to be raised before.
     pub(super) fn sweep(&self, under: Under) {
         let number = self.sweeps.fetch_add(1, Ordering::AcqRel) + 1;

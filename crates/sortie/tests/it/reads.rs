@@ -9,13 +9,14 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 use sortie::observe::{Event, Observer};
 use sortie::{
-    Fill, FlightError, How, Loaded, MemoryCache, Position, Read, ReadThrough, ShardId, Tag,
+    Fill, FlightError, How, Loaded, MemoryCache, Position, Read, ReadThrough, ShardId, Sweep, Tag,
     WalPoint, Why,
 };
 use tokio::time::{Instant, advance, sleep};
 
 const LOAD: Duration = Duration::from_millis(50);
 const USERS: Tag = Tag::named("users");
+const OTHERS: Tag = Tag::named("others");
 
 /// A row that counts how often it is loaded, and fails or hangs on request.
 #[derive(Clone, Default)]
@@ -249,6 +250,33 @@ async fn no_flight_from_before_a_sweep_is_joined_after_it() {
         let (early, late) = futures::join!(early, late);
         assert_eq!((early.unwrap(), late), (sweep * 2 + 1, sweep * 2 + 2));
         assert_eq!(through.get(&1).await.unwrap(), sweep * 2 + 2);
+        through.invalidate(&1).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_flight_from_before_a_sweep_by_another_handle_is_joined_after_it() {
+    let row = Row::default();
+    let cache = MemoryCache::new(10);
+    let through = row.through(cache.clone());
+    // The second is of no concern to the key: then what was loaded under the lease may be had.
+    for (tag, late_load, stored) in [(Some(USERS), 2, 2), (Some(OTHERS), 3, 3), (None, 5, 5)] {
+        let late = async {
+            sleep(LOAD / 2).await;
+            match tag {
+                Some(tag) => cache.invalidate_tag(tag, None).await,
+                None => cache.invalidate_all(None).await,
+            }
+            let (first, second) = futures::join!(through.get(&1), async {
+                sleep(LOAD / 10).await;
+                through.get(&1).await
+            });
+            assert_eq!(first.unwrap(), late_load, "{tag:?}");
+            second.unwrap()
+        };
+        let (_early, late) = futures::join!(through.get(&1), late);
+        assert_eq!(late, late_load, "{tag:?}");
+        assert_eq!((through.get(&1).await.unwrap(), row.loads() as u64), (stored, stored));
         through.invalidate(&1).await;
     }
 }

@@ -140,8 +140,9 @@ where
 
     pub(super) fn lease(&self, key: &K) -> Result<MemoryLease<K, V>, MemoryWait> {
         let inner = &*self.0;
-        let (hash, began) = (inner.hasher.hash_one(key), Instant::now());
-        match inner.leases.take(key, hash, began) {
+        let (hash, sweep) = (inner.hasher.hash_one(key), inner.stamps.last_sweep());
+        let began = Instant::now();
+        match inner.leases.take(key, hash, began, sweep) {
             Taken::Lease(id) => Ok(MemoryLease(Box::new(Leased {
                 cache: self.clone(),
                 key: key.clone(),
