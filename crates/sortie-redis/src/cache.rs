@@ -149,10 +149,10 @@ where
                 shared.counts.misses.fetch_add(1, Relaxed);
                 Lookup::Miss(leased.hold(key.clone()))
             }
-            Ok(Got::Pending(others)) => {
+            Ok(Got::Pending(others, swept)) => {
                 shared.counts.pending.fetch_add(1, Relaxed);
                 leased.token = None;
-                Lookup::Pending(RedisWait::new(Arc::clone(shared), place, others))
+                Lookup::Pending(RedisWait::new(Arc::clone(shared), place, others, swept))
             }
             Ok(Got::Found(found)) => self.found(key, found, leased, asked).await,
             Err(_away) => {

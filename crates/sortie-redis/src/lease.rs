@@ -84,9 +84,11 @@ async fn renew(shared: Arc<Shared>, place: Place, token: Token) {
 }
 
 impl RedisWait {
-    pub(crate) fn new(shared: Arc<Shared>, place: Place, token: Token) -> Self {
-        // Of another process's nothing else is known.
-        let since = shared.own.began(&token).unwrap_or_else(Instant::now);
+    pub(crate) fn new(shared: Arc<Shared>, place: Place, token: Token, swept: bool) -> Self {
+        // Of another process's nothing else is known; and a load from before a sweep may be
+        // outdated, whoever's it is.
+        let own = if swept { None } else { shared.own.began(&token) };
+        let since = own.unwrap_or_else(Instant::now);
         Self { since, ended: Box::pin(async move { wait(&shared, &place, &token).await }) }
     }
 }

@@ -27,8 +27,8 @@ pub(crate) struct Token(Arc<str>);
 pub(crate) enum Got {
     Found(Found),
     Miss,
-    /// Somebody else has the lease: its token.
-    Pending(Token),
+    /// Somebody else has the lease: its token, and whether a sweep came after it.
+    Pending(Token, bool),
 }
 
 #[derive(Debug)]
@@ -89,7 +89,10 @@ impl Steps {
         let (what, value, as_of, age, fresh_for, _usable_for, other) = row;
         let kind = match what.as_str() {
             "miss" => return Ok(Got::Miss),
-            "pending" => return other.map(|other| Got::Pending(Token(other.into()))).ok_or(Away),
+            "pending" => {
+                let holder = Token(other.ok_or(Away)?.into());
+                return Ok(Got::Pending(holder, age == Some(1)));
+            }
             "hit" => Kind::Hit,
             "stale" => Kind::Stale,
             "early" => Kind::Early,

@@ -105,6 +105,22 @@ async fn a_tag_invalidates_what_has_it_in_all_processes() {
 }
 
 #[tokio::test]
+async fn a_load_from_before_a_sweep_by_another_process_is_not_shared_after_it() {
+    for servers in Servers::both().await {
+        let (one, two) = (servers.opened(settings("a")).await, servers.opened(settings("a")).await);
+        let held = lease(one.get(&1).await);
+        let asked = Instant::now();
+        assert!(one.held_since(&wait(one.get(&1).await)).unwrap() < asked, "it is its own load");
+        two.invalidate_tag(Tag::named("users"), None).await;
+        let swept = Instant::now();
+        assert!(one.held_since(&wait(one.get(&1).await)).unwrap() >= swept);
+        let others = Loaded::from(7).tagged(Tag::named("others"));
+        assert_eq!(one.fill(held, others).await, Fill::Stored, "it was not concerned");
+        assert_eq!(read(&two, 1).await, Some(7));
+    }
+}
+
+#[tokio::test]
 async fn what_expired_is_the_last_value_and_what_was_invalidated_is_not() {
     for servers in Servers::both().await {
         let keeps = settings("a").hard_ttl(Duration::from_millis(200)).keep(PATIENCE);
