@@ -142,8 +142,10 @@ where
     E: Send + Sync + 'static,
 {
     let (mut next, mut successors) = (None, Vec::new());
+    // Whatever becomes of the parts, a successor that has begun gets its task.
+    let table = Arc::clone(&parts.first()?.airborne.table);
     for part in mem::take(parts) {
-        let Airborne { table, hash, id, .. } = &part.airborne;
+        let Airborne { hash, id, .. } = &part.airborne;
         let (due, successor) = table.due_in_group(*hash, *id);
         successors.extend(successor.map(|begin| (part.key.clone(), *hash, begin)));
         match due {
@@ -159,10 +161,8 @@ where
             Due::Gone => {}
         }
     }
-    if let Some(part) = parts.first()
-        && !successors.is_empty()
-    {
-        succeed(&part.airborne.table, &successors, again);
+    if !successors.is_empty() {
+        succeed(&table, &successors, again);
     }
     next
 }

@@ -150,6 +150,11 @@ impl<V, E> Flight<V, E> {
         now.saturating_duration_since(self.began) >= self.soft_age
     }
 
+    /// Whether its time is over: its callers are told so, and no successor could answer them.
+    pub(super) fn is_spent(&self, config: &Config, now: Instant) -> bool {
+        now.saturating_duration_since(self.began) >= config.flight_max
+    }
+
     /// When its task must look after it next.
     pub(super) fn alarm(&self, config: &Config, now: Instant) -> Option<Instant> {
         let late = self.began.checked_add(self.soft_age).filter(|late| *late > now);

@@ -40,6 +40,7 @@ impl<V, E> Traffic<V, E> {
             self.begin(party, loader, Begins::Next, desk, fx);
         } else if let Some(running) = &mut self.running
             && running.late(now)
+            && !running.is_spent(desk.config, now)
             && !running.relieved
             && !running.inline
             && running.interest(now) > 0
@@ -135,8 +136,7 @@ impl<V, E> Traffic<V, E> {
         let now = Instant::now();
         self.settle(desk, now, fx);
         let Some(flight) = self.flight(id) else { return Due::Gone };
-        let age = now.saturating_duration_since(flight.began);
-        if age >= desk.config.flight_max {
+        if flight.is_spent(desk.config, now) {
             return Due::TimedOut;
         }
         Due::At(flight.alarm(desk.config, now))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sortie::{Call, FlightError, Join, WhenStuck};
+use sortie::{Call, FlightError, Idle, Join, WhenStuck};
 use tokio::time::{Instant, advance, sleep};
 
 use super::support::{Answer, Flights, Goes, KEY, Loads, check_quiet, ms_of, settle, since, start};
@@ -255,7 +255,7 @@ async fn a_load_is_told_when_it_began_and_when_it_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_late_load_that_nobody_waits_for_gets_no_successor() {
-    let flights = Flights::builder().soft_age(ms_of(100)).idle(sortie::Idle::Detach).build();
+    let flights = Flights::builder().soft_age(ms_of(100)).idle(Idle::Detach).build();
     let loads = Loads::script([Goes::After(1000)]);
     let caller = loads.call(&flights).await;
     caller.abort();
@@ -277,4 +277,15 @@ async fn waiting_fresh_callers_are_the_successors() {
     assert_eq!(old.await.unwrap().unwrap(), 2);
     let stats = check_quiet(&flights, &loads).await;
     assert_eq!((stats.nexts, stats.successors), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_that_ends_as_it_grows_old_gets_no_successor() {
+    let ages = Flights::builder().soft_age(ms_of(100)).flight_max(ms_of(100));
+    let flights = ages.idle(Idle::Linger(ms_of(500))).build();
+    let loads = Loads::script([Goes::Hangs, Goes::After(10)]);
+    let hung = loads.call(&flights).await.await.unwrap();
+    assert!(matches!(hung, Err(FlightError::TimedOut)));
+    assert_eq!(loads.call(&flights).await.await.unwrap().unwrap(), 2);
+    assert_eq!(check_quiet(&flights, &loads).await.successors, 0);
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
 use sortie::{AtLimit, Call, FlightCx, FlightError, Idle, Join, Landed, Role, SingleFlight};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::support::{ms_of, settle, since, start};
 
@@ -250,6 +250,21 @@ async fn flight_max_ends_every_key_of_a_load() {
     let answers = flights.run_many([1, 2], Call::new(), db.load(|_| 1000)).await;
     assert!(answers.iter().all(|it| matches!(it, Err(FlightError::TimedOut))));
     assert_eq!(flights.stats().timed_out, 2);
+    check_quiet(&flights, &db).await;
+}
+
+/// A successor that began in the moment of the end got no task, and whoever joined it hung.
+#[tokio::test(start_paused = true)]
+async fn a_load_of_many_keys_that_ends_as_it_grows_old_leaves_nothing_behind() {
+    let ages = Flights::builder().soft_age(ms_of(100)).flight_max(ms_of(100));
+    let (flights, db) = (ages.idle(Idle::Linger(ms_of(500))).build(), Db::default());
+    let load = db.load(|number| if number == 1 { 1_000_000 } else { 10 });
+    let answers = flights.run_many([1, 2], Call::new(), load.clone()).await;
+    assert!(answers.iter().all(|it| matches!(it, Err(FlightError::TimedOut))));
+    let later = flights.run_many([1, 2], Call::new(), load);
+    let later = timeout(ms_of(50), later).await.expect("the keys work at once");
+    assert_eq!(values(&later), [Some(10), Some(20)]);
+    assert_eq!((flights.stats().successors, flights.stats().timed_out), (0, 2));
     check_quiet(&flights, &db).await;
 }
 
