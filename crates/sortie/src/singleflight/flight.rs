@@ -71,8 +71,8 @@ pub(super) struct Effects<V, E> {
     pub(super) begin: Option<Begin<V, E>>,
     pub(super) aborts: Vec<Tether>,
     pub(super) bells: Vec<Bell>,
-    /// The flight that has lingered longest, where too many do.
-    pub(super) evicted: Option<(u64, u64)>,
+    /// Those that have lingered longest, where too many do: one for each that began to.
+    pub(super) evicted: Vec<(u64, u64)>,
     /// Holds the user's closures and values, whose drop is the user's code.
     pub(super) rubbish: Vec<Flight<V, E>>,
     pub(super) unwaited: Option<Waiting<V, E>>,
@@ -86,7 +86,7 @@ impl<V, E> Default for Effects<V, E> {
             begin: None,
             aborts: Vec::new(),
             bells: Vec::new(),
-            evicted: None,
+            evicted: Vec::new(),
             rubbish: Vec::new(),
             unwaited: None,
             events: Vec::new(),

@@ -98,7 +98,7 @@ impl<V, E> Traffic<V, E> {
                     if flight.idle_since.replace(since).is_none() {
                         fx.bells.extend(flight.bell.clone());
                         let most = desk.config.lingering_max;
-                        fx.evicted = desk.lingering.enter(since, (desk.hash, id), most);
+                        fx.evicted.extend(desk.lingering.enter(since, (desk.hash, id), most));
                     }
                     if now.saturating_duration_since(since) >= most {
                         self.remove(id, (Ends::Aborted, now), &FlightError::TimedOut, desk, fx);

@@ -386,7 +386,7 @@ where
         for bell in fx.bells {
             bell.notify_one();
         }
-        if let Some((hash, id)) = fx.evicted {
+        for (hash, id) in fx.evicted {
             let found = |entry: &Entry<K, V, E>| entry.has_flight(id);
             self.transition(hash, found, |traffic, desk, fx| traffic.evict(id, desk, fx));
         }

@@ -171,3 +171,23 @@ async fn of_too_many_lingering_flights_the_oldest_ends() {
     let stats = check_quiet(&flights, &loads).await;
     assert_eq!((stats.in_flight_lingering, stats.aborted), (0, 1));
 }
+
+/// The second that had to go took the place of the first, which lingered on uncounted.
+#[tokio::test(start_paused = true)]
+async fn two_flights_of_a_key_that_idle_at_once_each_end_another() {
+    let one = NonZeroUsize::new(1).unwrap();
+    let flights = Flights::builder().idle(Idle::Linger(Duration::from_secs(5))).lingering_max(one);
+    let (flights, loads) = (flights.soft_age(ms_of(100)).build(), Loads::script([Goes::Hangs]));
+    let (again, load) = (flights.clone(), loads.load());
+    start(async move { again.run("a".into(), load).await }).await.abort();
+    settle().await;
+    let both = loads.call(&flights).await;
+    sleep(ms_of(101)).await;
+    assert_eq!((loads.alive(), flights.stats().successors), (3, 1));
+    both.abort();
+    settle().await;
+    let stats = flights.stats();
+    assert_eq!((loads.alive(), stats.in_flight_lingering, stats.aborted), (1, 1, 2));
+    sleep(Duration::from_secs(5)).await;
+    check_quiet(&flights, &loads).await;
+}
