@@ -118,15 +118,19 @@ where
         let join = call.join.unwrap_or(self.table.config.join);
         let mut board = Board { stops: Vec::with_capacity(keys.len()), solos: Vec::new() };
         let mut leads = Vec::new();
-        let gate = self.table.gate(now);
+        // A gate for each load: the query of one may be sent long before another's.
+        let (batch_max, mut gates) = (self.table.config.batch_max, vec![self.table.gate(now)]);
         let sitter = Sitter { waker: task.waker(), until: call.deadline };
         for (index, key) in keys.into_iter().enumerate() {
             let hash = self.table.hash(&key);
-            let (asked, gate) = (key.clone(), gate.as_ref());
+            let (asked, gate) = (key.clone(), gates.last().and_then(Option::as_ref));
             let caller = Caller { key: Owned(asked), hash, join, now, gate, sitter };
             board.stops.push(match self.place(caller, || single(load, key.clone())) {
                 Place::Lead(id) => {
                     leads.push(Lead { index, key, hash, id });
+                    if leads.len() % batch_max == 0 {
+                        gates.push(self.table.gate(now));
+                    }
                     Stop::Solo
                 }
                 Place::Seated(seat) => Stop::Seated(seat),
@@ -137,9 +141,10 @@ where
                 }
             });
         }
-        while !leads.is_empty() {
-            let rest = leads.split_off(self.table.config.batch_max.min(leads.len()));
-            let cx = launch::cx(leads[0].id, now, gate.clone(), &self.table.config);
+        for gate in gates {
+            let rest = leads.split_off(batch_max.min(leads.len()));
+            let Some(first) = leads.first() else { break };
+            let cx = launch::cx(first.id, now, gate, &self.table.config);
             let leads = mem::replace(&mut leads, rest);
             self.lead_many(leads, cx, call.deadline, load, task, &mut board.stops);
         }

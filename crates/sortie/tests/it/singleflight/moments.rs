@@ -1,6 +1,10 @@
 //! Joins by moment: a load that begins at or after something the caller knows of.
 
-use sortie::{Call, FlightError, Join, Role};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use sortie::{Call, FlightCx, FlightError, Join, Role, SingleFlight};
 use tokio::time::{Instant, sleep};
 
 use super::support::{Flights, Goes, KEY, Loads, check_quiet, ms_of, settle, since, start};
@@ -154,4 +158,33 @@ async fn a_load_that_never_begins_is_relieved_and_ended_all_the_same() {
     });
     assert!(matches!(answer.await, Err(FlightError::TimedOut)));
     assert_eq!((since(begun), flights.stats().successors), (300, 1));
+}
+
+/// One that waits for a connection says nothing of those that have theirs.
+#[tokio::test(start_paused = true)]
+async fn each_load_of_a_call_for_many_keys_boards_by_itself() {
+    let one = NonZeroUsize::new(1).unwrap();
+    let flights = SingleFlight::<u64, u64, ()>::builder().boarding(true).batch_max(one).build();
+    let begun = Arc::new(AtomicU64::new(0));
+    let load = {
+        let begun = Arc::clone(&begun);
+        move |keys: Vec<u64>, cx: FlightCx| {
+            let ordinal = begun.fetch_add(1, SeqCst);
+            async move {
+                if keys == [2] {
+                    let boarding = cx.boarding();
+                    sleep(ms_of(10)).await;
+                    drop(boarding);
+                }
+                sleep(ms_of(20)).await;
+                Ok(vec![(keys[0], Ok(ordinal))])
+            }
+        }
+    };
+    let (again, first) = (flights.clone(), load.clone());
+    let first = start(async move { again.run_many([1, 2], Call::new(), first).await }).await;
+    let fresh = flights.run_many([1, 2], Call::new().join(Join::Fresh), load).await;
+    let fresh: Vec<_> = fresh.into_iter().map(|it| it.unwrap().value).collect();
+    assert_eq!(fresh, [2, 1], "the query for 1 was on its way, the one for 2 was not");
+    first.await.unwrap();
 }
