@@ -43,7 +43,19 @@ impl<K: Clone + Eq + Hash> Backoff<K> {
 
     /// Twice as long after each failure.
     pub(super) fn failed(&self, key: &K, pauses: Pauses) {
-        let (now, mut failing) = (Instant::now(), self.failing.lock());
+        self.note(&mut self.failing.lock(), key, pauses);
+    }
+
+    /// As `failed`, for a load that each of its callers reports: the first one counts.
+    pub(super) fn hung(&self, key: &K, pauses: Pauses) {
+        let mut failing = self.failing.lock();
+        if failing.get(key).is_none_or(|it| it.again_at <= Instant::now()) {
+            self.note(&mut failing, key, pauses);
+        }
+    }
+
+    fn note(&self, failing: &mut HashMap<K, Failing>, key: &K, pauses: Pauses) {
+        let now = Instant::now();
         if failing.len() >= FAILING_MAX && !failing.contains_key(key) {
             failing.retain(|_key, it| now < it.again_at);
         }

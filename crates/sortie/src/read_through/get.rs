@@ -68,7 +68,12 @@ where
             FlightError::TimedOut | FlightError::Busy | FlightError::Aborted => Why::TimedOut,
             FlightError::Reentrant | FlightError::NotFound => return Err(error),
         };
-        self.last(key, want, why).await.ok_or(error)
+        let last = self.last(key, want, why).await;
+        // A load that failed was noted where it ran; one that hangs is only seen from here.
+        if last.is_some() && matches!(error, FlightError::TimedOut) {
+            self.source.backoff.hung(key, self.policy.pauses);
+        }
+        last.ok_or(error)
     }
 
     /// The answer, if what was found is one, or what a flight begins with.

@@ -1,10 +1,13 @@
 //! Where values come from: a loader, and a cache that is filled under a lease.
 
 use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::Pin;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use hashbrown::HashMap;
 use tracing::debug;
@@ -71,12 +74,10 @@ where
             Err(found) => return Ok(found),
         };
         let began = Instant::now();
-        match (self.load)(key.clone()).await {
+        let load = async { (self.load)(key.clone()).await };
+        match self.tried(slice::from_ref(&key), load, policy).await {
             Ok(loaded) => Ok(self.store(&key, lease, loaded, began, policy).await),
-            Err(error) => {
-                self.backoff.failed(&key, policy.pauses);
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
     }
 
@@ -89,15 +90,8 @@ where
         policy: &Policy<V>,
     ) -> Result<Vec<(K, Result<Cached<V>, E>)>, E> {
         let began = Instant::now();
-        let loaded = match load(keys.clone()).await {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                for key in &keys {
-                    self.backoff.failed(key, policy.pauses);
-                }
-                return Err(error);
-            }
-        };
+        let load = async { load(keys.clone()).await };
+        let loaded = self.tried(&keys, load, policy).await?;
         let rows = loaded.into_iter().map(|(key, loaded)| {
             let lease = leases.remove(&key);
             async move {
@@ -106,6 +100,22 @@ where
             }
         });
         Ok(join_all(rows.collect::<Vec<_>>()).await)
+    }
+
+    /// Runs a load, and remembers its keys if it fails or panics: once, whoever waits for it.
+    async fn tried<T>(
+        &self,
+        keys: &[K],
+        load: impl Future<Output = Result<T, E>> + Send,
+        policy: &Policy<V>,
+    ) -> Result<T, E> {
+        let ended = AssertUnwindSafe(load).catch_unwind().await;
+        if !matches!(ended, Ok(Ok(_))) {
+            for key in keys {
+                self.backoff.failed(key, policy.pauses);
+            }
+        }
+        ended.unwrap_or_else(|payload| resume_unwind(payload))
     }
 
     async fn store(

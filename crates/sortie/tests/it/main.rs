@@ -9,6 +9,7 @@ mod far_away;
 mod hedge;
 mod read_through;
 mod reads;
+mod reads_throttled;
 mod scatter;
 mod shard_map;
 mod singleflight;

@@ -18,12 +18,13 @@ const LOAD: Duration = Duration::from_millis(50);
 const USERS: Tag = Tag::named("users");
 const OTHERS: Tag = Tag::named("others");
 
-/// A row that counts how often it is loaded, and fails or hangs on request.
+/// A row that counts how often it is loaded, and fails, hangs or panics on request.
 #[derive(Clone, Default)]
 struct Row {
     loads: Arc<AtomicUsize>,
     fails: Arc<AtomicBool>,
     hangs: Arc<AtomicBool>,
+    panics: Arc<AtomicBool>,
 }
 
 impl Row {
@@ -35,6 +36,7 @@ impl Row {
                 let load = row.loads.fetch_add(1, Relaxed) as u64 + 1;
                 let (fails, hangs) = (row.fails.load(Relaxed), row.hangs.load(Relaxed));
                 sleep(if hangs { Duration::from_secs(3_600) } else { LOAD }).await;
+                assert!(!row.panics.load(Relaxed), "the load panics");
                 if fails {
                     Err(io::Error::other("down"))
                 } else {
@@ -181,24 +183,27 @@ async fn a_load_that_hangs_is_answered_with_an_old_value_at_the_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refresh_that_fails_leaves_the_value_and_is_not_tried_by_everybody() {
-    let row = Row::default();
-    let through = row.through(aged(1, 600));
-    through.get(&1).await.unwrap();
-    advance(Duration::from_secs(1)).await;
-    row.fails.store(true, Relaxed);
-    let answer = through.get_with(&1, Read::new()).await.unwrap();
-    assert_eq!((answer.value, answer.how), (1, How::Stale(Why::Refreshing)));
-    sleep(LOAD + Duration::from_millis(1)).await;
-    for _ in 0..20 {
+    for panics in [false, true] {
+        let row = Row::default();
+        let through = row.through(aged(1, 600));
+        through.get(&1).await.unwrap();
+        advance(Duration::from_secs(1)).await;
+        let fails = if panics { &row.panics } else { &row.fails };
+        fails.store(true, Relaxed);
         let answer = through.get_with(&1, Read::new()).await.unwrap();
-        assert_eq!((answer.value, answer.how), (1, How::Stale(Why::Failing)));
+        assert_eq!((answer.value, answer.how), (1, How::Stale(Why::Refreshing)));
+        sleep(LOAD + Duration::from_millis(1)).await;
+        for _ in 0..20 {
+            let answer = through.get_with(&1, Read::new()).await.unwrap();
+            assert_eq!((answer.value, answer.how), (1, How::Stale(Why::Failing)));
+        }
+        assert_eq!(row.loads(), 2);
+        fails.store(false, Relaxed);
+        sleep(Duration::from_millis(101)).await;
+        through.get(&1).await.unwrap();
+        sleep(LOAD + Duration::from_millis(1)).await;
+        assert_eq!(through.get(&1).await.unwrap(), 3);
     }
-    assert_eq!(row.loads(), 2);
-    row.fails.store(false, Relaxed);
-    sleep(Duration::from_millis(101)).await;
-    through.get(&1).await.unwrap();
-    sleep(LOAD + Duration::from_millis(1)).await;
-    assert_eq!(through.get(&1).await.unwrap(), 3);
 }
 
 #[tokio::test(start_paused = true)]
