@@ -195,6 +195,32 @@ fn a_runtime_that_shuts_down_under_a_load_leaves_nobody_waiting() {
     assert_eq!(flights.stats().in_flight_flights, 0);
 }
 
+/// Who waits for the next load has it begun in a runtime of its own.
+#[test]
+fn a_dropped_runtime_takes_its_loads_along_and_not_those_of_others() {
+    let flights = Flights::builder().join(sortie::Join::Fresh).build();
+    let loads = Loads::script([Goes::Hangs, Goes::After(5)]);
+    let build = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (first, second) = (build(), build());
+    let call = |on: &tokio::runtime::Runtime, waiters| {
+        let (again, load) = (flights.clone(), loads.load());
+        let task = on.spawn(async move { again.run(KEY.into(), load).await });
+        while flights.stats().in_flight_waiters < waiters {
+            std::thread::yield_now();
+        }
+        task
+    };
+    let leader = call(&first, 1);
+    let waits = [call(&second, 2), call(&second, 3)];
+    drop(first);
+    drop(leader);
+    for call in waits {
+        assert_eq!(second.block_on(call).unwrap().unwrap(), 2);
+    }
+    let stats = flights.stats();
+    assert_eq!((stats.aborted, stats.nexts, stats.in_flight_flights), (1, 1, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_dropped_registry_lets_its_flights_land() {
     let (flights, loads) = (Flights::new(), Loads::script([Goes::After(200)]));
