@@ -1,4 +1,5 @@
-//! A cache for [`sortie`] that many processes share, on Redis or Valkey.
+//! A cache for [`sortie`] that many processes share, on Redis. Valkey speaks the same, and is not
+//! tested.
 //!
 //! [`RedisCache`] is a [`Cache`](sortie::Cache) with the same rule as the one in memory: a value is
 //! stored under a *lease*, and an invalidation revokes it. Here the lease is one for all processes,
