@@ -1,27 +1,15 @@
 //! Statements that are longer than anybody reads.
 
-use std::time::Duration;
+use sortie_testkit::{Batch, Frame, cluster};
 
-use sortie_testkit::{Batch, Frame, Wire, cluster};
-use tokio::time::{Instant, sleep};
-
-use crate::relay::{error, start};
-use crate::support::among_others;
-
-const WITHIN: Duration = Duration::from_secs(20);
+use crate::relay::error;
+use crate::support::{among_others, before_shards};
 
 #[tokio::test]
 async fn a_long_statement_is_not_answered_by_one_shard_for_all() {
     let _others = among_others().await;
     let cluster = cluster().await;
-    let url = |shard| format!("postgres://reader@{}/sortie", cluster.primary(shard).address());
-    let (server, _config) = start(&[url(0), url(1)], 5).await;
-    let mut wire = Wire::connect_as(server.listen(), "reader").await;
-    let began = Instant::now();
-    while wire.simple("SELECT count(*) FROM users").await.iter().any(|it| it.report().is_some()) {
-        assert!(began.elapsed() < WITHIN, "the catalogs are not read");
-        sleep(Duration::from_millis(50)).await;
-    }
+    let (server, _config, mut wire) = before_shards(&cluster).await;
     let text = format!("SELECT count(*) FROM users /*{}*/", "x".repeat(600 << 10));
     let run = |batch: Batch, name| batch.bind("", name, (0, &[]), 0).execute("").sync();
     let alone = Batch::new().query(&text);

@@ -8,7 +8,7 @@ use sortie_testkit::{Batch, Frame, Metrics, Postgres, Server, Wire, cluster};
 use tempfile::NamedTempFile;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{BINARY, among_others};
+use crate::support::{BINARY, among_others, before_shards};
 
 /// Longer than anything here takes by itself.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -243,15 +243,7 @@ async fn the_lane_can_be_chosen_for_all_for_a_session_and_for_a_statement() {
 async fn one_shard_never_answers_for_all() {
     let _others = among_others().await;
     let cluster = cluster().await;
-    let url = |shard| format!("postgres://reader@{}/sortie", cluster.primary(shard).address());
-    let (server, _config) = start(&[url(0), url(1)], 5).await;
-    let mut wire = Wire::connect_as(server.listen(), "reader").await;
-    // At first nothing is known of the shards' tables.
-    let began = Instant::now();
-    while wire.simple("SELECT count(*) FROM users").await.iter().any(|it| it.report().is_some()) {
-        assert!(began.elapsed() < WITHIN, "the catalogs are not read");
-        sleep(Duration::from_millis(50)).await;
-    }
+    let (server, _config, mut wire) = before_shards(&cluster).await;
     for text in [
         "SELECT name FROM users u JOIN users v USING (name)",
         "SELECT random() FROM users",

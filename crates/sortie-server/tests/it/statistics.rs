@@ -2,15 +2,10 @@
 //! are one server's, and nobody is told them as the cluster's.
 
 use std::process::Command;
-use std::time::Duration;
 
-use sortie_testkit::{Wire, cluster, program, python, run, workspace};
-use tokio::time::{Instant, sleep};
+use sortie_testkit::{cluster, program, python, run, workspace};
 
-use crate::relay::start;
-use crate::support::among_others;
-
-const WITHIN: Duration = Duration::from_secs(20);
+use crate::support::{among_others, before_shards};
 
 /// What only the servers know, each of its own rows.
 const STATISTICS: &[&str] = &[
@@ -36,14 +31,7 @@ const STATISTICS: &[&str] = &[
 async fn are_statistics_only_to_who_asks_one_shard() {
     let _others = among_others().await;
     let cluster = cluster().await;
-    let url = |shard| format!("postgres://reader@{}/sortie", cluster.primary(shard).address());
-    let (server, _config) = start(&[url(0), url(1)], 5).await;
-    let mut wire = Wire::connect_as(server.listen(), "reader").await;
-    let began = Instant::now();
-    while wire.simple("SELECT count(*) FROM users").await.iter().any(|it| it.report().is_some()) {
-        assert!(began.elapsed() < WITHIN, "the catalogs are not read");
-        sleep(Duration::from_millis(50)).await;
-    }
+    let (server, _config, mut wire) = before_shards(&cluster).await;
     for text in STATISTICS {
         let refused = wire.refusal(text).await;
         assert_eq!(refused.sqlstate, "0A000", "{text}");
@@ -64,8 +52,7 @@ async fn and_definitions_to_everybody() {
     let _others = among_others().await;
     let cluster = cluster().await;
     let primary = |shard| cluster.primary(shard).address();
-    let url = |shard| format!("postgres://reader@{}/sortie", primary(shard));
-    let (server, _config) = start(&[url(0), url(1)], 5).await;
+    let (server, _config, wire) = before_shards(&cluster).await;
     let client = |port: u16, database: &'static str| async move {
         let mut psql = Command::new(program("psql"));
         psql.args(["-X", "-w", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "reader"]);
@@ -88,12 +75,6 @@ async fn and_definitions_to_everybody() {
     };
     let theirs = client(primary(0).port(), "sortie").await;
     assert!(theirs.lines().count() > 60, "{theirs}");
-    let began = Instant::now();
-    let mut wire = Wire::connect_as(server.listen(), "reader").await;
-    while wire.simple("SELECT count(*) FROM users").await.iter().any(|it| it.report().is_some()) {
-        assert!(began.elapsed() < WITHIN, "the catalogs are not read");
-        sleep(Duration::from_millis(50)).await;
-    }
     let ours = client(server.listen().port(), "postgres").await;
     for (theirs, ours) in theirs.lines().zip(ours.lines()) {
         assert_eq!(ours, theirs);

@@ -6,9 +6,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use sortie_testkit::{Batch, Frame, Metrics, Ran, Server, Wire, program, run};
+use sortie_testkit::{Batch, Cluster, Frame, Metrics, Ran, Server, Wire, program, run};
+use tempfile::NamedTempFile;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::relay::start;
 
 /// The server under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_sortie");
@@ -19,6 +23,9 @@ pub(crate) const USERS: u32 = 100_000;
 /// How often a test that measures may try: other programs on this machine can only make a round
 /// worse, so the best one counts.
 pub(crate) const ROUNDS_MAX: usize = 3;
+
+/// Longer than it takes to look at the shards' catalogs.
+const LOOKED_MAX: Duration = Duration::from_secs(20);
 
 static MACHINE: RwLock<()> = RwLock::const_new(());
 
@@ -157,4 +164,17 @@ impl Dice {
     pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[usize::try_from(self.roll(from.len() as u64)).unwrap()]
     }
+}
+
+/// An endpoint in front of two shards, and a session there, once their tables are known.
+pub(crate) async fn before_shards(cluster: &Cluster) -> (Server, NamedTempFile, Wire) {
+    let url = |shard| format!("postgres://reader@{}/sortie", cluster.primary(shard).address());
+    let (server, config) = start(&[url(0), url(1)], 5).await;
+    let mut wire = Wire::connect_as(server.listen(), "reader").await;
+    let began = Instant::now();
+    while wire.simple("SELECT count(*) FROM users").await.iter().any(|it| it.report().is_some()) {
+        assert!(began.elapsed() < LOOKED_MAX, "the catalogs are not read");
+        sleep(Duration::from_millis(50)).await;
+    }
+    (server, config, wire)
 }
