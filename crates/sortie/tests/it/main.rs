@@ -2,6 +2,7 @@
 
 mod cache;
 mod cache_ages;
+mod cache_bugs;
 mod cluster;
 mod err_group;
 mod failure_table;

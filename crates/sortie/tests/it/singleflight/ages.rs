@@ -212,9 +212,9 @@ async fn nobody_waits_for_more_than_two_loads() {
     check_quiet(&flights, &loads).await;
 }
 
-/// vitess#18272: waiters could not time out.
+/// Waiters could not time out.
 #[tokio::test(start_paused = true)]
-async fn a_callers_deadline_is_its_own() {
+async fn vitess_18272_a_callers_deadline_is_its_own() {
     let (flights, loads) = (Flights::new(), Loads::script([Goes::After(200)]));
     let patient = loads.call(&flights).await;
     let begun = Instant::now();

@@ -1,19 +1,19 @@
-//! What went wrong elsewhere, as tests. Named after the report; the name says what must hold here.
+//! What went wrong in Go's single flights, as tests. Named after the report; the rest of a name
+//! says what must hold here. Other languages' are in `bugs_elsewhere`.
 //!
-//! Reports that other files have: moka#43 (`failures`); janos#4, tailscale#18919, tokio#6450,
-//! moka#59, pingora#931, futures-rs#2706 and `quick_cache`#104 (`leaving`); vitess#18272 (`ages`);
-//! vitess#18783 (`limits`); golang/go#31420 by id (`ending`); `quick_cache`#120 (`bars`).
+//! Some are told where their subject is: `tailscale_18919`, `janos_4`, `tokio_6450`, `moka_59` and
+//! `quick_cache_104` in `leaving`; `moka_43` in `failures`; `vitess_18272` in `ages`;
+//! `vitess_18783` in `limits`; `golang_31420` by id in `ending`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Barrier};
 
 use futures::poll;
-use sortie::{FlightError, Idle, SingleFlight};
+use sortie::FlightError;
 use tokio::time::sleep;
 
-use super::support::{Flights, Goes, KEY, Loads, check_quiet, ms_of, settle};
+use super::support::{Flights, Goes, KEY, Loads, check_quiet, ms_of};
 
-/// A panic left the key locked, so every later caller hung. #41133 is the same with `Goexit`.
+/// A panic left the key locked, so every later caller hung.
 #[tokio::test(start_paused = true)]
 async fn golang_33519_after_a_panic_the_key_works_at_once() {
     let (flights, loads) = (Flights::new(), Loads::script([Goes::PanicsAfter(5), Goes::Ready]));
@@ -23,6 +23,34 @@ async fn golang_33519_after_a_panic_the_key_works_at_once() {
     }
     assert_eq!(loads.call(&flights).await.await.unwrap().unwrap(), 2);
     check_quiet(&flights, &loads).await;
+}
+
+/// A call that panicked while others waited for it never woke them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn golang_41133_a_panic_in_the_leaders_own_poll_reaches_those_who_joined_meanwhile() {
+    let flights = Flights::new();
+    let joined = Arc::new(Barrier::new(2));
+    let load = {
+        let joined = Arc::clone(&joined);
+        move || {
+            let joined = Arc::clone(&joined);
+            async move {
+                joined.wait();
+                joined.wait();
+                panic!("in the first poll")
+            }
+        }
+    };
+    let leader = flights.clone();
+    let leader =
+        std::thread::spawn(move || futures::executor::block_on(leader.run(KEY.into(), load)));
+    joined.wait();
+    let mut follower = Box::pin(flights.run(KEY.into(), || async { Ok(2) }));
+    assert!(poll!(follower.as_mut()).is_pending());
+    joined.wait();
+    assert!(matches!(follower.await, Err(FlightError::Panicked { .. })));
+    assert!(matches!(leader.join().unwrap(), Err(FlightError::Panicked { .. })));
+    assert_eq!(flights.run(KEY.into(), || async { Ok(3) }).await.unwrap(), 3);
 }
 
 /// A load that ended neither by returning nor by an ordinary panic left `DoChan` waiting.
@@ -73,74 +101,4 @@ async fn golang_55343_nobody_is_given_the_end_of_a_cancelled_lookup() {
         assert!(late.await.is_ok());
     }
     check_quiet(&flights, &loads).await;
-}
-
-/// Two callers that came together both ran the load.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn moka_195_never_do_two_loads_of_a_key_run_at_once() {
-    let flights = SingleFlight::<usize, (), ()>::new();
-    let running: Arc<[AtomicUsize]> = (0..4).map(|_| AtomicUsize::new(0)).collect();
-    let mut tasks = tokio::task::JoinSet::new();
-    for task in 0..8 {
-        let (flights, running) = (flights.clone(), Arc::clone(&running));
-        tasks.spawn(async move {
-            for round in 0..2_000 {
-                let (key, running) = ((task + round) % 4, Arc::clone(&running));
-                let load = move || {
-                    let running = Arc::clone(&running);
-                    async move {
-                        assert_eq!(running[key].fetch_add(1, SeqCst), 0, "two at once");
-                        for _ in 0..round % 3 {
-                            tokio::task::yield_now().await;
-                        }
-                        running[key].fetch_sub(1, SeqCst);
-                        Ok(())
-                    }
-                };
-                flights.run(key, load).await.unwrap();
-            }
-        });
-    }
-    tasks.join_all().await;
-    assert_eq!(flights.stats().in_flight_flights, 0);
-}
-
-/// A call that was dropped left what it had captured behind.
-#[tokio::test(start_paused = true)]
-async fn moka_329_a_dropped_call_leaves_nothing_of_its_load() {
-    let flights = SingleFlight::<u8, u8, ()>::new();
-    let captured = Arc::new(());
-    for polls in 0..3 {
-        let held = Arc::clone(&captured);
-        let mut call = Box::pin(flights.run(1, move || {
-            let held = Arc::clone(&held);
-            async move {
-                sleep(ms_of(100)).await;
-                drop(held);
-                Ok(1)
-            }
-        }));
-        for _ in 0..polls {
-            assert!(poll!(call.as_mut()).is_pending());
-        }
-        drop(call);
-        settle().await;
-        assert_eq!(Arc::strong_count(&captured), 1, "after {polls} polls");
-    }
-}
-
-/// Callers were told of a channel that had closed when the one who loaded was dropped.
-#[tokio::test(start_paused = true)]
-async fn foyer_1118_followers_of_a_dropped_leader_get_the_value() {
-    for idle in [Idle::Abort, Idle::Linger(ms_of(50)), Idle::Detach] {
-        let flights = Flights::builder().idle(idle).build();
-        let loads = Loads::script([Goes::After(20)]);
-        let leader = loads.call(&flights).await;
-        let followers = [loads.call(&flights).await, loads.call(&flights).await];
-        leader.abort();
-        for follower in followers {
-            assert_eq!(follower.await.unwrap().unwrap(), 1);
-        }
-        check_quiet(&flights, &loads).await;
-    }
 }

@@ -37,9 +37,9 @@ async fn one_error_goes_to_twenty_callers_by_one_load() {
     assert_eq!(check_quiet(&flights, &loads).await.failed, 1);
 }
 
-/// golang/go#33519, moka#43: a panic left the key wedged; futures' `Shared` stays poisoned.
+/// A panic left the key wedged; futures' `Shared` stays poisoned.
 #[tokio::test(start_paused = true)]
-async fn one_panic_is_ten_errors_by_one_load_and_poisons_nothing() {
+async fn moka_43_one_panic_is_ten_errors_by_one_load_and_poisons_nothing() {
     let script = [Goes::PanicsAfter(50), Goes::Ready];
     let (flights, loads) = (Flights::new(), Loads::script(script));
     for answer in herd(&flights, &loads, 10).await {

@@ -9,9 +9,9 @@ use tokio::time::{Instant, advance, sleep, timeout};
 
 use super::support::{Flights, Goes, KEY, Loads, check_quiet, ms_of, settle, since};
 
-/// moka#59, pingora#931: a cancelled leader left the key locked.
+/// A cancelled leader left the key locked.
 #[tokio::test(start_paused = true)]
-async fn a_leader_aborted_half_way_costs_no_second_load() {
+async fn moka_59_a_leader_aborted_half_way_costs_no_second_load() {
     let (flights, loads) = (Flights::new(), Loads::script([Goes::After(200)]));
     let begun = Instant::now();
     let leader = loads.call(&flights).await;
@@ -36,9 +36,9 @@ async fn a_leader_polled_once_and_parked_harms_nobody() {
     check_quiet(&flights, &loads).await;
 }
 
-/// tokio#6450: the turn was handed to a waiter that is not polled.
+/// The turn was handed to a waiter that is not polled.
 #[tokio::test(start_paused = true)]
-async fn a_parked_waiter_harms_nobody() {
+async fn tokio_6450_a_parked_waiter_harms_nobody() {
     for (oldest, newest) in [(true, false), (false, true)] {
         let (flights, loads) = (Flights::new(), Loads::script([Goes::After(200)]));
         let leader = loads.call(&flights).await;
@@ -66,9 +66,9 @@ async fn the_last_caller_takes_the_load_along() {
     assert_eq!(stats.aborted, 1);
 }
 
-/// tailscale#18919: a new caller joined a flight that zero interest had already cancelled.
+/// A new caller joined a flight that zero interest had already cancelled.
 #[tokio::test(start_paused = true)]
-async fn nobody_joins_a_dying_flight() {
+async fn tailscale_18919_nobody_joins_a_dying_flight() {
     let (flights, loads) = (Flights::new(), Loads::script([Goes::After(200)]));
     {
         let mut last = pin!(flights.run(KEY.into(), loads.load()));
@@ -80,9 +80,9 @@ async fn nobody_joins_a_dying_flight() {
     check_quiet(&flights, &loads).await;
 }
 
-/// janos#4: a cancelled caller removed the key, and duplicates ran.
+/// A cancelled caller removed the key, and duplicates ran.
 #[tokio::test(start_paused = true)]
-async fn a_follower_that_leaves_does_not_remove_the_key() {
+async fn janos_4_a_follower_that_leaves_does_not_remove_the_key() {
     let (flights, loads) = (Flights::new(), Loads::script([Goes::After(200)]));
     let leader = loads.call(&flights).await;
     loads.call(&flights).await.abort();
@@ -151,9 +151,9 @@ async fn a_detached_load_runs_to_its_end() {
     assert_eq!(check_quiet(&flights, &loads).await.landed, 1);
 }
 
-/// `quick_cache` #104, futures-rs#2706: the waker of a waiter that had moved was lost.
+/// The waker of a waiter that had moved was lost.
 #[tokio::test(start_paused = true)]
-async fn a_waiter_that_moves_between_tasks_is_woken_where_it_is() {
+async fn quick_cache_104_a_waiter_that_moves_between_tasks_is_woken_where_it_is() {
     let (flights, loads) = (Flights::new(), Loads::script([Goes::After(200)]));
     let leader = loads.call(&flights).await;
     let mut moved = Box::pin({

@@ -49,9 +49,9 @@ async fn past_flights_max_a_caller_is_busy_by_choice() {
     assert_eq!(check_quiet(&flights, &loads).await.busy, 1);
 }
 
-/// vitess#18783: the first version of its waiter cap returned empty results.
+/// The first version of its waiter cap returned empty results.
 #[tokio::test(start_paused = true)]
-async fn past_waiters_max_a_caller_gets_a_real_answer_or_a_refusal() {
+async fn vitess_18783_past_waiters_max_a_caller_gets_a_real_answer_or_a_refusal() {
     for at_limit in [AtLimit::Solo, AtLimit::Busy] {
         let flights = build(|builder| builder.waiters_max(one()), at_limit);
         let loads = Loads::script([Goes::After(100)]);

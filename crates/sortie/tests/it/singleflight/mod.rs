@@ -6,6 +6,7 @@ mod ages;
 mod bars;
 mod batches;
 mod bugs;
+mod bugs_elsewhere;
 mod circles;
 mod ending;
 mod faces;
