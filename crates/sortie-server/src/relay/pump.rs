@@ -109,7 +109,7 @@ where
             if let Some(why) = self.unready.take() {
                 return Poll::Ready(Ok(Stop::Unready(why)));
             }
-            if moved && !self.client.input.is_empty() {
+            if moved && !self.client.input.is_empty() && !self.is_at_rest() {
                 // It waited for room, or for the end of a replay.
                 self.accept()?;
             }
@@ -192,7 +192,8 @@ where
         Ok(moved)
     }
 
-    /// Passes on what the client has sent, as far as it is complete.
+    /// Passes on what the client has sent, as far as it is complete and the session needs its
+    /// connection for it.
     pub(super) fn accept(&mut self) -> Result<(), Failure> {
         if self.course.is_replaying() {
             // Nothing of the client's may run before the connection is as its session wants it.
@@ -212,6 +213,11 @@ where
                 input.advance(passed);
                 self.passing -= passed;
                 self.dropping &= self.passing > 0;
+                if self.is_at_rest() {
+                    // It was refused, and answered, before its end was here: what comes next is
+                    // looked at for itself.
+                    break;
+                }
                 continue;
             }
             let head = match frames::head(input) {

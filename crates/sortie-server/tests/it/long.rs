@@ -37,3 +37,25 @@ async fn a_long_statement_is_not_answered_by_one_shard_for_all() {
     drop(wire);
     server.stop().await;
 }
+
+/// The refusal comes before the client has said all: the rest of it may come along with what it
+/// asks next.
+#[tokio::test]
+async fn what_comes_with_the_end_of_a_refused_statement_is_judged_for_itself() {
+    let _others = among_others().await;
+    let cluster = cluster().await;
+    let (server, _config, mut wire) = before_shards(&cluster).await;
+    let text = format!("SELECT count(*) FROM users /*{}*/", "x".repeat(600 << 10));
+    let long = Batch::new().query(&text);
+    let next = Batch::new().query("SELECT count(*) FROM users");
+    for cut in [300 << 10, 500 << 10, long.bytes().len() - 1] {
+        let (begin, end) = long.bytes().split_at(cut);
+        wire.send(begin).await;
+        assert_eq!(error(&wire.until_ready().await), "0A000");
+        wire.send(&[end, next.bytes()].concat()).await;
+        let answer = wire.until_ready().await;
+        assert!(answer.iter().any(|frame| Frame::row(frame).is_some()), "{cut}: {answer:?}");
+    }
+    drop(wire);
+    server.stop().await;
+}
