@@ -13,7 +13,7 @@
 //! | what is under way on a connection | `course` |
 //! | what an idle client wants next | `decide` |
 //! | in which lane | `lanes`, `switches`, then `share`, `refuse` or `local` |
-//! | bytes in both directions | `client`, `pump`, `rebuild`, `buffers` |
+//! | bytes in both directions | `client`, `pump`, `signals`, `rebuild`, `buffers` |
 //! | which servers there are, and whether they answer | `cluster`, `health` |
 //! | a connection taken and given back | `hold` |
 //!
@@ -43,6 +43,7 @@ mod refuse;
 mod session;
 mod share;
 mod shared;
+mod signals;
 mod startup;
 mod stats;
 mod switches;
@@ -154,7 +155,7 @@ impl<L: Shared> Inner<L> {
                 if let Some(cancel) = cancel {
                     self.stats.cancel();
                     // The client may take the connection's end for the end of the cancel.
-                    timeout(pump::CANCEL_MAX, cancel.settled()).await.ok();
+                    timeout(signals::CANCEL_MAX, cancel.settled()).await.ok();
                 }
                 return;
             }

@@ -12,32 +12,25 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Buf;
-use sortie_postgres::backend::{Severity, Status};
+use sortie_postgres::backend::Status;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Duration, timeout};
 
-use super::course::Heard;
+use super::buffers;
 use super::decide::{self, BEGIN_LEN, FRAME_MAX};
 use super::frames::{self, Head};
 use super::hold::Unready;
-use super::rebuild::Change;
-use super::session::{Session, Signals, lost, shutting_down};
+use super::session::{Session, Signals, lost};
 use super::shared::{PipeReason, Shared};
-use super::{buffers, failure as server_failure};
-use crate::session::failure::{self, Failure};
+use crate::session::failure::Failure;
 
 /// Bytes that may wait for a client before no more are read from its server.
 const EGRESS_MAX: usize = 64 << 10;
 
 /// Bytes that may wait for a server before no more are read from its client.
 const INGRESS_MAX: usize = 64 << 10;
-
-/// How long the end of a cancel is waited for.
-pub(super) const CANCEL_MAX: Duration = Duration::from_secs(5);
 
 /// The last frame of a session.
 const TERMINATE: &[u8] = b"X\0\0\0\x04";
@@ -147,49 +140,6 @@ where
             }
             _ => Poll::Pending,
         }
-    }
-
-    /// Looks after cancels and the server's end. Returns whether something is to be done again.
-    fn poll_signals<D: Future<Output = ()>>(
-        &mut self,
-        cx: &mut Context<'_>,
-        signals: &mut Signals<'_, 'a, D>,
-    ) -> Result<bool, Failure> {
-        let came = self.hear_cancel(cx, signals);
-        let Some(held) = &mut self.held else { return Ok(true) };
-        let owed = held.leased.server.owed() > 0;
-        // A replay is not the client's: what it wants cancelled has not been sent yet.
-        let running = owed && !self.course.is_replaying();
-        if came && !running && held.cancelling.is_none() {
-            self.key.settle();
-        }
-        if came && running && held.cancelling.is_none() {
-            self.lanes.cancelled();
-            let key = held.leased.server.cancel_key().clone();
-            held.cancelling = Some(Box::pin(async move {
-                timeout(CANCEL_MAX, key.cancel())
-                    .await
-                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            }));
-        }
-        let mut moved = false;
-        if let Some(cancelling) = &mut held.cancelling
-            && let Poll::Ready(ended) = cancelling.as_mut().poll(cx)
-        {
-            held.cancelling = None;
-            self.key.settle();
-            moved = true;
-            if let Err(error) = ended {
-                // It may hit at any later time: nobody may have the connection after this.
-                tracing::debug!(%error, "a cancel request failed");
-                held.leased.server.doom();
-            }
-        }
-        let quiet = !owed && self.out.is_empty();
-        if quiet && signals.drained.as_mut().poll(cx).is_ready() {
-            return Err(Failure::Fatal(shutting_down()));
-        }
-        Ok(moved)
     }
 
     /// Passes on what the client has sent, as far as it is complete and the session needs its
@@ -333,67 +283,6 @@ where
             (Some(_), None) => self.dirty = Some(self.lanes.dirty()),
             (None, Some(_)) => self.dirty = None,
             _ => {}
-        }
-    }
-
-    /// Takes in what the server has sent: nearly all of it stays where it was read to.
-    fn hear(&mut self) {
-        let mut events = std::mem::take(&mut self.events);
-        let mut changes: Vec<(usize, Change)> = Vec::new();
-        for (at, event) in events.iter().enumerate() {
-            let status = event.status(&self.client.output);
-            let unset = self.course.is_unset();
-            if unset && event.tag == b'E' && event.ends() {
-                let body = event.body(&self.client.output).unwrap_or_default();
-                let error = server_failure::unready(body);
-                // The first error says what became of the others.
-                let cleaning = self.course.is_cleaning();
-                self.unready.get_or_insert(if cleaning {
-                    Unready::Unclean(error)
-                } else {
-                    Unready::Unset(error)
-                });
-            }
-            match self.course.hear(&mut self.ledger, event.tag, event.ends(), status) {
-                Heard::Pass => {}
-                Heard::Swallow => {
-                    let over = unset && !self.course.is_unset();
-                    if over {
-                        self.unclean = 0;
-                    }
-                    changes.push((at, if over { Change::Compare } else { Change::Swallow }));
-                }
-                Heard::Replace(error) => changes.push((at, Change::Replace(error))),
-            }
-        }
-        if self.unready.is_some() {
-            // Nothing in it is the client's.
-            self.client.output.truncate(events.first().map_or(0, |event| event.start));
-        } else if !changes.is_empty() {
-            self.rebuild(&events, changes);
-        }
-        events.clear();
-        self.events = events;
-        if self.course.take_reported()
-            && let Some(held) = &self.held
-        {
-            self.known = Arc::new(held.leased.server.parameters().clone());
-        }
-        for (name, value) in self.course.take_switched() {
-            // The server has accepted it as a parameter that it does not know.
-            let shards = self.cluster.shards();
-            if name.as_ref() != "sortie.shard"
-                && let Err(error) = self.switches.set(&name, value.as_deref(), shards)
-            {
-                failure::say(&mut self.client.output, Severity::Warning, &error);
-            }
-        }
-        self.follow();
-        let idle = self.held.as_ref().is_some_and(|held| held.leased.server.is_idle());
-        if idle && self.out.is_empty() && !self.course.is_answered() {
-            // Something was counted otherwise than the server did it.
-            self.course.settle();
-            self.course.lose_count(&mut self.ledger);
         }
     }
 }

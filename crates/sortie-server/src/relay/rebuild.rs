@@ -1,17 +1,22 @@
-//! What a server has sent, without what is not the client's.
+//! What a server has sent: what it means for the session, and what of it is the client's.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sortie_postgres::Event;
 use sortie_postgres::backend::Severity;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::course::Heard;
+use super::failure as server_failure;
+use super::hold::Unready;
 use super::session::Session;
 use super::shared::Shared;
 use crate::session::failure;
 use crate::sql::SqlError;
 
 /// What becomes of a frame that is not passed on.
-pub(super) enum Change {
+enum Change {
     Swallow,
     /// It was the last one that the client does not know of.
     Compare,
@@ -23,9 +28,70 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
     L: Shared,
 {
+    /// Takes in what the server has sent: nearly all of it stays where it was read to.
+    pub(super) fn hear(&mut self) {
+        let mut events = std::mem::take(&mut self.events);
+        let mut changes: Vec<(usize, Change)> = Vec::new();
+        for (at, event) in events.iter().enumerate() {
+            let status = event.status(&self.client.output);
+            let unset = self.course.is_unset();
+            if unset && event.tag == b'E' && event.ends() {
+                let body = event.body(&self.client.output).unwrap_or_default();
+                let error = server_failure::unready(body);
+                // The first error says what became of the others.
+                let cleaning = self.course.is_cleaning();
+                self.unready.get_or_insert(if cleaning {
+                    Unready::Unclean(error)
+                } else {
+                    Unready::Unset(error)
+                });
+            }
+            match self.course.hear(&mut self.ledger, event.tag, event.ends(), status) {
+                Heard::Pass => {}
+                Heard::Swallow => {
+                    let over = unset && !self.course.is_unset();
+                    if over {
+                        self.unclean = 0;
+                    }
+                    changes.push((at, if over { Change::Compare } else { Change::Swallow }));
+                }
+                Heard::Replace(error) => changes.push((at, Change::Replace(error))),
+            }
+        }
+        if self.unready.is_some() {
+            // Nothing in it is the client's.
+            self.client.output.truncate(events.first().map_or(0, |event| event.start));
+        } else if !changes.is_empty() {
+            self.rebuild(&events, changes);
+        }
+        events.clear();
+        self.events = events;
+        if self.course.take_reported()
+            && let Some(held) = &self.held
+        {
+            self.known = Arc::new(held.leased.server.parameters().clone());
+        }
+        for (name, value) in self.course.take_switched() {
+            // The server has accepted it as a parameter that it does not know.
+            let shards = self.cluster.shards();
+            if name.as_ref() != "sortie.shard"
+                && let Err(error) = self.switches.set(&name, value.as_deref(), shards)
+            {
+                failure::say(&mut self.client.output, Severity::Warning, &error);
+            }
+        }
+        self.follow();
+        let idle = self.held.as_ref().is_some_and(|held| held.leased.server.is_idle());
+        if idle && self.out.is_empty() && !self.course.is_answered() {
+            // Something was counted otherwise than the server did it.
+            self.course.settle();
+            self.course.lose_count(&mut self.ledger);
+        }
+    }
+
     /// Puts what was read together anew, without what is not the client's. What the
     /// server itself says about parameters is not said twice.
-    pub(super) fn rebuild(&mut self, events: &[Event], changes: Vec<(usize, Change)>) {
+    fn rebuild(&mut self, events: &[Event], changes: Vec<(usize, Change)>) {
         let told = told_behind(events, &changes, &self.client.output);
         let first = events.first().map_or(0, |event| event.start);
         let read = self.client.output.split_off(first);
