@@ -27,8 +27,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use self::expect::{Expect, Left};
-use super::effect::Reason;
-use super::ledger::{Here, Replay};
+use super::effect::{Effects, Reason};
+use super::ledger::{Here, Ledger, Replay};
 use crate::sql::SqlError;
 
 /// What is expected by a session at rest is nothing; so much room for it is kept.
@@ -131,6 +131,25 @@ impl<P> Course<P> {
     /// Whether the connection is not as its session wants it yet.
     pub(crate) fn is_unset(&self) -> bool {
         self.settings > 0
+    }
+
+    /// What the session has set could not be set here. Returns the parameter's name.
+    pub(crate) fn miss<'l>(&mut self, ledger: &'l Ledger<P>) -> Option<&'l str> {
+        ledger.missed(&mut self.here, usize::try_from(self.settings).ok()?)
+    }
+
+    /// Whether what the session has set could not be set here: nothing of the client's may go on
+    /// but what changes that.
+    pub(crate) fn is_lacking(&self) -> bool {
+        self.here.is_lacking()
+    }
+
+    /// Whether statements that leave this do nothing but to set what is lacking, or to make it
+    /// needless.
+    pub(crate) fn is_cure(&self, effects: &Effects) -> bool {
+        !effects.left.is_empty()
+            && effects.left.len() == effects.statements
+            && effects.left.iter().all(|effect| self.here.is_supplied_by(effect))
     }
 
     /// Whether answers to what the session itself has sent ahead are awaited.

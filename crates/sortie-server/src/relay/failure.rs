@@ -51,9 +51,9 @@ pub(super) fn of_pool(error: &PoolError) -> SqlError {
     told
 }
 
-/// What a session has set could not be set on another connection: the body of what the server
-/// said to it.
-pub(super) fn unready(body: &[u8]) -> SqlError {
+/// What a session has set, under that name, could not be set on another connection: the body of
+/// what the server said to it.
+pub(super) fn unready(body: &[u8], name: Option<&str>) -> SqlError {
     let mut frame = BytesMut::with_capacity(5 + body.len());
     frame.put_u8(b'E');
     frame.put_u32(u32::try_from(body.len() + 4).unwrap_or(u32::MAX));
@@ -63,7 +63,11 @@ pub(super) fn unready(body: &[u8]) -> SqlError {
         Err(_unreadable) => (state::CONNECTION_FAILURE, "the server refused it".to_owned()),
     };
     let message = format!("what this session has set can't be set on another connection: {reason}");
-    SqlError::new(code, message).hint("The statement has not been run. Connect anew.")
+    let cure = match name.filter(|name| !name.contains(' ')) {
+        Some(name) => format!("RESET {name}, DISCARD ALL, or connect anew."),
+        None => "DISCARD ALL, or connect anew.".to_owned(),
+    };
+    SqlError::new(code, message).hint(&format!("The statement has not been run. {cure}"))
 }
 
 /// Whether every server would say so: it is about what the client asked for.

@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::cluster::Leased;
+use super::decide::{self, Batch};
+use super::effect::Effects;
 use super::failure as server_failure;
 use super::frames;
 use super::ledger::Here;
@@ -58,7 +60,8 @@ where
         signals: &mut Signals<'_, 'a, D>,
     ) -> Result<(), Failure> {
         let shard = self.shard().unwrap_or(0);
-        if self.held.as_ref().is_some_and(|held| held.leased.place.shard != shard) {
+        let is_elsewhere = |held: &Held<'_>| held.leased.place.shard != shard;
+        if self.course.is_lacking() || self.held.as_ref().is_some_and(is_elsewhere) {
             self.release();
         }
         if self.held.is_none() && !self.take(shard, reason, signals).await? {
@@ -111,6 +114,7 @@ where
         let stateful = server.status() != Status::Idle || self.ledger.dirty().is_some();
         let cut = !server.is_between_received();
         self.course.end();
+        let unready = self.unready.take();
         if cut {
             // Whatever is said now would be the rest of the frame that has begun.
             return Err(Failure::Gone);
@@ -119,6 +123,11 @@ where
             // As PostgreSQL does: the client knows from the connection's end that it ended.
             let lost = || Failure::Fatal(server_failure::lost(error));
             return Err(if told { Failure::Gone } else { lost() });
+        }
+        if let Some(why) = unready {
+            // The server has said so first. Nothing of the client's was under way.
+            self.pass_over(why);
+            return Ok(());
         }
         let mut told = told;
         for _ in 0..ready {
@@ -139,15 +148,43 @@ where
         Ok(())
     }
 
-    /// Gives up a connection that can't be made the session's own; nothing that the client has
-    /// sent ran. What others left is no business of the client's: another connection is taken for
-    /// what it has sent. What itself has set is: the client is told so instead of an answer.
-    pub(super) fn forsake(&mut self, why: &Unready) {
-        self.out.clear();
-        if let Some(mut held) = self.held.take() {
-            held.leased.server.doom();
+    /// Why the connection can't be made the session's own, once nothing of that is under way.
+    pub(super) fn take_unready(&mut self) -> Option<Unready> {
+        let is_over = match self.unready.as_ref()? {
+            Unready::Unclean(_) => true,
+            Unready::Unset(_) => !self.course.is_unset(),
+        };
+        self.unready.take_if(|_| is_over)
+    }
+
+    /// The connection can't be made the session's own; nothing that the client has sent ran.
+    ///
+    /// What others left is no business of the client's: another connection is taken for what it
+    /// has sent. What itself has set is: the client is told so instead of an answer, unless it
+    /// asks for nothing but to do without.
+    pub(super) fn forsake(&mut self, why: Unready) {
+        match why {
+            Unready::Unclean(_) => {
+                self.out.clear();
+                if let Some(mut held) = self.held.take() {
+                    held.leased.server.doom();
+                }
+                self.course.end();
+                self.pass_over(why);
+            }
+            Unready::Unset(_) => match self.cure() {
+                Some(len) => self.pass_cure(len),
+                None => {
+                    // Whoever has it next takes away what could be set.
+                    self.release();
+                    self.pass_over(why);
+                }
+            },
         }
-        self.course.end();
+    }
+
+    /// Goes on without the connection that could not be made the session's own.
+    fn pass_over(&mut self, why: Unready) {
         match why {
             Unready::Unclean(error) if self.unclean < UNCLEAN_MAX => {
                 tracing::debug!(%error, "what was left on a connection can't be cleaned");
@@ -155,9 +192,42 @@ where
             }
             Unready::Unclean(error) | Unready::Unset(error) => {
                 self.unclean = 0;
-                self.fail_next(error);
+                self.fail_next(&error);
             }
         }
+    }
+
+    /// How long the batch in front is, if all it does is to change what could not be set here, or
+    /// to end a transaction where there is none.
+    fn cure(&self) -> Option<usize> {
+        let (len, is_cure) = match decide::batch(&self.client.input) {
+            Batch::Simple(range) => {
+                let frame = &self.client.input[range];
+                let (text, _) = frames::text(&frame[frames::HEADER_LEN..])?;
+                let is_cure = self.course.is_cure(&Effects::of(text));
+                (frame.len(), is_cure || ends_transaction(text))
+            }
+            Batch::Single(single) => {
+                let (name, new) = self.subject(&single)?;
+                let statement = new.as_deref().or_else(|| self.ledger.known(&name))?;
+                let is_cure = self.course.is_cure(&statement.effects);
+                (single.len, is_cure || ends_transaction(statement.text()))
+            }
+            _ => return None,
+        };
+        is_cure.then_some(len)
+    }
+
+    /// Passes on the batch in front, so long, and nothing behind it.
+    fn pass_cure(&mut self, len: usize) {
+        // What it changes is told by the server itself.
+        self.compare(&[]);
+        let behind = self.client.input.len() - len;
+        while self.client.input.len() > behind
+            && let Ok(Some(head)) = frames::head(&self.client.input)
+            && self.forward(head)
+        {}
+        self.follow();
     }
 
     /// Fails the batch that the client has sent, of which nothing has been passed on.
@@ -247,6 +317,14 @@ where
         held.leased.server.set_residue(residue);
         held.is_clean = true;
     }
+}
+
+/// Whether a text is an end of a transaction, and nothing else.
+fn ends_transaction(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
+    let text = text.strip_suffix(b";").unwrap_or(text).trim_ascii_end();
+    let ends: [&[u8]; 4] = [b"rollback", b"commit", b"abort", b"end"];
+    ends.iter().any(|end| end.eq_ignore_ascii_case(text))
 }
 
 /// However a session ends: what it left on its connection is cleaned before anybody else has it.

@@ -113,7 +113,7 @@ where
 
     /// The name of the statement that a batch is about, and the statement, if the batch prepares
     /// it. `None` if it is about several, or one that can't be prepared.
-    fn subject(&self, single: &Single) -> Option<Subject<L::Plan>> {
+    pub(super) fn subject(&self, single: &Single) -> Option<Subject<L::Plan>> {
         let input = &self.client.input;
         let bound = match &single.bind {
             Some(bind) => Some(frames::bind(&input[bind.clone()])?.1),

@@ -38,6 +38,8 @@ const STATEMENTS_BYTES_MAX: usize = 8 << 20;
 const PARAMETERS: u64 = 1;
 const NAMED: u64 = 2;
 const UNNAMED: u64 = 4;
+/// Several parameters are set under this name.
+const SESSION_CHARACTERISTICS: &str = "session characteristics";
 
 /// Numbers for statements.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
@@ -210,6 +212,7 @@ impl<P> Ledger<P> {
             | Effect::Dirty(_) => return true,
         }
         here.at = self.at;
+        here.supply(effect);
         let bytes: usize = self.parameters.iter().map(|parameter| parameter.text.len()).sum();
         self.parameters.len() <= PARAMETERS_MAX && bytes <= PARAMETERS_BYTES_MAX
     }
@@ -223,7 +226,7 @@ impl<P> Ledger<P> {
 
     fn set(&mut self, name: &str, value: Option<&str>, text: &[u8]) {
         // What is set under this name may be several parameters: only the same text sets the same.
-        let adds = name == "session characteristics";
+        let adds = name == SESSION_CHARACTERISTICS;
         self.parameters.retain(|known| &*known.name != name || (adds && *known.text != *text));
         let at = self.changed(false);
         let (name, value) = (name.into(), value.map(Into::into));
@@ -233,9 +236,8 @@ impl<P> Ledger<P> {
 
     fn reset(&mut self, name: &str, text: &[u8]) {
         // These change others with them, so the order matters.
-        let entangled = |name: &str| {
-            matches!(name, "session characteristics" | "session_authorization" | "role")
-        };
+        let entangled =
+            |name: &str| matches!(name, SESSION_CHARACTERISTICS | "session_authorization" | "role");
         if entangled(name) || self.parameters.iter().any(|it| entangled(&it.name)) {
             self.set(name, None, text);
             return;
@@ -263,7 +265,12 @@ impl<P> Ledger<P> {
         let (mut queries, mut cleans) = (0, false);
         let mut here = Here::default();
         match found {
-            Found::Own(own) => here = own,
+            Found::Own(own) if !own.is_lacking() => here = own,
+            // With what is set there nobody can begin.
+            Found::Own(_) => {
+                frames::query(replay, b"DISCARD ALL");
+                queries += 1;
+            }
             Found::Strange(flags) if flags & PARAMETERS != 0 => {
                 frames::query(replay, b"DISCARD ALL");
                 queries += 1;
@@ -297,6 +304,16 @@ impl<P> Ledger<P> {
             here.is_strange = false;
         }
         (here, Replay { queries, cleans })
+    }
+
+    /// A parameter could not be set on the connection on which so many are still to be set, this
+    /// one included. Returns its name.
+    pub(crate) fn missed(&self, here: &mut Here, left: usize) -> Option<&str> {
+        // They are set in the order in which they stand here.
+        let at = self.parameters.len().checked_sub(left)?;
+        let name = &self.parameters.get(at)?.name;
+        here.lacks.push(name.clone());
+        Some(name)
     }
 
     /// What must happen on the connection before a message about the statement of this name.

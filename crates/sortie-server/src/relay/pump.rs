@@ -59,7 +59,7 @@ where
             Stop::AtRest => Ok(()),
             Stop::Lost(error) => self.lose(&error),
             Stop::Unready(why) => {
-                self.forsake(&why);
+                self.forsake(why);
                 Ok(())
             }
         }
@@ -99,7 +99,7 @@ where
                     }
                 }
             }
-            if let Some(why) = self.unready.take() {
+            if let Some(why) = self.take_unready() {
                 return Poll::Ready(Ok(Stop::Unready(why)));
             }
             if moved && !self.client.input.is_empty() && !self.is_at_rest() {
@@ -145,7 +145,7 @@ where
     /// Passes on what the client has sent, as far as it is complete and the session needs its
     /// connection for it.
     pub(super) fn accept(&mut self) -> Result<(), Failure> {
-        if self.course.is_replaying() {
+        if self.course.is_replaying() || self.course.is_lacking() {
             // Nothing of the client's may run before the connection is as its session wants it.
             return Ok(());
         }
@@ -236,7 +236,7 @@ where
     }
 
     /// Passes one whole frame on. Returns whether it can go already.
-    fn forward(&mut self, Head { tag, len }: Head) -> bool {
+    pub(super) fn forward(&mut self, Head { tag, len }: Head) -> bool {
         let Some(held) = &self.held else { return false };
         let status = held.leased.server.status();
         if self.course.must_wait(&self.ledger, &self.client.input[..len], status) {

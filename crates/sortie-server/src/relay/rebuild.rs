@@ -37,14 +37,15 @@ where
             let unset = self.course.is_unset();
             if unset && event.tag == b'E' && event.ends() {
                 let body = event.body(&self.client.output).unwrap_or_default();
-                let error = server_failure::unready(body);
                 // The first error says what became of the others.
-                let cleaning = self.course.is_cleaning();
-                self.unready.get_or_insert(if cleaning {
-                    Unready::Unclean(error)
+                if self.course.is_cleaning() {
+                    let error = server_failure::unready(body, None);
+                    self.unready.get_or_insert(Unready::Unclean(error));
                 } else {
-                    Unready::Unset(error)
-                });
+                    let name = self.course.miss(&self.ledger);
+                    let error = server_failure::unready(body, name);
+                    self.unready.get_or_insert(Unready::Unset(error));
+                }
             }
             match self.course.hear(&mut self.ledger, event.tag, event.ends(), status) {
                 Heard::Pass => {}
@@ -53,12 +54,14 @@ where
                     if over {
                         self.unclean = 0;
                     }
-                    changes.push((at, if over { Change::Compare } else { Change::Swallow }));
+                    // What is not as it should be the client need not know.
+                    let compares = over && self.unready.is_none();
+                    changes.push((at, if compares { Change::Compare } else { Change::Swallow }));
                 }
                 Heard::Replace(error) => changes.push((at, Change::Replace(error))),
             }
         }
-        if self.unready.is_some() {
+        if matches!(self.unready, Some(Unready::Unclean(_))) {
             // Nothing in it is the client's.
             self.client.output.truncate(events.first().map_or(0, |event| event.start));
         } else if !changes.is_empty() {

@@ -37,3 +37,4 @@ mod strangers;
 mod support;
 mod trouble;
 mod unbound;
+mod unset;

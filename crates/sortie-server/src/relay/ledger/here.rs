@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use super::{NAMED, PARAMETERS, UNNAMED};
+use super::{NAMED, PARAMETERS, SESSION_CHARACTERISTICS, UNNAMED, survives_reset_all};
+use crate::relay::effect::Effect;
 
 /// What the session has left on the connection that it holds.
 #[derive(Debug, Default)]
@@ -15,16 +16,34 @@ pub(crate) struct Here {
     touched: u64,
     /// The unnamed statement may be somebody else's.
     pub(super) is_strange: bool,
+    /// Parameters of the session's that could not be set there.
+    pub(super) lacks: Vec<Box<str>>,
 }
 
 impl Here {
     /// What is left to be cleaned: 1 parameters, 2 named statements, 4 the unnamed one.
     pub(crate) fn flags(&self) -> u64 {
-        let mut flags = self.touched | if self.at == 0 { 0 } else { PARAMETERS };
+        let is_bare = self.at == 0 && self.lacks.is_empty();
+        let mut flags = self.touched | if is_bare { 0 } else { PARAMETERS };
         for name in self.statements.keys() {
             flags |= if name.is_empty() { UNNAMED } else { NAMED };
         }
         if self.is_strange { flags | UNNAMED } else { flags }
+    }
+
+    /// Whether something of the session's could not be set there.
+    pub(crate) fn is_lacking(&self) -> bool {
+        !self.lacks.is_empty()
+    }
+
+    /// Whether a statement that leaves this sets something that is lacking, or makes it needless.
+    pub(crate) fn is_supplied_by(&self, effect: &Effect) -> bool {
+        self.lacks.iter().any(|name| supplies(effect, name))
+    }
+
+    /// A statement has left this.
+    pub(super) fn supply(&mut self, effect: &Effect) {
+        self.lacks.retain(|name| !supplies(effect, name));
     }
 
     /// Whether the unnamed statement may be somebody else's; it is not any more after this.
@@ -71,5 +90,17 @@ impl Here {
     /// A statement is gone.
     pub(crate) fn forget(&mut self, name: &[u8]) {
         self.statements.remove(name);
+    }
+}
+
+/// Whether a parameter is as its session wants it once a statement has left this.
+fn supplies(effect: &Effect, name: &str) -> bool {
+    match effect {
+        Effect::DiscardAll => true,
+        Effect::ResetAll => !survives_reset_all(name),
+        // What is set under that name adds to what was.
+        Effect::Set(set, _) => **set == *name && name != SESSION_CHARACTERISTICS,
+        Effect::Reset(reset) => **reset == *name,
+        _ => false,
     }
 }
