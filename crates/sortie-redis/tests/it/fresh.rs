@@ -35,8 +35,6 @@ struct Tally {
 async fn violations<C>(caches: Vec<C>, bound: Duration, length: Duration) -> Tally
 where
     C: Cache<u64, u64> + 'static,
-    C::Lease: 'static,
-    C::Wait: 'static,
 {
     let (rows, tally) = (Arc::new(Rows::default()), Arc::new(Tally::default()));
     let stop = Arc::new(AtomicBool::new(false));

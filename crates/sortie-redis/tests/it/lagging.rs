@@ -129,8 +129,6 @@ fn number(reply: &Reply) -> io::Result<u64> {
 async fn run<C>(bank: &Bank, cache: C, hits: usize, with_position: bool) -> Tally
 where
     C: Cache<u64, u64> + 'static,
-    C::Lease: 'static,
-    C::Wait: 'static,
 {
     let loads = bank.clone();
     let load = move |user| {

@@ -87,7 +87,7 @@ const KEYS: usize = 10_000;
 
 impl<K, V, G> Cache<K, V> for GetSetCache<K, G>
 where
-    K: Clone + Eq + Hash + Send + Sync,
+    K: Clone + Eq + Hash + Send + Sync + 'static,
     V: Send,
     G: GetSet<K, V>,
 {

@@ -36,9 +36,9 @@ pub use self::tag::Tag;
 /// why a read fails.
 pub trait Cache<K, V>: Send + Sync {
     /// The right to fill one key. Its drop releases it.
-    type Lease: Send;
+    type Lease: Send + 'static;
     /// Ends when somebody else's lease is filled, released, revoked or too old.
-    type Wait: Future<Output = ()> + Send;
+    type Wait: Future<Output = ()> + Send + 'static;
 
     /// Looks `key` up.
     ///
@@ -132,6 +132,8 @@ pub struct Cached<V> {
     pub began: Option<Instant>,
     /// Nothing invalidated it before this moment, as far as a flight that has it knows.
     pub(crate) held_at: Option<Instant>,
+    /// A flight has it from the cache, where somebody else had put it.
+    pub(crate) found: bool,
 }
 
 /// A value from a load.
@@ -184,7 +186,7 @@ impl Fill {
 impl<V> Cached<V> {
     /// Creates a value with its metadata, for a cache to return.
     pub fn new(value: V, as_of: Option<Position>) -> Self {
-        Self { value, as_of, began: None, held_at: None }
+        Self { value, as_of, began: None, held_at: None, found: false }
     }
 
     /// Says when the value's load began.

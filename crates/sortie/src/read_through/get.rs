@@ -1,7 +1,9 @@
 //! What a read does beyond a hit.
 
+use std::future::poll_fn;
 use std::hash::Hash;
-use std::pin::Pin;
+use std::mem;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -10,16 +12,31 @@ use parking_lot::Mutex;
 use super::ReadThrough;
 use super::read::{Answer, How, Read, Want, Why};
 use super::source::Seed;
-use crate::rt::time::{Instant, timeout_at};
+use crate::rt::time::Instant;
 use crate::{Cache, Cached, Call, FlightError, Join, Landed, Lookup, Role};
 
 /// How often a caller that wants a young value looks for a flight that gives one: others may lead
 /// it, and may be content with what the cache has.
-const FLIGHTS_MAX: usize = 3;
+pub(super) const FLIGHTS_MAX: usize = 3;
 
 type Found<K, V, C> = Lookup<V, <C as Cache<K, V>>::Lease, <C as Cache<K, V>>::Wait>;
-type Answered<V, E> = Result<Answer<V>, FlightError<E>>;
+pub(super) type Answered<V, E> = Result<Answer<V>, FlightError<E>>;
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a caller's look at the cache has come to.
+pub(super) enum AtHand<V, L, W> {
+    Answer(Answer<V>),
+    /// A value to be given, and loaded anew by whoever found it so.
+    Aging(Aging<V, L>),
+    /// What a flight begins with.
+    Nothing(Seed<L, W>),
+}
+
+pub(super) struct Aging<V, L> {
+    pub(super) cached: Cached<V>,
+    pub(super) lease: L,
+    pub(super) how: How,
+}
 
 impl<K, V, E, C> ReadThrough<K, V, E, C>
 where
@@ -27,8 +44,6 @@ where
     V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
     C: Cache<K, V> + 'static,
-    C::Lease: 'static,
-    C::Wait: 'static,
 {
     /// Boxed: a hit, which is the common case, must not carry room for a flight.
     pub(super) fn beyond<'a>(
@@ -51,15 +66,83 @@ where
 
     async fn settle(&self, key: &K, found: Found<K, V, C>, want: Want) -> Answered<V, E> {
         let seed = match self.at_hand(key, found, want) {
-            Ok(answer) => return Ok(answer),
-            Err(seed) => seed,
+            AtHand::Answer(answer) => return Ok(answer),
+            AtHand::Aging(aging) => return Ok(self.refresh(key, aging)),
+            AtHand::Nothing(seed) => seed,
         };
-        if self.source.backoff.holds(key)
-            && let Some(answer) = self.last(key, want, Why::Failing).await
-        {
+        if let Some(answer) = self.spared(key, want).await {
             return Ok(answer);
         }
-        let error = match self.fly(key, seed, want).await {
+        let answered = self.fly(key, seed, want).await;
+        self.rescued(key, want, answered).await
+    }
+
+    pub(super) fn at_hand(
+        &self,
+        key: &K,
+        found: Found<K, V, C>,
+        want: Want,
+    ) -> AtHand<V, C::Lease, C::Wait> {
+        match found {
+            Lookup::Hit(cached) if want.takes(&cached) => {
+                AtHand::Answer(Answer::new(cached, How::Hit))
+            }
+            Lookup::Early(cached, lease) if want.takes(&cached) => {
+                AtHand::Aging(Aging { cached, lease, how: How::Hit })
+            }
+            Lookup::Stale(cached, lease) if want.takes(&cached) => match lease {
+                Some(_) if self.source.backoff.holds(key) => {
+                    AtHand::Answer(self.given(cached, How::Stale(Why::Failing)))
+                }
+                Some(lease) => {
+                    AtHand::Aging(Aging { cached, lease, how: How::Stale(Why::Refreshing) })
+                }
+                None => AtHand::Answer(self.given(cached, How::Stale(Why::Refreshing))),
+            },
+            Lookup::Hit(_) | Lookup::Stale(_, None) => AtHand::Nothing(Seed::TooOld),
+            Lookup::Miss(lease) | Lookup::Stale(_, Some(lease)) | Lookup::Early(_, lease) => {
+                AtHand::Nothing(Seed::Lease(lease))
+            }
+            Lookup::Pending(ended) => AtHand::Nothing(Seed::Wait(ended)),
+        }
+    }
+
+    /// Begins a flight, or joins it, in one poll; from there it is its own task's. A load that was
+    /// ready answers this caller too.
+    pub(super) fn refresh(&self, key: &K, aging: Aging<V, C::Lease>) -> Answer<V> {
+        let Aging { cached, lease, how } = aging;
+        let (call, seed) = (self.call(None, None).gives_way(), Some(Seed::Lease(lease)));
+        match self.one_flight(key, seed, Want::ANY, call).now_or_never() {
+            Some(Ok(landed)) if landed.role != Role::Follower => answer(landed),
+            _ => self.given(cached, how),
+        }
+    }
+
+    /// Gives what the cache had.
+    pub(super) fn given(&self, cached: Cached<V>, how: How) -> Answer<V> {
+        let answer = Answer::new(cached, how);
+        if let How::Stale(why) = how {
+            self.policy.stale(why, answer.age());
+        }
+        answer
+    }
+
+    /// The last value, while it is too early to try again.
+    pub(super) async fn spared(&self, key: &K, want: Want) -> Option<Answer<V>> {
+        if !self.source.backoff.holds(key) {
+            return None;
+        }
+        self.last(key, want, Why::Failing).await
+    }
+
+    /// The last value instead of an error.
+    pub(super) async fn rescued(
+        &self,
+        key: &K,
+        want: Want,
+        answered: Answered<V, E>,
+    ) -> Answered<V, E> {
+        let error = match answered {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
@@ -76,54 +159,12 @@ where
         last.ok_or(error)
     }
 
-    /// The answer, if what was found is one, or what a flight begins with.
-    pub(super) fn at_hand(
-        &self,
-        key: &K,
-        found: Found<K, V, C>,
-        want: Want,
-    ) -> Result<Answer<V>, Seed<C::Lease, C::Wait>> {
-        match found {
-            Lookup::Hit(cached) if want.takes(&cached) => Ok(Answer::new(cached, How::Hit)),
-            Lookup::Early(cached, lease) if want.takes(&cached) => {
-                Ok(self.refresh(key, lease).unwrap_or(Answer::new(cached, How::Hit)))
-            }
-            Lookup::Stale(cached, lease) if want.takes(&cached) => {
-                let why = match lease {
-                    Some(_) if self.source.backoff.holds(key) => Why::Failing,
-                    Some(lease) => match self.refresh(key, lease) {
-                        Some(refreshed) => return Ok(refreshed),
-                        None => Why::Refreshing,
-                    },
-                    None => Why::Refreshing,
-                };
-                Ok(self.stale(cached, why))
-            }
-            Lookup::Hit(_) | Lookup::Stale(_, None) => Err(Seed::TooOld),
-            Lookup::Miss(lease) | Lookup::Stale(_, Some(lease)) | Lookup::Early(_, lease) => {
-                Err(Seed::Lease(lease))
-            }
-            Lookup::Pending(ended) => Err(Seed::Wait(ended)),
-        }
-    }
-
-    /// One poll begins the flight, or joins it; from there it is its own task's.
-    fn refresh(&self, key: &K, lease: C::Lease) -> Option<Answer<V>> {
-        self.fly(key, Seed::Lease(lease), Want::ANY).now_or_never()?.ok()
-    }
-
-    fn stale(&self, cached: Cached<V>, why: Why) -> Answer<V> {
-        let answer = Answer::new(cached, How::Stale(why));
-        self.policy.stale(why, answer.age());
-        answer
-    }
-
     /// The last value, for a caller that would get an error otherwise.
     async fn last(&self, key: &K, want: Want, why: Why) -> Option<Answer<V>> {
         let max_age = self.policy.stale_if_error?;
         let cached = self.source.cache.last(key).await.filter(|cached| want.takes(cached))?;
         let young = cached.began.is_some_and(|began| began.elapsed() <= max_age);
-        young.then(|| self.stale(cached, why))
+        young.then(|| self.given(cached, How::Stale(why)))
     }
 
     pub(super) fn fly(
@@ -133,25 +174,29 @@ where
         want: Want,
     ) -> Boxed<'static, Answered<V, E>> {
         let (this, key) = (self.clone(), key.clone());
-        // Whoever invalidated the key may not know of this process's flights.
-        let held_at = match &seed {
-            Seed::Lease(lease) => self.source.cache.is_exclusive(lease).then(Instant::now),
-            Seed::Wait(others) => self.source.cache.held_since(others),
-            Seed::TooOld => None,
-        };
-        let want = Want { held_at, ..want };
+        let want = Want { held_at: self.held_at(&seed), ..want };
         Box::pin(async move {
             let (mut seed, mut since) = (Some(seed), want.not_before);
             for _flight in 0..FLIGHTS_MAX {
-                let landed = this.one_flight(&key, seed.take(), want, since).await?;
-                let led = landed.role != Role::Follower && want.takes(&landed.value);
-                if led || want.takes_shared(&landed.value) {
+                let call = this.call(since, want.deadline);
+                let landed = this.one_flight(&key, seed.take(), want, call).await?;
+                if want.takes_landed(&landed) {
                     return Ok(answer(landed));
                 }
-                since = since.max(held_at);
+                since = since.max(want.held_at);
             }
             this.alone(&key, want).await
         })
+    }
+
+    /// From when on nothing has invalidated the key. Whoever did may not know of this process's
+    /// flights.
+    pub(super) fn held_at(&self, seed: &Seed<C::Lease, C::Wait>) -> Option<Instant> {
+        match seed {
+            Seed::Lease(lease) => self.source.cache.is_exclusive(lease).then(Instant::now),
+            Seed::Wait(others) => self.source.cache.held_since(others),
+            Seed::TooOld => None,
+        }
     }
 
     async fn one_flight(
@@ -159,17 +204,20 @@ where
         key: &K,
         seed: Option<Seed<C::Lease, C::Wait>>,
         want: Want,
-        since: Option<Instant>,
+        call: Call,
     ) -> Result<Landed<Cached<V>>, FlightError<E>> {
         let (source, policy) = (Arc::clone(&self.source), Arc::clone(&self.policy));
+        let (wanted, seed) = (key.clone(), Arc::new(Mutex::new(seed)));
         // The flight's load may be called again, by a successor: it looks for a lease itself then.
-        let (wanted, seed) = (key.clone(), Mutex::new(seed));
-        let load = move |_cx| {
-            let (source, policy) = (Arc::clone(&source), Arc::clone(&policy));
-            let (key, seed) = (wanted.clone(), seed.lock().take());
-            async move { source.load(key, seed, want, &policy).await }
+        let load = {
+            let seed = Arc::clone(&seed);
+            move |_cx| {
+                let (source, policy) = (Arc::clone(&source), Arc::clone(&policy));
+                let (key, seed) = (wanted.clone(), seed.lock().take());
+                async move { source.load(key, seed, want, &policy).await }
+            }
         };
-        self.flights.run_with(key.clone(), self.call(since, want.deadline), load).await
+        released(self.flights.run_with(key.clone(), call, load), &seed).await
     }
 
     pub(super) fn call(&self, since: Option<Instant>, deadline: Option<Instant>) -> Call {
@@ -184,25 +232,36 @@ where
     }
 
     /// Loads for this caller alone.
-    async fn alone(&self, key: &K, want: Want) -> Answered<V, E> {
-        let began = Instant::now();
-        let load = (self.source.load)(key.clone());
-        let loaded = match want.deadline {
-            Some(deadline) => {
-                timeout_at(deadline, load).await.map_err(|_elapsed| FlightError::TimedOut)?
-            }
-            None => load.await,
+    pub(super) async fn alone(&self, key: &K, want: Want) -> Answered<V, E> {
+        let (source, wanted) = (Arc::clone(&self.source), key.clone());
+        let load = move |began| async move {
+            let loaded = (source.load)(wanted).await?;
+            Ok(Cached::new(loaded.value, loaded.as_of).began(began))
         };
-        let loaded = loaded.map_err(|error| FlightError::Failed(Arc::new(error)))?;
-        let cached = Cached::new(loaded.value, loaded.as_of).began(began);
-        Ok(Answer::new(cached, How::Loaded))
+        self.flights.alone(key.clone(), self.call(None, want.deadline), load).await.map(answer)
     }
+}
+
+/// Takes back what a flight's load has not taken in the first poll, for then it is not this
+/// caller's load that runs. The one that does may wait for that very lease: it is to be held by a
+/// load, or by nobody.
+pub(super) async fn released<S: Default, F: Future>(flight: F, seeds: &Mutex<S>) -> F::Output {
+    let (mut flight, mut seeds) = (pin!(flight), Some(seeds));
+    poll_fn(move |task| {
+        let polled = flight.as_mut().poll(task);
+        if let Some(seeds) = seeds.take() {
+            let untaken = mem::take(&mut *seeds.lock());
+            drop(untaken);
+        }
+        polled
+    })
+    .await
 }
 
 pub(super) fn answer<V>(landed: Landed<Cached<V>>) -> Answer<V> {
     let how = match landed.role {
-        Role::Follower => How::Joined,
-        Role::Leader | Role::Solo => How::Loaded,
+        Role::Leader | Role::Solo if !landed.value.found => How::Loaded,
+        _ => How::Joined,
     };
     Answer::new(landed.value, how)
 }

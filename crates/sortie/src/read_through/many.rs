@@ -3,18 +3,27 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::{join, join_all};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use super::ReadThrough;
-use super::get::answer;
+use super::get::{Aging, Answered, AtHand, FLIGHTS_MAX, answer, released};
 use super::read::{Answer, Want};
 use super::source::{LoadMany, Seed};
 use crate::rt::time::Instant;
-use crate::{Cache, FlightError};
+use crate::{Cache, Cached, Call, FlightError, Landed, Role};
 
-type Answers<V, E> = Vec<Result<Answer<V>, FlightError<E>>>;
+type Answers<V, E> = Vec<Answered<V, E>>;
+
+/// A key that needs a load.
+struct Wanted<K, L> {
+    place: usize,
+    key: K,
+    lease: Option<L>,
+    held_at: Option<Instant>,
+}
 
 impl<K, V, E, C> ReadThrough<K, V, E, C>
 where
@@ -22,14 +31,14 @@ where
     V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
     C: Cache<K, V> + 'static,
-    C::Lease: 'static,
-    C::Wait: 'static,
 {
     /// Returns the values of many keys, in their order.
     ///
-    /// What is not cached is loaded by one call of the [batch loader](Self::batched), with a
-    /// flight per key: callers of single keys share them, and this shares theirs. Keys that another
-    /// process is loading are waited for one by one, and without a batch loader all are.
+    /// What [`get`](Self::get) does for one key this does for each. What is not cached is loaded by
+    /// one call of the [batch loader](Self::batched), and what is stale is refreshed by another,
+    /// with a flight per key: callers of single keys share them, and this shares theirs. Keys that
+    /// another process is loading are waited for one by one, and without a batch loader all are
+    /// loaded so.
     ///
     /// # Errors
     ///
@@ -63,57 +72,140 @@ where
         let keys: Vec<K> = keys.into_iter().collect();
         let looks = join_all(keys.iter().map(|key| self.source.cache.get(key))).await;
         let mut answers: Vec<_> = keys.iter().map(|_| None).collect();
-        let (mut led, mut leases, mut single) = (Vec::new(), HashMap::new(), Vec::new());
+        let (mut aging, mut missed) = (Vec::new(), Vec::new());
         for (place, (key, found)) in keys.iter().zip(looks).enumerate() {
-            match (self.at_hand(key, found, Want::ANY), &self.many) {
-                (Ok(answer), _) => answers[place] = Some(Ok(answer)),
-                (Err(Seed::Lease(lease)), Some(_)) => {
-                    led.push((place, key.clone()));
-                    leases.insert(key.clone(), lease);
-                }
-                (Err(seed), _) => single.push((place, self.fly(key, seed, Want::ANY))),
+            match self.at_hand(key, found, Want::ANY) {
+                AtHand::Answer(answer) => answers[place] = Some(Ok(answer)),
+                AtHand::Aging(found) => aging.push((place, found)),
+                AtHand::Nothing(seed) => missed.push((place, seed)),
             }
         }
-        let singles = join_all(
-            single.into_iter().map(|(place, flight)| async move { (place, flight.await) }),
-        );
-        let batch = async {
-            match &self.many {
-                Some(load) if !led.is_empty() => self.fly_many(led, leases, load).await,
-                _ => Vec::new(),
-            }
-        };
-        // The batch first: what is waited for here may wait for what it loads.
-        let (batch, singles) = join(batch, singles).await;
-        for (place, answer) in batch.into_iter().chain(singles) {
+        for (place, answer) in self.refresh_many(&keys, aging) {
+            answers[place] = Some(Ok(answer));
+        }
+        for (place, answer) in self.load_missed(&keys, missed).await {
             answers[place] = Some(answer);
         }
         answers.into_iter().map(|answer| answer.unwrap_or(Err(FlightError::NotFound))).collect()
     }
 
+    /// Begins one load for all that is aging, as [`refresh`](Self::refresh) does.
+    fn refresh_many(
+        &self,
+        keys: &[K],
+        aging: Vec<(usize, Aging<V, C::Lease>)>,
+    ) -> Vec<(usize, Answer<V>)> {
+        let Some(load) = self.many.as_ref().filter(|_| !aging.is_empty()) else {
+            let one_by_one = aging.into_iter();
+            return one_by_one.map(|(place, it)| (place, self.refresh(&keys[place], it))).collect();
+        };
+        let (mut wanted, mut old) = (Vec::new(), Vec::new());
+        for (place, Aging { cached, lease, how }) in aging {
+            let (key, lease) = (keys[place].clone(), Some(lease));
+            wanted.push(Wanted { place, key, lease, held_at: None });
+            old.push((place, cached, how));
+        }
+        let call = self.call(None, None).gives_way();
+        let landed = self.one_flight_each(&mut wanted, call, load).now_or_never();
+        let mut landed = landed.unwrap_or_default().into_iter();
+        let given = old.into_iter().map(|(place, cached, how)| match landed.next() {
+            Some(Ok(landed)) if landed.role != Role::Follower => (place, answer(landed)),
+            _ => (place, self.given(cached, how)),
+        });
+        given.collect()
+    }
+
+    async fn load_missed(
+        &self,
+        keys: &[K],
+        missed: Vec<(usize, Seed<C::Lease, C::Wait>)>,
+    ) -> Vec<(usize, Answered<V, E>)> {
+        let spared = missed.into_iter().map(|(place, seed)| async move {
+            (place, seed, self.spared(&keys[place], Want::ANY).await)
+        });
+        let (mut answers, mut wanted, mut single) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, seed, spared) in join_all(spared).await {
+            match (spared, seed, &self.many) {
+                (Some(answer), ..) => answers.push((place, Ok(answer))),
+                (None, seed @ Seed::Lease(_), Some(_)) => {
+                    let (key, held_at) = (keys[place].clone(), self.held_at(&seed));
+                    let Seed::Lease(lease) = seed else { continue };
+                    wanted.push(Wanted { place, key, lease: Some(lease), held_at });
+                }
+                (None, seed, _) => single.push((place, self.fly(&keys[place], seed, Want::ANY))),
+            }
+        }
+        let singles =
+            single.into_iter().map(|(place, flight)| async move { (place, flight.await) });
+        let batch = async {
+            match &self.many {
+                Some(load) if !wanted.is_empty() => self.fly_many(wanted, load).await,
+                _ => Vec::new(),
+            }
+        };
+        // The batch first: what is waited for here may wait for what it loads.
+        let (batch, singles) = join(batch, join_all(singles)).await;
+        let rescued = batch.into_iter().chain(singles).map(|(place, answered)| async move {
+            (place, self.rescued(&keys[place], Want::ANY, answered).await)
+        });
+        answers.extend(join_all(rescued).await);
+        answers
+    }
+
+    /// As [`fly`](Self::fly), for many keys at once.
     async fn fly_many(
         &self,
-        led: Vec<(usize, K)>,
-        leases: HashMap<K, C::Lease>,
+        mut wanted: Vec<Wanted<K, C::Lease>>,
         load: &Arc<LoadMany<K, V, E>>,
-    ) -> Vec<(usize, Result<Answer<V>, FlightError<E>>)> {
-        // With leases in hand, no flight from before has one.
-        let all = leases.values().all(|lease| self.source.cache.is_exclusive(lease));
-        let since = all.then(Instant::now);
-        let (source, policy) = (Arc::clone(&self.source), Arc::clone(&self.policy));
-        let (load, leases) = (Arc::clone(load), Mutex::new(leases));
-        let run = move |keys: Vec<K>, _cx| {
-            let (source, policy) = (Arc::clone(&source), Arc::clone(&policy));
-            let load = Arc::clone(&load);
-            let mine: HashMap<_, _> = {
-                let mut leases = leases.lock();
-                keys.iter().filter_map(|key| leases.remove_entry(key)).collect()
-            };
-            async move { source.load_many(keys, mine, &*load, &policy).await }
+    ) -> Vec<(usize, Answered<V, E>)> {
+        let (mut answers, mut since) = (Vec::new(), None);
+        for _flight in 0..FLIGHTS_MAX {
+            let landed = self.one_flight_each(&mut wanted, self.call(since, None), load).await;
+            let mut again = Vec::new();
+            for (it, landed) in wanted.into_iter().zip(landed) {
+                let want = Want { held_at: it.held_at, ..Want::ANY };
+                match landed {
+                    Ok(landed) if !want.takes_landed(&landed) => again.push(it),
+                    landed => answers.push((it.place, landed.map(answer))),
+                }
+            }
+            since = again.iter().filter_map(|it| it.held_at).max();
+            wanted = again;
+            if wanted.is_empty() {
+                return answers;
+            }
+        }
+        let alone =
+            wanted.iter().map(|it| async move { (it.place, self.alone(&it.key, Want::ANY).await) });
+        answers.extend(join_all(alone).await);
+        answers
+    }
+
+    /// A flight for each key, and one load for those that nobody else is loading.
+    async fn one_flight_each(
+        &self,
+        wanted: &mut [Wanted<K, C::Lease>],
+        call: Call,
+        load: &Arc<LoadMany<K, V, E>>,
+    ) -> Vec<Result<Landed<Cached<V>>, FlightError<E>>> {
+        let held = |it: &mut Wanted<K, C::Lease>| Some((it.key.clone(), it.lease.take()?));
+        let leases: HashMap<K, C::Lease> = wanted.iter_mut().filter_map(held).collect();
+        let keys: Vec<K> = wanted.iter().map(|it| it.key.clone()).collect();
+        let leases = Arc::new(Mutex::new(leases));
+        let run = {
+            let (source, policy) = (Arc::clone(&self.source), Arc::clone(&self.policy));
+            let (load, leases) = (Arc::clone(load), Arc::clone(&leases));
+            move |keys: Vec<K>, _cx| {
+                let (source, policy) = (Arc::clone(&source), Arc::clone(&policy));
+                let load = Arc::clone(&load);
+                let mine: HashMap<_, _> = {
+                    let mut leases = leases.lock();
+                    keys.iter().filter_map(|key| leases.remove_entry(key)).collect()
+                };
+                async move { source.load_many(keys, mine, &*load, &policy).await }
+            }
         };
-        let (places, keys): (Vec<_>, Vec<_>) = led.into_iter().unzip();
-        let landed = self.flights.run_many(keys, self.call(since, None), run).await;
-        places.into_iter().zip(landed.into_iter().map(|landed| landed.map(answer))).collect()
+        released(self.flights.run_many(keys, call, run), &leases).await
     }
 
     /// As [`invalidate`](Self::invalidate), for many keys.

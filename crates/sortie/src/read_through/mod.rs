@@ -89,8 +89,6 @@ where
     V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
     C: Cache<K, V> + 'static,
-    C::Lease: 'static,
-    C::Wait: 'static,
 {
     /// Puts `cache` in front of `load`.
     ///

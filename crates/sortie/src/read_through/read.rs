@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::rt::time::Instant;
-use crate::{Cached, Position};
+use crate::{Cached, Landed, Position, Role};
 
 /// One caller's wishes for one read.
 ///
@@ -52,9 +52,9 @@ pub enum How {
     Hit,
     /// It was in the cache, and is older than it should be.
     Stale(Why),
-    /// This caller's flight loaded it, or waited until another process had.
+    /// This caller's flight loaded it.
     Loaded,
-    /// Another caller's flight did.
+    /// Somebody else loaded it meanwhile: another caller's flight, or another process.
     Joined,
 }
 
@@ -131,10 +131,12 @@ impl Want {
         self.not_before.is_none_or(|earliest| cached.began.is_some_and(|began| began >= earliest))
     }
 
-    /// Says the same of what somebody else's flight gave.
-    pub(super) fn takes_shared<V>(self, cached: &Cached<V>) -> bool {
-        self.takes(cached)
-            && self.held_at.is_none_or(|at| cached.held_at.is_some_and(|held| held >= at))
+    /// Says the same of what a flight gave: of somebody else's it must be known for how long
+    /// nothing has invalidated it.
+    pub(super) fn takes_landed<V>(self, landed: &Landed<Cached<V>>) -> bool {
+        let held = |at| landed.value.held_at.is_some_and(|held| held >= at);
+        let shared = landed.role == Role::Follower;
+        self.takes(&landed.value) && (!shared || self.held_at.is_none_or(held))
     }
 }
 

@@ -81,7 +81,7 @@ where
         }
     }
 
-    /// The load of many flights at once, for keys whose leases are at hand.
+    /// The load of many flights at once, the first time with the leases of its keys.
     pub(super) async fn load_many(
         &self,
         keys: Vec<K>,
@@ -89,17 +89,40 @@ where
         load: &LoadMany<K, V, E>,
         policy: &Policy<V>,
     ) -> Result<Vec<(K, Result<Cached<V>, E>)>, E> {
+        // Of several keys none waits, for it would hold the others' leases meanwhile.
+        let patience = if keys.len() == 1 { policy.pending_max } else { Duration::ZERO };
+        let looks = keys.iter().map(|key| {
+            let seed = leases.remove(key).map(Seed::Lease);
+            self.lease(key, seed, Want::ANY, patience)
+        });
+        let looks = join_all(looks.collect::<Vec<_>>()).await;
+        let (mut rows, mut wanted) = (Vec::with_capacity(keys.len()), Vec::new());
+        for (key, look) in keys.into_iter().zip(looks) {
+            match look {
+                Err(found) => rows.push((key, Ok(found))),
+                Ok(lease) => {
+                    leases.extend(lease.map(|lease| (key.clone(), lease)));
+                    wanted.push(key);
+                }
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(rows);
+        }
         let began = Instant::now();
-        let load = async { load(keys.clone()).await };
-        let loaded = self.tried(&keys, load, policy).await?;
-        let rows = loaded.into_iter().map(|(key, loaded)| {
+        let load = async { load(wanted.clone()).await };
+        let loaded = self.tried(&wanted, load, policy).await?;
+        // Of those too that it had nothing for.
+        wanted.iter().for_each(|key| self.backoff.worked(key));
+        let stored = loaded.into_iter().map(|(key, loaded)| {
             let lease = leases.remove(&key);
             async move {
                 let cached = self.store(&key, lease, loaded, began, policy).await;
                 (key, Ok(cached))
             }
         });
-        Ok(join_all(rows.collect::<Vec<_>>()).await)
+        rows.extend(join_all(stored.collect::<Vec<_>>()).await);
+        Ok(rows)
     }
 
     /// Runs a load, and remembers its keys if it fails or panics: once, whoever waits for it.
@@ -170,7 +193,7 @@ where
             match self.cache.get(key).await {
                 Lookup::Hit(mut cached) | Lookup::Stale(mut cached, None) => {
                     if want.takes(&cached) {
-                        cached.held_at = Some(asked);
+                        (cached.held_at, cached.found) = (Some(asked), true);
                         return Err(cached);
                     }
                     // It goes, so that what this flight loads can take its place.

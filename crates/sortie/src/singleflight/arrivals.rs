@@ -45,6 +45,8 @@ pub(super) struct Caller<'a, S> {
     pub(super) hash: u64,
     pub(super) join: Join,
     pub(super) now: Instant,
+    /// As the registry does, if it says nothing.
+    pub(super) at_limit: Option<AtLimit>,
     /// For the flight it leads, if loads say when they begin.
     pub(super) gate: Option<&'a Arc<Gate>>,
     pub(super) sitter: Sitter<'a>,
@@ -74,7 +76,8 @@ where
         caller: Caller<'_, impl Sought<K>>,
         loader: impl FnOnce() -> Loader<V, E>,
     ) -> Arrival<K, V, E> {
-        let Caller { key, hash, join, now, gate, sitter } = caller;
+        let Caller { key, hash, join, now, at_limit, gate, sitter } = caller;
+        let at_limit = at_limit.unwrap_or(self.config.at_limit);
         let soft_age = self.soft_age(hash);
         let nested = !lineage::is_empty();
         let in_solo = nested && lineage::inside_solo(self.address(), |solo| key.is(solo));
@@ -87,7 +90,7 @@ where
                 Self::reentrant(stats)
             }
             Place::Vacant(_) if !self.take_key(spare) => {
-                self.at_limit(stats, key.own(), Limit::Flights)
+                Self::at_limit(at_limit, stats, key.own(), Limit::Flights)
             }
             Place::Vacant(place) => {
                 let (id, key) = (ids.next(), key.own());
@@ -100,7 +103,7 @@ where
                 let asked = Asked { hash, join, now, gate, sitter, soft_age, nested };
                 match self.meet(traffic, asked, (ids, stats), &mut husk, loader) {
                     Some(arrival) => arrival,
-                    None => self.at_limit(stats, key.own(), Limit::Waiters),
+                    None => Self::at_limit(at_limit, stats, key.own(), Limit::Waiters),
                 }
             }
         };
@@ -164,8 +167,8 @@ where
         Arrival::Refused(FlightError::Reentrant, Limit::Reentrant)
     }
 
-    fn at_limit(&self, stats: &mut FlightStats, key: K, why: Limit) -> Arrival<K, V, E> {
-        match self.config.at_limit {
+    fn at_limit(does: AtLimit, stats: &mut FlightStats, key: K, why: Limit) -> Arrival<K, V, E> {
+        match does {
             AtLimit::Solo => {
                 stats.solos += 1;
                 Arrival::Solo(key, why)

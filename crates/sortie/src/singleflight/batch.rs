@@ -93,7 +93,7 @@ where
             Poll::Ready(self.board(keys, call, now, &load, task))
         });
         let Board { mut stops, solos } = board.await;
-        let alone = (!solos.is_empty()).then(|| self.alone(solos, call, now, load));
+        let alone = (!solos.is_empty()).then(|| self.many_alone(solos, call, now, load));
         let ((), alone) =
             future::join(wait(&mut stops, call.deadline), OptionFuture::from(alone)).await;
         for (index, outcome) in alone.into_iter().flatten() {
@@ -124,7 +124,8 @@ where
         for (index, key) in keys.into_iter().enumerate() {
             let hash = self.table.hash(&key);
             let (asked, gate) = (key.clone(), gates.last().and_then(Option::as_ref));
-            let caller = Caller { key: Owned(asked), hash, join, now, gate, sitter };
+            let at_limit = call.at_limit;
+            let caller = Caller { key: Owned(asked), hash, join, now, at_limit, gate, sitter };
             board.stops.push(match self.place(caller, || single(load, key.clone())) {
                 Place::Lead(id) => {
                     leads.push(Lead { index, key, hash, id });
@@ -236,7 +237,7 @@ where
     }
 
     /// One load for all keys that met a limit, in the caller's own future.
-    async fn alone(
+    async fn many_alone(
         &self,
         solos: Vec<(usize, K)>,
         call: Call,

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use crate::rt::time::Instant;
 use crate::singleflight::boarding::{Boarding, Gate};
-use crate::singleflight::config::Join;
+use crate::singleflight::config::{AtLimit, Join};
 
 /// One caller's wishes for one call; the defaults are the registry's.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Call {
     pub(super) join: Option<Join>,
     pub(super) deadline: Option<Instant>,
+    pub(super) at_limit: Option<AtLimit>,
 }
 
 impl Call {
@@ -32,6 +33,13 @@ impl Call {
     #[must_use]
     pub fn deadline(mut self, deadline: Instant) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Gives up at a limit, whatever the registry's callers do there: nobody waits for this one.
+    #[must_use]
+    pub(crate) fn gives_way(mut self) -> Self {
+        self.at_limit = Some(AtLimit::Busy);
         self
     }
 }

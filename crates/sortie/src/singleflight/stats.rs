@@ -16,7 +16,7 @@ pub struct FlightStats {
     pub leaders: u64,
     /// Callers that shared a flight they did not start.
     pub followers: u64,
-    /// Callers whose load ran for them alone because a limit was reached.
+    /// Callers whose load ran for them alone: a limit was reached, or they had asked for that.
     pub solos: u64,
     /// Callers refused with `Busy`.
     pub busy: u64,

@@ -73,15 +73,16 @@ where
             self.table.count(hash, |stats| &mut stats.expired);
             return Err(FlightError::TimedOut);
         }
-        let join = call.join.unwrap_or(self.table.config.join);
         let gate = self.table.gate(now);
         let mut key = Some(key);
         let mut load = Some(load);
         let takeoff = poll_fn(|task| {
             let key = key.take().expect("polled once");
-            let sitter = Sitter { waker: task.waker(), until: call.deadline };
+            let Call { join, deadline, at_limit } = call;
+            let join = join.unwrap_or(self.table.config.join);
+            let sitter = Sitter { waker: task.waker(), until: deadline };
             let gate = gate.as_ref();
-            let caller = Caller { key, hash, join, now, gate, sitter };
+            let caller = Caller { key, hash, join, now, at_limit, gate, sitter };
             Poll::Ready(self.takeoff(caller, &mut load, task))
         });
         match takeoff.await {
@@ -93,16 +94,40 @@ where
             }
             Takeoff::Solo(key) => {
                 let load = load.take().expect("a solo caller's load was not taken");
-                let load = move |cx| launch::shared(load(cx));
-                let cx = launch::cx(0, now, None, &self.table.config);
-                let frames = vec![solo::frame(self.table.address(), key)];
                 // Boxed: no other call must carry room for it.
-                let solo = solo::solo(frames, cx, call.deadline, load);
-                let solo = Box::pin(solo).await;
-                self.table.tell(|| Event::answered(Role::Solo, solo.is_ok(), now, now, None));
-                solo
+                Box::pin(self.solo(key, call.deadline, now, load)).await
             }
         }
+    }
+
+    /// Runs a load outside the table, for a caller that has asked for that.
+    pub(crate) async fn alone<L, F>(&self, key: K, call: Call, load: L) -> Outcome<Landed<V>, E>
+    where
+        L: FnOnce(Instant) -> F + Send + 'static,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        let now = Instant::now();
+        self.table.count(self.table.hash(&key), |stats| &mut stats.solos);
+        self.solo(key, call.deadline, now, move |_cx| load(now)).await
+    }
+
+    async fn solo<L, F>(
+        &self,
+        key: K,
+        deadline: Option<Instant>,
+        now: Instant,
+        load: L,
+    ) -> Outcome<Landed<V>, E>
+    where
+        L: FnOnce(FlightCx) -> F + Send + 'static,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        let load = move |cx| launch::shared(load(cx));
+        let cx = launch::cx(0, now, None, &self.table.config);
+        let frames = vec![solo::frame(self.table.address(), key)];
+        let solo = solo::solo(frames, cx, deadline, load).await;
+        self.table.tell(|| Event::answered(Role::Solo, solo.is_ok(), now, now, None));
+        solo
     }
 
     /// Finds the caller its place; a leader's load is polled here.

@@ -13,12 +13,15 @@ use tokio::time::advance;
 
 type Found<V> = Lookup<V, MemoryLease<u64, V>, MemoryWait>;
 
-fn look<V: Clone + Send + Sync>(cache: &MemoryCache<u64, V>, key: u64) -> Found<V> {
+fn look<V: Clone + Send + Sync + 'static>(cache: &MemoryCache<u64, V>, key: u64) -> Found<V> {
     cache.get(&key).now_or_never().expect("a cache in memory answers at once")
 }
 
 #[track_caller]
-fn lease<V: Clone + Send + Sync>(cache: &MemoryCache<u64, V>, key: u64) -> MemoryLease<u64, V> {
+fn lease<V: Clone + Send + Sync + 'static>(
+    cache: &MemoryCache<u64, V>,
+    key: u64,
+) -> MemoryLease<u64, V> {
     match look(cache, key) {
         Lookup::Miss(lease) | Lookup::Stale(_, Some(lease)) => lease,
         _ => panic!("the lease of {key} is not to be had"),

@@ -10,6 +10,7 @@ mod far_away;
 mod hedge;
 mod read_through;
 mod reads;
+mod reads_many;
 mod reads_throttled;
 mod scatter;
 mod shard_map;

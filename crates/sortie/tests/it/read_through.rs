@@ -236,8 +236,6 @@ impl Cache<usize, u64> for GetAndSet {
 async fn violations<C>(cache: C, operations: usize, rng: &mut TestRng) -> usize
 where
     C: Cache<usize, u64> + 'static,
-    C::Lease: 'static,
-    C::Wait: 'static,
 {
     let rows: Arc<[AtomicU64; 5]> = Arc::default();
     let pace = Arc::new(AtomicU64::new(1));

@@ -254,8 +254,8 @@ impl<K: Clone + Eq + Hash, V: Clone> Inner<K, V> {
 
 impl<K, V> Cache<K, V> for MemoryCache<K, V>
 where
-    K: Clone + Eq + Hash + Send + Sync,
-    V: Clone + Send + Sync,
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
 {
     type Lease = MemoryLease<K, V>;
     type Wait = MemoryWait;
@@ -300,8 +300,8 @@ where
 
 impl<K, V> Sweep<K, V> for MemoryCache<K, V>
 where
-    K: Clone + Eq + Hash + Send + Sync,
-    V: Clone + Send + Sync,
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
 {
     async fn invalidate_tag(&self, tag: Tag, position: Option<&Position>) {
         self.sweep(Under::tag(tag), position);
