@@ -141,6 +141,33 @@ pub fn authentication_ok(output: &mut BytesMut) {
     frame(output, b'R', |body| body.put_i32(0));
 }
 
+/// `R`: the client is to prove who it is by one of these SASL mechanisms, the best one first.
+pub fn authentication_sasl(output: &mut BytesMut, mechanisms: &[&str]) {
+    frame(output, b'R', |body| {
+        body.put_i32(10);
+        for mechanism in mechanisms {
+            put_text(body, mechanism);
+        }
+        body.put_u8(0);
+    });
+}
+
+/// `R`: a SASL login goes on with this.
+pub fn authentication_sasl_continue(output: &mut BytesMut, message: &[u8]) {
+    frame(output, b'R', |body| {
+        body.put_i32(11);
+        body.put_slice(message);
+    });
+}
+
+/// `R`: a SASL login has succeeded, and this proves us to the client.
+pub fn authentication_sasl_final(output: &mut BytesMut, message: &[u8]) {
+    frame(output, b'R', |body| {
+        body.put_i32(12);
+        body.put_slice(message);
+    });
+}
+
 /// `S`: a parameter's value, at the start and whenever it changes.
 pub fn parameter_status(output: &mut BytesMut, name: &str, value: &str) {
     frame(output, b'S', |body| {

@@ -63,6 +63,7 @@ mod pool;
 mod reaper;
 mod replay;
 mod scan;
+mod scram;
 mod server_error;
 pub mod sqlstate;
 mod startup;
@@ -80,5 +81,9 @@ pub use frontend::{Bind, Frontend, Target};
 pub use pool::{ConnId, PoolConfig, PoolError, PoolStats, Pooled, Residue, Server};
 pub use replay::{Lsn, LsnError, ReplaySampler, ReplayWatch, Replayed};
 pub use scan::{CARRIED_MAX, Event, Scanner, StreamError};
+pub use scram::{
+    ScramDecoys, ScramError, ScramServer, ScramVerifier, VerifierError,
+    mechanisms as scram_mechanisms, tls_end_point,
+};
 pub use server_error::ServerError;
 pub use startup::{SECRET_MAX, STARTUP_MAX, Startup};

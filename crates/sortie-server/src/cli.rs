@@ -10,7 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use sortie_sqlite::{Address, Latency};
 
 use crate::config::{self, Config, ConfigError, Loaded};
-use crate::said::{HedgeDelay, Loopback, duration};
+use crate::said::{HedgeDelay, Listen, Loopback, duration};
 
 pub(crate) use lab::Lab;
 
@@ -36,6 +36,9 @@ pub(crate) enum Command {
     /// Connect to every configured server, and say what will work and what not
     #[command(after_long_help = CHECKED, after_help = "`--help` says what is checked.")]
     Check(Check),
+    /// Make a line of the users file: who may connect, by which password
+    #[command(after_long_help = USERS, after_help = "`--help` shows examples.")]
+    User(User),
     /// Make a real, sharded, replicated PostgreSQL cluster, with sortie in front of it
     #[command(after_long_help = lab::EXAMPLES, after_help = "`--help` shows examples.")]
     Lab(Lab),
@@ -54,6 +57,14 @@ pub(crate) struct Check {
     /// How long a server or a table may take
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
     pub(crate) timeout: Duration,
+}
+
+/// `sortie user`.
+#[derive(Args, Debug)]
+pub(crate) struct User {
+    /// The role that clients come as
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
 }
 
 /// Which PostgreSQL servers: a file, or URLs.
@@ -78,10 +89,10 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) servers: Servers,
 
-    /// Where Postgres clients connect; loopback only, port 0 takes a free one [default: the
-    /// file's, or 127.0.0.1:6440]
+    /// Where Postgres clients connect; loopback only unless a file says `auth = "scram"`, port 0
+    /// takes a free one [default: the file's, or 127.0.0.1:6440]
     #[arg(long, value_name = "ADDRESS")]
-    pub(crate) listen: Option<Loopback>,
+    pub(crate) listen: Option<Listen>,
 
     /// Where `/metrics`, `/healthz` and `/readyz` are; loopback only [default: the file's, or
     /// 127.0.0.1:6441]
@@ -157,6 +168,15 @@ Examples:
   sortie check -c sortie.toml
   sortie check -d postgres://reader@10.0.0.2/bank -d postgres://reader@10.0.0.3/bank --json";
 
+const USERS: &str = "\
+The password is the first line of the standard input; it is not shown, kept or logged. The line
+that is printed belongs into the file that `users` names in the configuration. It is what
+PostgreSQL keeps of a password, too: `SELECT rolpassword FROM pg_authid` has the same.
+
+Examples:
+  read -rs PASSWORD; printf %s \"$PASSWORD\" | sortie user alice >> users.txt; chmod 600 users.txt
+  sortie user alice < alice.password >> users.txt";
+
 const WAYS: &str = "`sortie serve` does not guess what to serve. There are three ways to start:
   sortie serve --embedded          sample data in SQLite files: no database, no configuration
   sortie serve -c sortie.toml      the clusters of a configuration file (docs/sortie.toml)
@@ -172,7 +192,7 @@ impl Command {
         match self {
             Self::Serve(options) => options.check(),
             Self::Check(options) => options.check(),
-            Self::Lab(_) => Ok(()),
+            Self::User(_) | Self::Lab(_) => Ok(()),
         }
     }
 }
@@ -187,12 +207,19 @@ impl Serve {
         if !self.embedded && self.servers.is_empty() {
             return Err(Cli::command().error(ErrorKind::MissingRequiredArgument, WAYS));
         }
+        // A file says how clients prove who they are, and is read later.
+        let mut flags = Config::empty();
+        self.override_in(&mut flags);
+        if let (None, Some(what)) = (&self.servers.config, flags.too_open()) {
+            let text = format!("--listen {}: {what}", flags.listen);
+            return Err(Cli::command().error(ErrorKind::ValueValidation, text));
+        }
         Ok(())
     }
 
     /// Lets the flags that were given go before a configuration.
     pub(crate) fn override_in(&self, config: &mut Config) {
-        config.listen = self.listen.unwrap_or(config.listen);
+        config.listen = self.listen.map_or(config.listen, |Listen(listen)| listen);
         config.admin = self.admin.unwrap_or(config.admin);
         config.connections_max = self.connections_max.unwrap_or(config.connections_max);
         for cluster in &mut config.clusters {

@@ -60,13 +60,13 @@ pub(crate) fn run(options: &cli::Lab) -> Result<(), Error> {
 }
 
 async fn lab(options: &cli::Lab) -> Result<(), Error> {
-    let mut front = Front::bind(options.listen, options.admin).await?;
+    let mut front = Front::bind(options.listen.0, options.admin).await?;
     let Some(lab) = make(options, &mut front).await? else {
         say("stopped before it was ready; nothing is left");
         return Ok(());
     };
     let mut config = Config::empty();
-    (config.listen, config.admin) = (options.listen, options.admin);
+    (config.listen, config.admin) = (options.listen.0, options.admin);
     config.clusters.push(cluster(&lab));
     let guide = Guide::new(&lab, front.listen, front.admin);
     let served = tokio::select! {

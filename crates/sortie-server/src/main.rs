@@ -2,6 +2,7 @@
 
 mod admin;
 mod announce;
+mod auth;
 mod check;
 mod cli;
 mod config;
@@ -16,6 +17,7 @@ mod said;
 mod serve;
 mod session;
 mod sql;
+mod user;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::Lab(options) => {
             lab::run(&options).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
         }
+        Command::User(options) => user::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Check(options) => check::run(&options).map_err(|error| error.to_string()),
     };
     ended.unwrap_or_else(|error| {

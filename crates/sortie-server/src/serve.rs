@@ -42,6 +42,9 @@ pub(crate) enum Error {
     /// What was configured can't be used.
     #[error("{0}")]
     Config(#[from] ConfigError),
+    /// Everybody could come in.
+    #[error("{0}")]
+    Open(String),
     /// The embedded cluster could not be made.
     #[error("the embedded cluster: {0}")]
     Embedded(#[from] sortie_sqlite::Error),
@@ -64,7 +67,13 @@ pub(crate) fn run(options: &Serve) -> Result<(), Error> {
         tracing::warn!("{warning}");
     }
     options.override_in(&mut config);
+    refuse_open(&config)?;
     block_on(clusters::run(&config))?
+}
+
+/// A flag may have opened what the file had closed.
+fn refuse_open(config: &Config) -> Result<(), Error> {
+    config.too_open().map_or(Ok(()), |what| Err(Error::Open(what)))
 }
 
 /// Runs all of a command. The main thread is for the listener and the admin address; sessions run
@@ -86,6 +95,7 @@ pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Error> {
 async fn serve(options: &Serve) -> Result<(), Error> {
     let mut general = Config::empty();
     options.override_in(&mut general);
+    refuse_open(&general)?;
     let front = Front::bind(general.listen, general.admin).await?;
     let (listen, admin) = (front.listen, front.admin);
     let began = Instant::now();

@@ -219,6 +219,20 @@ impl Wire {
 }
 
 impl Frame {
+    /// The whole frames in what a server said.
+    pub fn all(said: &[u8]) -> Vec<Self> {
+        let (mut rest, mut frames) = (Bytes::copy_from_slice(said), Vec::new());
+        while rest.len() > 4 {
+            let length = usize::try_from((&rest[1..5]).get_u32()).expect("a 64-bit machine");
+            if length < 4 || rest.len() <= length {
+                break;
+            }
+            let frame = rest.split_to(1 + length);
+            frames.push(Self { tag: frame[0], body: frame.slice(5..) });
+        }
+        frames
+    }
+
     /// The values of a `DataRow` as text.
     pub fn row(&self) -> Option<Vec<Option<String>>> {
         if self.tag != b'D' {

@@ -26,6 +26,7 @@ const POSTGRES: &[&str] = &[
     "rustls",
     "rustls-native-certs",
     "socket2",
+    "subtle",
     "tokio",
     "tokio-postgres",
     "tokio-rustls",

@@ -26,7 +26,7 @@ const SHA256_OIDS: &[&[u8]] = &[
 ///
 /// `None` where the RFC names no hash (Ed25519), or leaves it to parameters (RSASSA-PSS):
 /// PostgreSQL's server can't bind there either, or only in its newest versions.
-pub(super) fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let oid = signature_oid(certificate)?;
     let hash: &'static Algorithm = [(SHA256_OIDS, &SHA256), (SHA384_OIDS, &SHA384)]
         .into_iter()

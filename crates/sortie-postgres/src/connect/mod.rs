@@ -19,6 +19,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio::time::timeout;
 
+pub(crate) use binding::end_point;
 pub(crate) use dial::Place;
 pub use error::{ConnectCause, ConnectError};
 pub(crate) use handshake::Greeting;

@@ -12,5 +12,6 @@ mod pool;
 mod properties;
 mod replay;
 mod scanning;
+mod scram;
 mod server;
 mod strings;

@@ -126,7 +126,8 @@ async fn measure(target: Target, postgres: &Postgres, clients: usize, load: Load
 /// As many connections to the server as PgBouncer may have.
 fn configuration(server: SocketAddr, clients: usize) -> String {
     format!(
-        "[clusters.bench.pool]\n\
+        "auth = \"trust\"\n\
+         [clusters.bench.pool]\n\
          connections_max = {clients}\n\
          [[clusters.bench.shards]]\n\
          replicas = [\"postgres://bench@{server}/bench\"]\n"

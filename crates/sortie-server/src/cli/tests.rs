@@ -86,14 +86,15 @@ fn flags_go_before_a_configuration() {
 
 #[test]
 fn addresses_that_others_can_reach_are_refused_with_the_reason() {
-    refused(&["--embedded", "--listen", "0.0.0.0:6440"], &["no authentication", "loopback"]);
-    refused(&["--embedded", "--admin", "[::]:1"], &["no authentication", "loopback"]);
-    refused(&["--embedded", "--listen", "192.168.1.1:6440"], &["no authentication"]);
+    refused(&["--embedded", "--listen", "0.0.0.0:6440"], &["without authentication", "loopback"]);
+    refused(&["--embedded", "--admin", "[::]:1"], &["who they are", "loopback"]);
+    refused(&["-d=postgres://r@a/b", "--listen", "192.168.1.1:6440"], &["auth = \"scram\""]);
     refused(&["--embedded", "--listen", "example.com:6440"], &["write ADDRESS:PORT"]);
     let serve = serve(&["--embedded", "--listen", "[::1]:0", "--admin", "localhost:1"]).unwrap();
-    let shown = |address: Option<Loopback>| address.map(|address| address.to_string());
-    assert_eq!(shown(serve.listen).as_deref(), Some("[::1]:0"));
-    assert_eq!(shown(serve.admin).as_deref(), Some("127.0.0.1:1"));
+    assert_eq!(serve.listen.map(|it| it.to_string()).as_deref(), Some("[::1]:0"));
+    assert_eq!(serve.admin.map(|it| it.to_string()).as_deref(), Some("127.0.0.1:1"));
+    // What the file says decides.
+    assert!(self::serve(&["-csortie.toml", "--listen", "0.0.0.0:6440"]).is_ok());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// `NAMEDATALEN` less its end: a longer name can't be a database's, a role's or a table's.
-const NAME_BYTES_MAX: usize = 63;
+pub(crate) const NAME_BYTES_MAX: usize = 63;
 
 const CONNECTIONS_MAX: u32 = 10_000;
 

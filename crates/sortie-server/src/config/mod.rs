@@ -6,7 +6,7 @@
 //!
 //! | key | default | meaning |
 //! |---|---|---|
-//! | `listen` | `"127.0.0.1:6440"` | where Postgres clients connect; loopback only |
+//! | `listen` | `"127.0.0.1:6440"` | where Postgres clients connect; with `trust` loopback only |
 //! | `admin` | `"127.0.0.1:6441"` | where `/metrics`, `/healthz`, `/readyz` are; loopback only |
 //! | `connections_max` | `900` | clients served at a time |
 //! | `login_max` | `"10s"` | how long a client's startup may take |
@@ -29,6 +29,8 @@
 //!
 //! | key | meaning |
 //! |---|---|
+//! | `auth` | how clients prove who they are: `scram` (see `users`) or `trust` (not at all) |
+//! | `users` | the users file; only with `auth = "scram"` |
 //! | `clusters.CLUSTER` | everything about one cluster is in this table |
 //! | `password_file` | a file with the password that URLs lack; else `PGPASSWORD` is taken |
 //! | `shards` | a list of tables, in the order of the hash's remainders |
@@ -51,23 +53,29 @@ mod nearest;
 mod problem;
 mod section;
 mod server;
+mod users;
 mod value;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sortie_postgres::{ConnInfo, Credential};
 
+pub(crate) use self::cluster::NAME_BYTES_MAX;
 pub(crate) use self::file::{Loaded, load};
 pub(crate) use self::problem::ConfigError;
 pub(crate) use self::server::from_urls;
+pub(crate) use self::users::{Users, written as written_user};
 use crate::said::Loopback;
 
 /// All that is said about one endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Config {
     /// Where Postgres clients connect.
-    pub(crate) listen: Loopback,
+    pub(crate) listen: SocketAddr,
+    /// How they prove who they are.
+    pub(crate) auth: Auth,
     /// Where metrics and health are.
     pub(crate) admin: Loopback,
     /// Clients served at a time.
@@ -78,6 +86,16 @@ pub(crate) struct Config {
     pub(crate) stall_max: Duration,
     /// At least one; names differ.
     pub(crate) clusters: Vec<ClusterConfig>,
+}
+
+/// How clients prove who they are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum Auth {
+    /// Not at all: whoever connects is who they say.
+    #[default]
+    Trust,
+    /// By a password that these users' secrets were made of.
+    Scram(Arc<Users>),
 }
 
 /// One cluster: shards that together hold all rows.
@@ -203,15 +221,29 @@ pub(crate) struct Timeouts {
 impl Config {
     /// What nobody has said otherwise, without a cluster.
     pub(crate) fn empty() -> Self {
-        let port = |port| Loopback(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let port = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self {
             listen: port(6440),
-            admin: port(6441),
+            auth: Auth::Trust,
+            admin: Loopback(port(6441)),
             connections_max: 900,
             login_max: Duration::from_secs(10),
             stall_max: Duration::from_secs(30),
             clusters: Vec::new(),
         }
+    }
+
+    /// Why nobody may listen there, if that is so.
+    pub(crate) fn too_open(&self) -> Option<String> {
+        let is_open = !self.listen.ip().is_loopback() && self.auth == Auth::Trust;
+        is_open.then(|| {
+            format!(
+                "{} can be reached from other machines, and without authentication whoever \
+                 connects may read everything: write `auth = \"scram\"` and `users = \"FILE\"` \
+                 in a configuration file, or use a loopback address (127.0.0.1, [::1])",
+                self.listen.ip(),
+            )
+        })
     }
 }
 

@@ -157,6 +157,16 @@ impl<'s, 't> Section<'s, 't> {
         self.get(key).is_some()
     }
 
+    /// Where a key's value stands; where the table begins if there is none.
+    pub(super) fn value_span(&self, key: &'static str) -> Range<usize> {
+        self.get(key).map_or(self.span(), Spanned::span)
+    }
+
+    /// Reports a problem that has no place of its own.
+    pub(super) fn whole_problem(&self, what: impl Into<String>) {
+        self.problems.add_whole(what);
+    }
+
     /// Where this table begins.
     pub(super) fn span(&self) -> Range<usize> {
         self.span.clone()

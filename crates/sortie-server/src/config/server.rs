@@ -24,9 +24,14 @@ impl Secrets {
         Self { folder, environment, file: None, in_text: false, warnings: Vec::new() }
     }
 
+    /// A path as it is meant: relative ones begin beside the configuration.
+    pub(super) fn beside(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
     /// Reads a password: the first line of a file.
     pub(super) fn password_in(&mut self, path: &Path) -> Result<String, String> {
-        let path = self.folder.join(path);
+        let path = self.beside(path);
         let told = |what| format!("{}: {what}", path.display());
         let text = text(&path).map_err(told)?;
         let password = text.lines().next().unwrap_or_default();

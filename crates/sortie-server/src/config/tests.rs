@@ -9,13 +9,17 @@ use super::problem::Problem;
 use super::server::Secrets;
 use super::*;
 
+const TRUST: &str = "auth = \"trust\"\n";
 const ONE: &str = "[[clusters.bank.shards]]\nreplicas = [\"postgres://reader@db/bank\"]\n";
 
 fn parse(text: &str) -> Result<Config, Vec<String>> {
+    // Every file says this, so most texts here leave it out.
+    let added = usize::from(!text.contains("auth ="));
+    let text = if added == 1 { format!("{TRUST}{text}") } else { text.to_owned() };
     let shown = |Problem { place, what }: Problem| {
-        place.map_or(what.clone(), |(line, column)| format!("{line}:{column}: {what}"))
+        place.map_or(what.clone(), |(line, column)| format!("{}:{column}: {what}", line - added))
     };
-    read(text, &mut Secrets::new("".into(), None))
+    read(&text, &mut Secrets::new("".into(), None))
         .map_err(|problems| problems.into_iter().map(shown).collect())
 }
 
@@ -173,7 +177,44 @@ fn values_have_units() {
     ] {
         refused(&format!("[clusters.bank]\n{line}\n{ONE}"), &[right]);
     }
-    refused(&format!("listen = \"0.0.0.0:1\"\n{ONE}"), &["no authentication yet"]);
+    refused(
+        &format!("listen = \"0.0.0.0:1\"\n{ONE}"),
+        &["1:10: `listen`: 0.0.0.0 can be reached from other machines"],
+    );
+}
+
+#[test]
+fn nobody_is_let_in_without_proof_by_mistake() {
+    let unsaid = read(ONE, &mut Secrets::new("".into(), None)).unwrap_err();
+    assert_eq!(unsaid.len(), 1);
+    assert!(unsaid[0].what.starts_with("who may connect? Write `auth = \"scram\"`"), "{unsaid:?}");
+    let with = |lines: &str| format!("{lines}\n{ONE}");
+    refused(&with("auth = \"md5\""), &["`md5` is unknown; write one of \"trust\", \"scram\""]);
+    refused(&with("auth = \"scram\""), &["1:8: `auth = \"scram\"` needs `users = \"FILE\"`"]);
+    refused(
+        &with("auth = \"trust\"\nusers = \"u\""),
+        &["2:9: with `auth = \"trust\"` nobody is asked for a password"],
+    );
+    refused(
+        &with("auth = \"scram\"\nusers = \"/nowhere\""),
+        &["2:9: `users`: /nowhere: No such file"],
+    );
+}
+
+#[test]
+fn with_proof_others_may_reach_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let verifier = sortie_postgres::ScramVerifier::of_password("geheim");
+    file(folder.path(), "users.txt", &written_user("alice", &verifier), 0o600);
+    let text = format!("listen = \"0.0.0.0:6440\"\nauth = \"scram\"\nusers = \"users.txt\"\n{ONE}");
+    let path = file(folder.path(), "sortie.toml", &text, 0o644);
+    let Loaded { config, warnings } = load(&path, None).unwrap();
+    let Auth::Scram(users) = &config.auth else { panic!("{:?}", config.auth) };
+    assert_eq!(users.verifier("alice"), Some(&verifier));
+    assert_eq!((config.too_open(), warnings), (None, Vec::new()));
+    file(folder.path(), "users.txt", &written_user("alice", &verifier), 0o640);
+    let error = load(&path, None).unwrap_err().to_string();
+    assert!(error.contains("sortie.toml:3:9: `users`: ") && error.contains("chmod 600"), "{error}");
 }
 
 #[test]
@@ -240,7 +281,7 @@ fn file(folder: &Path, name: &str, text: &str, mode: u32) -> std::path::PathBuf 
 #[test]
 fn passwords_come_from_the_url_then_a_file_then_the_environment() {
     let folder = tempfile::tempdir().unwrap();
-    let text = "[clusters.a]\npassword_file = \"secret\"\n[[clusters.a.shards]]\n\
+    let text = "auth = \"trust\"\n[clusters.a]\npassword_file = \"secret\"\n[[clusters.a.shards]]\n\
                 replicas = [\"postgres://r:url@a/d\", \"postgres://r@b/d\"]\n\
                 [[clusters.b.shards]]\nreplicas = [\"postgres://r@c/d\"]\n";
     let path = file(folder.path(), "sortie.toml", text, 0o600);
@@ -261,15 +302,16 @@ fn passwords_come_from_the_url_then_a_file_then_the_environment() {
 #[test]
 fn a_secret_that_everybody_can_read_is_warned_about() {
     let folder = tempfile::tempdir().unwrap();
-    let plain = file(folder.path(), "plain.toml", ONE, 0o644);
+    let one = &format!("{TRUST}{ONE}");
+    let plain = file(folder.path(), "plain.toml", one, 0o644);
     assert_eq!(load(&plain, Some("x".into())).unwrap().warnings, [""; 0]);
-    let secret = ONE.replace("reader@", "reader:geheim@");
+    let secret = one.replace("reader@", "reader:geheim@");
     let open = file(folder.path(), "open.toml", &secret, 0o644);
     let warnings = load(&open, None).unwrap().warnings;
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].contains("chmod 600") && warnings[0].contains("open.toml"), "{warnings:?}");
     file(folder.path(), "open", "geheim", 0o644);
-    let by_file = format!("[clusters.bank]\npassword_file = \"open\"\n{ONE}");
+    let by_file = format!("{TRUST}[clusters.bank]\npassword_file = \"open\"\n{ONE}");
     let by_file = file(folder.path(), "by_file.toml", &by_file, 0o644);
     assert_eq!(load(&by_file, None).unwrap().warnings.len(), 1);
 }
@@ -284,12 +326,12 @@ fn a_file_that_can_not_be_read_is_explained() {
     let binary = folder.path().join("b.toml");
     fs::write(&binary, [0xff, 0xfe]).unwrap();
     assert!(said(&binary).contains("UTF-8"));
-    let lost = format!("[clusters.bank]\npassword_file = \"lost\"\n{ONE}");
+    let lost = format!("{TRUST}[clusters.bank]\npassword_file = \"lost\"\n{ONE}");
     let lost = file(folder.path(), "c.toml", &lost, 0o600);
-    assert!(said(&lost).contains("c.toml:2:17: `password_file`"), "{}", said(&lost));
+    assert!(said(&lost).contains("c.toml:3:17: `password_file`"), "{}", said(&lost));
     let many: Vec<String> = (0..30).map(|nth| format!("zzzzz{nth} = 1")).collect();
     let many = file(folder.path(), "d.toml", &many.join("\n"), 0o600);
-    assert!(said(&many).ends_with("and 11 more"), "{}", said(&many));
+    assert!(said(&many).ends_with("and 12 more"), "{}", said(&many));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::{Mode, PipeTarget};
-use crate::said::{HedgeDelay, Loopback, duration};
+use crate::said::{HedgeDelay, Listen, Loopback, duration};
 
 /// Something that a key may be set to.
 pub(super) trait Value: Sized {
@@ -17,6 +17,13 @@ pub(super) trait Value: Sized {
 /// A size in bytes, above zero.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Bytes(pub(super) usize);
+
+/// Whether clients are to prove who they are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Demand {
+    Trust,
+    Scram,
+}
 
 /// What to call the kind of a value.
 pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
@@ -111,9 +118,22 @@ impl Value for Bytes {
     }
 }
 
+impl Value for Listen {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        text(value, "write \"ADDRESS:PORT\"")?.parse()
+    }
+}
+
 impl Value for Loopback {
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
         text(value, "write \"ADDRESS:PORT\"")?.parse()
+    }
+}
+
+/// Whether clients prove who they are.
+impl Value for Demand {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        word(value, &[("trust", Self::Trust), ("scram", Self::Scram)])
     }
 }
 

@@ -54,7 +54,7 @@ use std::sync::Arc;
 use sortie_postgres::backend::{self, Severity, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::Instrument;
 
 use self::client::Client;
@@ -62,6 +62,7 @@ pub(crate) use self::cluster::{Cluster, ReplicaHealth, ShardServers};
 use self::session::{Session, Signals};
 pub(crate) use self::shared::{Asked, Outcome, PipeReason, Reply, Shared, Values, Verdict, Who};
 pub(crate) use self::stats::LaneStats;
+use crate::auth::Gate;
 use crate::session::failure::{self as told, Failure};
 use crate::session::keys::Keys;
 use crate::session::socket::Socket;
@@ -78,6 +79,7 @@ pub(crate) struct Relay<L>(Arc<Inner<L>>);
 pub(crate) struct Inner<L> {
     lane: L,
     clusters: Vec<Arc<Cluster>>,
+    gate: Gate,
     limits: Limits,
     keys: Keys,
     stats: Stats,
@@ -90,12 +92,13 @@ impl<L: Shared> Relay<L> {
     pub(crate) fn new(
         lane: L,
         clusters: Vec<Arc<Cluster>>,
+        gate: Gate,
         limits: Limits,
         drain: watch::Receiver<bool>,
     ) -> Self {
         let keys = Keys::new(limits.sessions_max);
         let stats = Stats::default();
-        Self(Arc::new(Inner { lane, clusters, limits, keys, stats, drain }))
+        Self(Arc::new(Inner { lane, clusters, gate, limits, keys, stats, drain }))
     }
 
     /// Serves one connection to its end.
@@ -143,9 +146,10 @@ impl<L: Shared> Inner<L> {
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let mut drain = self.drain.clone();
+        let deadline = Instant::now() + self.limits.login_max;
         let greeted = {
             let greeting = greeting::greet(&mut socket, &self.keys, &mut drain);
-            match timeout(self.limits.login_max, greeting).await {
+            match timeout_at(deadline, greeting).await {
                 Ok(greeted) => greeted,
                 Err(_late) => return,
             }
@@ -159,7 +163,7 @@ impl<L: Shared> Inner<L> {
                 }
                 return;
             }
-            Ok(Wish::Session(hello)) => self.open(&mut socket, &hello).await,
+            Ok(Wish::Session(hello)) => self.open(&mut socket, &hello, deadline).await,
             Err(failure) => Err(failure),
         };
         let mut client = Client::new(socket.into_parts(), self.limits.egress_stall_max);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use sortie_postgres::{Login, Parameters, backend};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout_at};
 
 use super::cluster::Cluster;
 use super::course::Course;
@@ -17,11 +18,12 @@ use super::shared::Shared;
 use super::switches::{self, Switches};
 use super::{Inner, client::Client};
 use crate::session::code::INVALID_AUTHORIZATION;
+use crate::session::drained;
 use crate::session::failure::Failure;
 use crate::session::keys::Key;
 use crate::session::socket::Socket;
-use crate::session::startup::Hello;
-use crate::sql::SqlError;
+use crate::session::startup::{Hello, going_down};
+use crate::sql::{SqlError, state};
 
 /// The SQLSTATE of a database that does not exist.
 const INVALID_CATALOG_NAME: &str = "3D000";
@@ -42,16 +44,19 @@ pub(super) struct Opened {
 }
 
 impl<L: Shared> Inner<L> {
-    /// Looks whether a client may have the session that it wants, and greets it.
+    /// Looks whether a client may have the session that it wants, and greets it; until `deadline`
+    /// it may prove who it is.
     pub(super) async fn open<S>(
         &self,
         socket: &mut Socket<S>,
         hello: &Hello,
+        deadline: Instant,
     ) -> Result<Opened, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let asked = hello.read(socket).map_err(Failure::Fatal)?;
+        self.prove(socket, asked.user, deadline).await?;
         let (cluster, shard) = self.cluster(asked.database).map_err(Failure::Fatal)?;
         let Some(user) = cluster.config.user(asked.user) else {
             return Err(Failure::Fatal(stranger(asked.user, &cluster)));
@@ -97,6 +102,29 @@ impl<L: Shared> Inner<L> {
         let account = Account { login, mode, target, shard };
         greet(&mut socket.output, &greeting, &key);
         Ok(Opened { cluster, account, switches, is_readable, key, greeting, present })
+    }
+
+    /// Lets a client prove who it is, unless the server drains or it takes too long.
+    async fn prove<S>(
+        &self,
+        socket: &mut Socket<S>,
+        user: &str,
+        deadline: Instant,
+    ) -> Result<(), Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let mut drain = self.drain.clone();
+        tokio::select! {
+            proven = timeout_at(deadline, self.gate.prove(socket, user)) => match proven {
+                Ok(proven) => proven.map(drop),
+                Err(_late) => {
+                    let message = "canceling authentication due to timeout";
+                    Err(Failure::Fatal(SqlError::new(state::QUERY_CANCELED, message)))
+                }
+            },
+            () = drained(&mut drain) => Err(Failure::Fatal(going_down())),
+        }
     }
 
     /// The cluster that a database name means, and the shard.

@@ -12,7 +12,8 @@ use tokio::time::timeout;
 
 use super::{Error, Front, cores};
 use crate::admin::{Admin, PROBE_MAX, Readiness};
-use crate::config::{Config, Mode, PoolSettings, ServerConfig, ShardConfig};
+use crate::auth::Gate;
+use crate::config::{Auth, Config, Mode, PoolSettings, ServerConfig, ShardConfig};
 use crate::judge::{ClusterServers, SharedLane};
 use crate::metrics::Snapshot;
 use crate::read::ReadStats;
@@ -53,7 +54,8 @@ pub(crate) async fn serve(
     }
     let watching = join_all(clusters.clone().into_iter().map(async |it| it.keep_watched().await));
     let lane = lane(&clusters);
-    let relay = Relay::new(lane.clone(), clusters, limits, draining.clone());
+    let gate = Gate::new(&config.auth);
+    let relay = Relay::new(lane.clone(), clusters, gate, limits, draining.clone());
     let administration = administration(&relay, lane.clone(), draining);
     let cores = cores()?;
     let mut looking = pin!(lane.clone().keep_known());
@@ -216,7 +218,11 @@ fn announce(config: &Config, listen: std::net::SocketAddr, admin: std::net::Sock
         lines.push(format!("cluster {name}: {shards} shards, {servers} servers\n"));
         lines.push(format!("  psql -h {host} -p {port} -U {user} -d {name}\n"));
     }
-    lines.push(format!("postgres protocol on {listen}, no password; admin on http://{admin}/\n"));
+    let asked = match config.auth {
+        Auth::Trust => "no password",
+        Auth::Scram(_) => "by password (SCRAM-SHA-256)",
+    };
+    lines.push(format!("postgres protocol on {listen}, {asked}; admin on http://{admin}/\n"));
     let text = lines.join("\n");
     if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
         tracing::warn!(%error, "can't write the first lines to standard output");

@@ -34,9 +34,9 @@ impl Front {
     /// # Errors
     ///
     /// [`Error::Bind`] says which option helps.
-    pub(crate) async fn bind(listen: Loopback, admin: Loopback) -> Result<Self, Error> {
+    pub(crate) async fn bind(listen: SocketAddr, admin: Loopback) -> Result<Self, Error> {
         let signals = Signals::new()?;
-        let listener = bind(listen.0, "--listen").await?;
+        let listener = bind(listen, "--listen").await?;
         let admin_listener = bind(admin.0, "--admin").await?;
         let (listen, admin) = (local(&listener, "--listen")?, local(&admin_listener, "--admin")?);
         Ok(Self { signals, listener, admin_listener, listen, admin })

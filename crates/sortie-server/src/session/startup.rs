@@ -73,6 +73,11 @@ pub(crate) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+/// Nobody is let in any more.
+pub(crate) fn going_down() -> SqlError {
+    SqlError::new(code::CANNOT_CONNECT_NOW, "the database system is shutting down")
+}
+
 async fn packet<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut Socket<S>,
     drain: &mut watch::Receiver<bool>,
@@ -83,10 +88,7 @@ async fn packet<S: AsyncRead + AsyncWrite + Unpin>(
         }
         tokio::select! {
             filled = socket.fill() => filled?,
-            () = drained(drain) => {
-                let message = "the database system is shutting down";
-                return Err(Failure::Fatal(SqlError::new(code::CANNOT_CONNECT_NOW, message)));
-            }
+            () = drained(drain) => return Err(Failure::Fatal(going_down())),
         }
     }
 }

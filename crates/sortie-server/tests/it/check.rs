@@ -19,7 +19,7 @@ const ALL: &str = "postgres";
 
 /// A configuration of shards, each a primary and replicas, with the sample table.
 fn configuration(shards: &[(String, Vec<String>)]) -> String {
-    let mut text = "[clusters.bank]\ntables.users.key = \"user_id\"\n".to_owned();
+    let mut text = "auth = \"trust\"\n[clusters.bank]\ntables.users.key = \"user_id\"\n".to_owned();
     for (primary, replicas) in shards {
         writeln!(
             text,

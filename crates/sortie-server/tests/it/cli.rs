@@ -29,14 +29,14 @@ async fn serve_without_a_mode_lists_the_three_ways() {
 async fn a_configuration_is_refused_with_lines_and_what_is_right() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sortie.toml");
-    let text = "[clusters.bank]\nhegde = \"70ms\"\nsoft_age = 5\n\
+    let text = "auth = \"trust\"\n[clusters.bank]\nhegde = \"70ms\"\nsoft_age = 5\n\
                 [[clusters.bank.shards]]\nreplicas = [\"postgres://r:geheim@db/x?sslmod=require\"]\n";
     std::fs::write(&file, text).unwrap();
     let message = refused(&["serve", "-c", file.to_str().unwrap()]).await;
     for part in [
-        "sortie.toml:2:1: unknown key `hegde`; did you mean `hedge`?",
-        "sortie.toml:3:12: `soft_age`: write a duration with its unit",
-        "sortie.toml:5:13: \"sslmod\" is not a connection keyword; is \"sslmode\" meant?",
+        "sortie.toml:3:1: unknown key `hegde`; did you mean `hedge`?",
+        "sortie.toml:4:12: `soft_age`: write a duration with its unit",
+        "sortie.toml:6:13: \"sslmod\" is not a connection keyword; is \"sslmode\" meant?",
     ] {
         assert!(message.contains(part), "{part}:\n{message}");
     }

@@ -75,7 +75,7 @@ async fn tokio_postgres_and_sqlx() {
 }
 
 /// The program of `tests/clients/rust`, which `cargo xtask test` has built.
-async fn rust_clients() -> PathBuf {
+pub(crate) async fn rust_clients() -> PathBuf {
     let target = workspace().join("target/clients-rust");
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--quiet", "--locked", "--manifest-path"]);

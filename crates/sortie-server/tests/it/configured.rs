@@ -30,7 +30,7 @@ fn refuses(ran: &Ran, expected: &str) {
 async fn a_file_says_which_servers_answer() {
     let _others = among_others().await;
     let cluster = cluster().await;
-    let mut text = "[clusters.bank]\ntables.users.key = \"user_id\"\n".to_owned();
+    let mut text = "auth = \"trust\"\n[clusters.bank]\ntables.users.key = \"user_id\"\n".to_owned();
     for shard in 0..cluster.shards() {
         let standbys: Vec<String> =
             cluster.standbys(shard).iter().map(|standby| standby.url("reader")).collect();

@@ -22,7 +22,7 @@ async fn before(postgres: &Postgres, connections_max: u32) -> (Server, NamedTemp
 /// An endpoint in front of a primary for each shard.
 pub(crate) async fn start(primaries: &[String], connections_max: u32) -> (Server, NamedTempFile) {
     let mut text = format!(
-        "[clusters.postgres]\npipe_target = \"primary\"\n\
+        "auth = \"trust\"\n[clusters.postgres]\npipe_target = \"primary\"\n\
          [clusters.postgres.pool]\nconnections_max = {connections_max}\n",
     );
     for primary in primaries {

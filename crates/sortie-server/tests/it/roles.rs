@@ -36,7 +36,7 @@ async fn share_with_themselves_alone() {
         .await;
     let folder = tempfile::tempdir().unwrap();
     let mut text = format!(
-        "[[clusters.postgres.shards]]\nreplicas = [\"postgres://tester@{}/postgres\"]\n",
+        "auth = \"trust\"\n[[clusters.postgres.shards]]\nreplicas = [\"postgres://tester@{}/postgres\"]\n",
         standby.address()
     );
     for (role, password) in [("alice", "alices"), ("bob", "bobs"), ("carol", "wrong")] {

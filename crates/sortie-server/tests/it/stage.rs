@@ -88,7 +88,7 @@ pub(crate) async fn endpoint(
     let Setup { mode, pipe_target, connections_max, user, top, more } = setup;
     let url = |server: &SocketAddr| format!("\"postgres://{user}@{server}/postgres\"");
     let standbys: Vec<String> = standbys.iter().map(url).collect();
-    let mut text = format!("{top}\n");
+    let mut text = format!("auth = \"trust\"\n{top}\n");
     writeln!(text, "[clusters.postgres]\nmode = \"{mode}\"\npipe_target = \"{pipe_target}\"")
         .unwrap();
     writeln!(text, "[clusters.postgres.pool]\nconnections_max = {connections_max}").unwrap();

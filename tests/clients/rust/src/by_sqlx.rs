@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use futures_util::future::try_join_all;
-use sqlx::postgres::{PgListener, PgPool, PgPoolOptions, PgRow};
-use sqlx::{Connection, Executor, Row};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions, PgRow, PgSslMode};
+use sqlx::{ConnectOptions, Connection, Executor, Row};
 
 use crate::{Done, show};
 
@@ -29,6 +29,19 @@ pub async fn run(port: u16) -> Done {
     show("sqlx usable", one);
     pool.close().await;
     Ok(())
+}
+
+/// Who it is when let in, or the SQLSTATE of the refusal.
+pub async fn log_in(port: u16, user: &str, password: &str) -> Done<String> {
+    let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(port);
+    let options = options.username(user).password(password).database("postgres");
+    match options.ssl_mode(PgSslMode::Disable).connect().await {
+        Ok(mut one) => {
+            Ok(sqlx::query_scalar("SELECT current_user::text").fetch_one(&mut one).await?)
+        }
+        Err(sqlx::Error::Database(error)) => Ok(error.code().unwrap_or_default().into_owned()),
+        Err(other) => Err(other.into()),
+    }
 }
 
 async fn reads(pool: &PgPool) -> Done {

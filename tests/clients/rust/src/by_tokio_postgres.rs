@@ -45,6 +45,27 @@ pub async fn run(port: u16) -> Done {
     Ok(driven?)
 }
 
+/// Who it is when let in, or the SQLSTATE of the refusal.
+pub async fn log_in(port: u16, user: &str, password: &str) -> Done<String> {
+    let mut config = tokio_postgres::Config::new();
+    config.host("127.0.0.1").port(port).user(user).password(password).dbname("postgres");
+    let (client, connection) = match config.connect(NoTls).await {
+        Ok(connected) => connected,
+        Err(error) => {
+            let code = error.code().map(|code| code.code().to_owned());
+            return code.ok_or_else(|| error.into());
+        }
+    };
+    let asked = async {
+        let row = client.query_one("SELECT current_user::text", &[]).await;
+        drop(client);
+        row
+    };
+    let (driven, row) = join(connection, asked).await;
+    driven?;
+    Ok(row?.get(0))
+}
+
 async fn reads(client: &Client) -> Done {
     let statement = client.prepare("SELECT id, label FROM items WHERE id = $1").await?;
     show("parameters", statement.params());

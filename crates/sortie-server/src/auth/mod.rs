@@ -1,0 +1,85 @@
+//! How clients prove who they are.
+//!
+//! # Invariants
+//!
+//! 1. What a client is told does not depend on whether its name is known.
+//! 2. Until a client has proved itself it costs one task, one small buffer, and no server anything.
+
+mod scram;
+
+use std::sync::Arc;
+
+use sortie_postgres::{ScramDecoys, ScramKeys, ScramVerifier};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::config::{Auth, Users};
+use crate::session::failure::Failure;
+use crate::session::socket::Socket;
+
+/// What stands between a startup packet and a session. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate(Arc<Kind>);
+
+#[derive(Debug)]
+enum Kind {
+    Trust,
+    Scram(Known),
+}
+
+/// Who may come, and what is made up for everybody else.
+#[derive(Debug)]
+struct Known {
+    users: Arc<Users>,
+    decoys: ScramDecoys,
+}
+
+impl Gate {
+    /// Creates the gate that a configuration asks for.
+    pub(crate) fn new(auth: &Auth) -> Self {
+        Self(Arc::new(match auth {
+            Auth::Trust => Kind::Trust,
+            Auth::Scram(users) => Kind::Scram(Known::new(Arc::clone(users))),
+        }))
+    }
+
+    /// Lets a client prove that it is `user`; returns the keys that it did it with, or `None`
+    /// where nobody is asked.
+    ///
+    /// # Errors
+    ///
+    /// The client is not who it says, or does not speak SCRAM, or is gone.
+    pub(crate) async fn prove<S>(
+        &self,
+        socket: &mut Socket<S>,
+        user: &str,
+    ) -> Result<Option<ScramKeys>, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        match &*self.0 {
+            Kind::Trust => Ok(None),
+            Kind::Scram(known) => scram::prove(socket, user, known.verifier(user)).await.map(Some),
+        }
+    }
+}
+
+impl Known {
+    fn new(users: Arc<Users>) -> Self {
+        let mut lines: Vec<String> =
+            users.iter().map(|(name, verifier)| format!("{name} {verifier}\n")).collect();
+        lines.sort_unstable();
+        let iterations = users.iter().map(|(_, verifier)| verifier.iterations()).max();
+        let iterations = iterations.unwrap_or(ScramVerifier::ITERATIONS);
+        // The secret is known to whoever can read the file, and the same after a restart: what is
+        // made up stays as it is, as real ones do.
+        let decoys = ScramDecoys::new(lines.concat().as_bytes(), iterations);
+        Self { users, decoys }
+    }
+
+    fn verifier(&self, user: &str) -> ScramVerifier {
+        let known = self.users.verifier(user).cloned();
+        // Made in any case: a known name takes as long as an unknown one.
+        let nobody = self.decoys.verifier(user);
+        known.unwrap_or(nobody)
+    }
+}
