@@ -15,7 +15,7 @@ use super::effect::Effects;
 use super::failure as server_failure;
 use super::frames;
 use super::ledger::Here;
-use super::session::{Session, Signals};
+use super::session::{Session, Signals, cancelled};
 use super::shared::{PipeReason, Shared};
 use super::stats::Gauge;
 use crate::session::failure::{self, Failure};
@@ -31,6 +31,8 @@ pub(super) enum Unready {
     Unclean(SqlError),
     /// What the session has set can't be set on it.
     Unset(SqlError),
+    /// The client wants it no more: nothing that it has sent is to run.
+    Cancelled,
 }
 
 /// The connection that a session holds.
@@ -113,6 +115,9 @@ where
         let server = &held.leased.server;
         let stateful = server.status() != Status::Idle || self.ledger.dirty().is_some();
         let cut = !server.is_between_received();
+        if !self.course.is_unset() {
+            self.forget_cancel();
+        }
         self.course.end();
         let unready = self.unready.take();
         if cut {
@@ -152,7 +157,7 @@ where
     pub(super) fn take_unready(&mut self) -> Option<Unready> {
         let is_over = match self.unready.as_ref()? {
             Unready::Unclean(_) => true,
-            Unready::Unset(_) => !self.course.is_unset(),
+            Unready::Unset(_) | Unready::Cancelled => !self.course.is_unset(),
         };
         self.unready.take_if(|_| is_over)
     }
@@ -172,14 +177,16 @@ where
                 self.course.end();
                 self.pass_over(why);
             }
-            Unready::Unset(_) => match self.cure() {
-                Some(len) => self.pass_cure(len),
-                None => {
+            Unready::Unset(_) | Unready::Cancelled => {
+                let is_wanted = matches!(why, Unready::Unset(_));
+                if let Some(len) = self.cure().filter(|_| is_wanted) {
+                    self.pass_cure(len);
+                } else {
                     // Whoever has it next takes away what could be set.
                     self.release();
                     self.pass_over(why);
                 }
-            },
+            }
         }
     }
 
@@ -193,6 +200,11 @@ where
             Unready::Unclean(error) | Unready::Unset(error) => {
                 self.unclean = 0;
                 self.fail_next(&error);
+            }
+            Unready::Cancelled => {
+                self.lanes.cancelled();
+                self.key.settle();
+                self.fail_next(&cancelled());
             }
         }
     }

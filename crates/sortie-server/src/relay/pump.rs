@@ -56,7 +56,10 @@ where
         signals: &mut Signals<'_, 'a, D>,
     ) -> Result<(), Failure> {
         match poll_fn(|cx| self.poll_pump(cx, signals)).await? {
-            Stop::AtRest => Ok(()),
+            Stop::AtRest => {
+                self.forget_cancel();
+                Ok(())
+            }
             Stop::Lost(error) => self.lose(&error),
             Stop::Unready(why) => {
                 self.forsake(why);

@@ -55,7 +55,7 @@ where
                         self.unclean = 0;
                     }
                     // What is not as it should be the client need not know.
-                    let compares = over && self.unready.is_none();
+                    let compares = over && !matches!(self.unready, Some(Unready::Unset(_)));
                     changes.push((at, if compares { Change::Compare } else { Change::Swallow }));
                 }
                 Heard::Replace(error) => changes.push((at, Change::Replace(error))),

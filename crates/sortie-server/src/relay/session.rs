@@ -58,6 +58,8 @@ pub(super) struct Session<'a, S, L: Shared> {
     pub(super) held: Option<Held<'a>>,
     /// Why the connection that it holds could not be made the session's own.
     pub(super) unready: Option<Unready>,
+    /// The client wants cancelled what it has asked for, and that is not under way yet.
+    pub(super) cancel_due: bool,
     /// Connections in a row that could not be cleaned of what strangers had left.
     pub(super) unclean: u32,
     /// What goes to the server.
@@ -183,6 +185,7 @@ where
         signals: &mut Signals<'_, 'a, D>,
     ) -> Result<(), Failure> {
         self.release();
+        self.forget_cancel();
         self.client.rest();
         super::buffers::give_back(&mut self.out);
         poll_fn(|cx| {
@@ -289,7 +292,7 @@ pub(super) fn lost(tag: u8) -> Failure {
     Failure::Fatal(SqlError::new(state::PROTOCOL_VIOLATION, message))
 }
 
-fn cancelled() -> SqlError {
+pub(super) fn cancelled() -> SqlError {
     SqlError::new(state::QUERY_CANCELED, "canceling statement due to user request")
 }
 

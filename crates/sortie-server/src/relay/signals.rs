@@ -1,4 +1,10 @@
-//! Cancels, and the server's end, while a session holds a connection.
+//! Cancels, and the endpoint's end, while a session holds a connection.
+//!
+//! # Invariants
+//!
+//! 1. A cancel hits what its client has asked for before it, or nothing. What a session sends
+//!    ahead of that is not the client's: a cancel that comes meanwhile is remembered, or answered
+//!    for what has not been sent.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -6,6 +12,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Duration, timeout};
 
+use super::hold::Unready;
 use super::session::{Session, Signals, shutting_down};
 use super::shared::Shared;
 use crate::session::failure::Failure;
@@ -26,22 +33,9 @@ where
     ) -> Result<bool, Failure> {
         let came = self.hear_cancel(cx, signals);
         let Some(held) = &mut self.held else { return Ok(true) };
-        let owed = held.leased.server.owed() > 0;
-        // A replay is not the client's: what it wants cancelled has not been sent yet.
-        let running = owed && !self.course.is_replaying();
-        if came && !running && held.cancelling.is_none() {
-            self.key.settle();
-        }
-        if came && running && held.cancelling.is_none() {
-            self.lanes.cancelled();
-            let key = held.leased.server.cancel_key().clone();
-            held.cancelling = Some(Box::pin(async move {
-                timeout(CANCEL_MAX, key.cancel())
-                    .await
-                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            }));
-        }
-        let mut moved = false;
+        self.cancel_due |= came && held.cancelling.is_none();
+        let mut moved = self.cancel_due && self.cancel();
+        let Some(held) = &mut self.held else { return Ok(true) };
         if let Some(cancelling) = &mut held.cancelling
             && let Poll::Ready(ended) = cancelling.as_mut().poll(cx)
         {
@@ -54,10 +48,48 @@ where
                 held.leased.server.doom();
             }
         }
-        let quiet = !owed && self.out.is_empty();
+        let quiet = held.leased.server.owed() == 0 && self.out.is_empty();
         if quiet && signals.drained.as_mut().poll(cx).is_ready() {
             return Err(Failure::Fatal(shutting_down()));
         }
         Ok(moved)
+    }
+
+    /// Cancels what is under way, as soon as that is the client's: until then the cancel is due.
+    /// Returns whether something is to be done again.
+    fn cancel(&mut self) -> bool {
+        let Some(held) = &mut self.held else { return false };
+        if self.course.is_unset() {
+            // Nothing of the client's has been sent yet, and nothing will be.
+            let cancels = !matches!(self.unready, Some(Unready::Unclean(_)));
+            if cancels {
+                self.unready = Some(Unready::Cancelled);
+                self.cancel_due = false;
+            }
+            return cancels;
+        }
+        let owed = held.leased.server.owed() > 0;
+        if owed && !self.course.is_replaying() {
+            self.cancel_due = false;
+            self.lanes.cancelled();
+            let key = held.leased.server.cancel_key().clone();
+            held.cancelling = Some(Box::pin(async move {
+                timeout(CANCEL_MAX, key.cancel())
+                    .await
+                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            }));
+            return true;
+        }
+        if !owed && self.out.is_empty() {
+            self.forget_cancel();
+        }
+        false
+    }
+
+    /// What a cancel was for is over: it hits nothing any more.
+    pub(super) fn forget_cancel(&mut self) {
+        if std::mem::take(&mut self.cancel_due) {
+            self.key.settle();
+        }
     }
 }

@@ -197,6 +197,7 @@ impl<'a, S, L: Shared> Session<'a, S, L> {
             course: Course::new(),
             held: None,
             unready: None,
+            cancel_due: false,
             unclean: 0,
             out: BytesMut::new(),
             events: Vec::new(),
