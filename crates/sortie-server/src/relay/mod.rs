@@ -88,7 +88,8 @@ pub(crate) struct Inner<L> {
 
 impl<L: Shared> Relay<L> {
     /// Creates the sessions of an endpoint. When `drain` becomes true, or its sender is dropped,
-    /// idle sessions end, and the others when their transaction is done.
+    /// idle sessions end, and the others when their transaction is done, or `TRANSACTION_MAX` is
+    /// over.
     pub(crate) fn new(
         lane: L,
         clusters: Vec<Arc<Cluster>>,
@@ -199,7 +200,7 @@ impl<L: Shared> Inner<L> {
         let mut cancelled = pin!(opened.key.cancelled());
         cancelled.as_mut().enable();
         let drained = pin!(drained(&mut drain));
-        let mut signals = Signals { cancelled, drained };
+        let mut signals = Signals { cancelled, drained, deadline: None };
         let failure = match session.run(&mut signals).await {
             Ok(never) => match never {},
             // Whatever is said now would be the rest of the frame that has begun.

@@ -23,6 +23,7 @@ use sortie_postgres::backend::{self, Severity, Status};
 use sortie_postgres::{ConnId, Event, Login, Parameters};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::futures::Notified;
+use tokio::time::Sleep;
 
 use super::client::Client;
 use super::cluster::{Cluster, Place};
@@ -98,6 +99,8 @@ pub(super) struct Account {
 pub(super) struct Signals<'s, 'k, D> {
     pub(super) cancelled: Pin<&'s mut Notified<'k>>,
     pub(super) drained: Pin<&'s mut D>,
+    /// Runs since the endpoint drains.
+    pub(super) deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<'a, S, L> Session<'a, S, L>
@@ -206,7 +209,7 @@ where
                 // It finds nothing running, and is forgotten.
                 self.key.settle();
             }
-            if signals.drained.as_mut().poll(cx).is_ready() {
+            if signals.is_draining(cx) {
                 return Poll::Ready(Err(Failure::Fatal(shutting_down())));
             }
             Poll::Pending

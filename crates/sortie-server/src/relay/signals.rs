@@ -9,16 +9,37 @@
 use std::io;
 use std::task::{Context, Poll};
 
+use sortie_postgres::backend::Status;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, sleep, timeout};
 
 use super::hold::Unready;
 use super::session::{Session, Signals, shutting_down};
 use super::shared::Shared;
+use crate::listener::DRAIN_MAX;
 use crate::session::failure::Failure;
 
 /// How long the end of a cancel is waited for.
 pub(super) const CANCEL_MAX: Duration = Duration::from_secs(5);
+
+/// How long a transaction may go on when the endpoint drains: when that is over its client is
+/// told so, before the connection is cut.
+pub(super) const TRANSACTION_MAX: Duration = DRAIN_MAX.saturating_sub(Duration::from_millis(500));
+
+impl<D: Future<Output = ()>> Signals<'_, '_, D> {
+    /// Whether the endpoint drains.
+    pub(super) fn is_draining(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.deadline.is_none() && self.drained.as_mut().poll(cx).is_ready() {
+            self.deadline = Some(Box::pin(sleep(TRANSACTION_MAX)));
+        }
+        self.deadline.is_some()
+    }
+
+    /// Whether it has drained for as long as transactions may go on.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
+    }
+}
 
 impl<'a, S, L> Session<'a, S, L>
 where
@@ -48,11 +69,18 @@ where
                 held.leased.server.doom();
             }
         }
-        let quiet = held.leased.server.owed() == 0 && self.out.is_empty();
-        if quiet && signals.drained.as_mut().poll(cx).is_ready() {
+        if signals.is_draining(cx) && (!self.is_within_a_transaction() || signals.is_over(cx)) {
             return Err(Failure::Fatal(shutting_down()));
         }
         Ok(moved)
+    }
+
+    /// Whether something is under way, or may be taken back yet.
+    fn is_within_a_transaction(&self) -> bool {
+        let Some(held) = &self.held else { return false };
+        let server = &held.leased.server;
+        let is_idle = server.owed() == 0 && server.status() == Status::Idle;
+        !(is_idle && self.out.is_empty() && self.course.is_clear())
     }
 
     /// Cancels what is under way, as soon as that is the client's: until then the cancel is due.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use sortie_testkit::{Batch, Frame, Wire};
 use tokio::net::TcpStream;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use crate::stage::{Endpoint, Setup, Stage};
 use crate::support::{among_others, serve};
 
 const SQL: &str = "SELECT balance FROM users WHERE user_id = 7";
@@ -78,4 +79,72 @@ async fn a_data_directory_is_kept() {
     let again = serve(&["--data", folder]).await;
     assert_eq!(Wire::connect(again.listen()).await.rows(SQL).await.len(), 1);
     again.stop().await;
+}
+
+/// What a client is told until the end of its connection.
+async fn farewell(wire: &mut Wire) -> Vec<String> {
+    let mut told = Vec::new();
+    while let Some(frame) = wire.frame().await {
+        told.extend(frame.report().map(|report| report.sqlstate));
+    }
+    told
+}
+
+/// An endpoint before PostgreSQL, and sessions there: one that rests, one that rests and keeps
+/// its connection, and two with a transaction.
+async fn before_postgres(stage: &Stage) -> (Endpoint, [Wire; 4]) {
+    let sortie = stage.endpoint(Setup { mode: "pipe", ..Setup::default() }).await;
+    let mut wires = Vec::new();
+    for text in ["SELECT 1", "LISTEN nobody", "BEGIN", "BEGIN"] {
+        let mut wire = Wire::connect(sortie.listen()).await;
+        wire.rows(text).await;
+        wires.push(wire);
+    }
+    (sortie, wires.try_into().unwrap())
+}
+
+#[tokio::test]
+async fn a_transaction_goes_on_and_sessions_outside_of_one_end() {
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let (sortie, [mut resting, mut listening, mut one, mut other]) = before_postgres(&stage).await;
+    let working = async {
+        // They are told as soon as it begins: from then on it is known to have.
+        assert_eq!(farewell(&mut resting).await, ["57P01"]);
+        assert_eq!(farewell(&mut listening).await, ["57P01"]);
+        sleep(Duration::from_millis(300)).await;
+        one.rows("CREATE TEMP TABLE drained (a int) ON COMMIT DROP").await;
+        // By the extended protocol it goes on over several batches, too.
+        let insert = Batch::new().statement("INSERT INTO drained VALUES (1)", &[]).flush();
+        one.send(insert.bytes()).await;
+        sleep(Duration::from_millis(100)).await;
+        one.ask(&Batch::new().sync()).await;
+        assert_eq!(one.rows("SELECT count(*) FROM drained").await[0][0].as_deref(), Some("1"));
+        let frames = one.simple("COMMIT").await;
+        assert!(frames.iter().all(|frame| frame.report().is_none()), "{frames:?}");
+        assert_eq!(farewell(&mut one).await, ["57P01"]);
+        other.rows("ROLLBACK").await;
+        assert_eq!(farewell(&mut other).await, ["57P01"]);
+    };
+    let (stopped, ()) = tokio::join!(sortie.server.end("TERM"), working);
+    assert!(stopped.status.success(), "{}\n{}", stopped.status, stopped.output);
+}
+
+#[tokio::test]
+async fn a_transaction_that_stays_open_is_ended_and_told_so() {
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let (sortie, [resting, listening, mut one, mut other]) = before_postgres(&stage).await;
+    drop((resting, listening));
+    other.send(Batch::new().query("SELECT pg_sleep(60)").bytes()).await;
+    let working = async {
+        let began = Instant::now();
+        let told = tokio::join!(farewell(&mut one), farewell(&mut other));
+        assert_eq!(told, (vec!["57P01".to_owned()], vec!["57P01".to_owned()]));
+        began.elapsed()
+    };
+    let (stopped, told_after) = tokio::join!(sortie.server.end("TERM"), working);
+    assert!(stopped.status.success(), "{}\n{}", stopped.status, stopped.output);
+    assert!(told_after >= Duration::from_secs(3), "{told_after:?}");
+    assert!(stopped.took < Duration::from_secs(12), "{:?}", stopped.took);
 }
