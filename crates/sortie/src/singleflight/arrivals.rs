@@ -146,18 +146,22 @@ where
             return None;
         }
         // Waiting for the next flight is waiting for those that run.
-        let waits = nested.then(|| Waits::enter(self.address(), traffic.waited_for(choice)));
+        let party = traffic.party_of(choice).unwrap_or_else(|| ids.next());
+        let waits = nested.then(|| Waits::enter(self.address(), party, traffic.waited_for(choice)));
         if matches!(waits, Some(None)) {
             self.waiters.fetch_sub(1, Relaxed);
             return Some(Self::reentrant(stats));
         }
         stats.followers += 1;
         let (seat, met) = match choice {
-            Choice::Wait => traffic.wait(sitter, ids, loader),
+            Choice::Wait => traffic.wait(sitter, party, loader),
             begun => traffic.join(begun, sitter, |since, id| {
                 self.lingering.leave(since, (hash, id));
             }),
         };
+        if let Some(party) = traffic.party_mut(party).filter(|_| nested) {
+            party.note(self.address());
+        }
         let waits = waits.flatten().map(Box::new);
         Some(Arrival::Follow(Self::seated(hash, seat), met, waits))
     }

@@ -224,10 +224,10 @@ where
         for (Lead { index, key, hash, id }, airborne) in leads.into_iter().zip(airborne) {
             let loader = single(again, key.clone());
             stops[index] = match self.table.depart(hash, id, loader, bell.clone(), sitter) {
-                Ok((seat, due)) => {
+                Ok(((seat, waits), due)) => {
                     alarm = [alarm, due].into_iter().flatten().min();
                     parts.push(Part { key, airborne });
-                    Stop::Seated(Seat::new(&self.table, seat, Role::Leader, began))
+                    Stop::Seated(Seat::new(&self.table, seat, Role::Leader, began).waits(waits))
                 }
                 Err(cell) => Stop::Landed(self.answered(&cell, began)),
             };

@@ -1,8 +1,9 @@
 //! Which loads the current code runs inside of: what makes reentrancy an error, not a deadlock.
 //!
-//! A circle may also be closed by waiting for a load that somebody else began: so which flights
-//! wait for which is kept in one place for the whole process. Only calls from inside of loads look
-//! there.
+//! A circle may also be closed by waiting for a load that somebody else began: so who waits for
+//! whom is kept in one place for the whole process. A load waits by its call's *party*, and a party
+//! for each flight that could answer it, those that begin later among them: it may be left to any
+//! of them. Only calls from inside of loads look there.
 //!
 //! The stack is a thread-local that is filled while a load is polled, and carried along when a load
 //! moves to a task of its own. A task that a load spawns by other means starts with an empty one.
@@ -46,10 +47,14 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// A flight of a registry.
-type Node = (usize, u64);
+/// Who waits, or is waited for, in a registry.
+#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+enum Node {
+    Flight(usize, u64),
+    Party(usize, u64),
+}
 
-/// Which flights wait for which. Locked inside a shard's lock, and nothing is locked inside it.
+/// Who waits for whom. Locked inside a shard's lock, and nothing is locked inside it.
 static WAITS: Mutex<BTreeMap<Node, Vec<Node>>> = Mutex::new(BTreeMap::new());
 
 thread_local! {
@@ -79,37 +84,62 @@ pub(super) fn inside_solo<K: 'static>(registry: usize, is: impl Fn(&K) -> bool) 
     })
 }
 
-/// The loads that the current code runs inside of wait for these flights, until this is dropped.
+/// The loads that the current code runs inside of wait with a party, until this is dropped.
 pub(super) struct Waits {
     inside: Vec<Node>,
-    targets: Vec<Node>,
+    party: Node,
 }
 
 impl Waits {
     /// Refuses a wait that would close a circle: for a flight whose load, by way of others maybe,
     /// waits for one that the current code runs inside of.
-    pub(super) fn enter(registry: usize, flights: impl Iterator<Item = u64>) -> Option<Self> {
-        let flight = |frame: &Frame| match frame.id {
-            Id::Flight(id) => Some((frame.registry, id)),
-            Id::Solo(_) => None,
-        };
-        let inside: Vec<_> = STACK.with_borrow(|stack| stack.iter().filter_map(flight).collect());
-        let targets: Vec<_> = flights.map(|flight| (registry, flight)).collect();
+    pub(super) fn enter(
+        registry: usize,
+        party: u64,
+        flights: impl Iterator<Item = u64>,
+    ) -> Option<Self> {
+        let this = Self::of(registry, party);
+        let flights: Vec<_> = flights.map(|flight| Node::Flight(registry, flight)).collect();
         let mut waits = WAITS.lock();
-        let (mut open, mut seen) = (targets.clone(), BTreeSet::new());
-        // Each flight is looked at once.
+        let (mut open, mut seen) = (flights.clone(), BTreeSet::new());
+        // Each is looked at once.
         while let Some(node) = open.pop() {
-            if inside.contains(&node) {
+            if this.inside.contains(&node) {
                 return None;
             }
             if seen.insert(node) {
                 open.extend(waits.get(&node).into_iter().flatten());
             }
         }
-        for node in &inside {
-            waits.entry(*node).or_default().extend(&targets);
+        this.note(&flights, &mut waits);
+        Some(this)
+    }
+
+    /// Notes the wait of a leader for its own flight: one inside of the other already.
+    pub(super) fn lead(registry: usize, party: u64, flights: impl Iterator<Item = u64>) -> Self {
+        let this = Self::of(registry, party);
+        let flights: Vec<_> = flights.map(|flight| Node::Flight(registry, flight)).collect();
+        this.note(&flights, &mut WAITS.lock());
+        this
+    }
+
+    fn of(registry: usize, party: u64) -> Self {
+        let flight = |frame: &Frame| match frame.id {
+            Id::Flight(id) => Some(Node::Flight(frame.registry, id)),
+            Id::Solo(_) => None,
+        };
+        let inside = STACK.with_borrow(|stack| stack.iter().filter_map(flight).collect());
+        Self { inside, party: Node::Party(registry, party) }
+    }
+
+    fn note(&self, flights: &[Node], waits: &mut BTreeMap<Node, Vec<Node>>) {
+        for node in &self.inside {
+            waits.entry(*node).or_default().push(self.party);
         }
-        Some(Self { inside, targets })
+        let theirs = waits.entry(self.party).or_default();
+        theirs.extend(flights);
+        theirs.sort_unstable();
+        theirs.dedup();
     }
 }
 
@@ -118,15 +148,35 @@ impl Drop for Waits {
         let mut waits = WAITS.lock();
         for node in &self.inside {
             let Some(theirs) = waits.get_mut(node) else { continue };
-            for target in &self.targets {
-                if let Some(at) = theirs.iter().position(|it| it == target) {
-                    theirs.swap_remove(at);
-                }
+            if let Some(at) = theirs.iter().position(|it| *it == self.party) {
+                theirs.swap_remove(at);
             }
             if theirs.is_empty() {
                 waits.remove(node);
             }
         }
+    }
+}
+
+/// A party with which loads wait. With it goes what is noted of it.
+pub(super) struct Noted(Node);
+
+impl Noted {
+    pub(super) fn party(registry: usize, party: u64) -> Self {
+        Self(Node::Party(registry, party))
+    }
+
+    /// A flight has begun that the party may be left to. It waits for nothing yet, so it closes no
+    /// circle.
+    pub(super) fn may_be_left_to(&self, flight: u64) {
+        let Self(Node::Party(registry, _) | Node::Flight(registry, _)) = self;
+        WAITS.lock().entry(self.0).or_default().push(Node::Flight(*registry, flight));
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        WAITS.lock().remove(&self.0);
     }
 }
 

@@ -12,6 +12,7 @@ use crate::observe::Event;
 use crate::rt::time::Instant;
 use crate::singleflight::call::{FlightId, Landed, Role};
 use crate::singleflight::error::FlightError;
+use crate::singleflight::lineage::Noted;
 
 pub(super) type Outcome<V, E> = Result<V, FlightError<E>>;
 
@@ -77,6 +78,8 @@ pub(super) struct Party<V, E> {
     pub(super) cell: Arc<Cell<V, E>>,
     seats: Seats,
     until: Until,
+    /// There if loads wait in it.
+    noted: Option<Noted>,
 }
 
 impl<V, E> Party<V, E> {
@@ -86,6 +89,19 @@ impl<V, E> Party<V, E> {
             cell: Arc::new(Cell(OnceLock::new())),
             seats: Seats::default(),
             until: Until::Nobody,
+            noted: None,
+        }
+    }
+
+    /// A load waits in it.
+    pub(super) fn note(&mut self, registry: usize) {
+        self.noted.get_or_insert_with(|| Noted::party(registry, self.id));
+    }
+
+    /// A flight has begun whose outcome may be this party's.
+    pub(super) fn may_be_left_to(&self, flight: u64) {
+        if let Some(noted) = &self.noted {
+            noted.may_be_left_to(flight);
         }
     }
 
@@ -137,12 +153,12 @@ impl<V, E> Party<V, E> {
 
     /// Leaves the outcome for this party and returns its seats, to be woken outside the lock.
     pub(super) fn land(&mut self, landing: Landing<V, E>) -> Seats {
-        self.note(Note::Here(landing))
+        self.tell(Note::Here(landing))
     }
 
     /// Leaves word that the outcome is in another party's cell.
     pub(super) fn land_in(&mut self, cell: &Arc<Cell<V, E>>) -> Seats {
-        self.note(Note::There(Arc::clone(cell)))
+        self.tell(Note::There(Arc::clone(cell)))
     }
 
     /// Tells whoever still sits here that it waits for nothing more.
@@ -153,7 +169,8 @@ impl<V, E> Party<V, E> {
         })
     }
 
-    fn note(&mut self, note: Note<V, E>) -> Seats {
+    fn tell(&mut self, note: Note<V, E>) -> Seats {
+        self.noted = None;
         let set = self.cell.0.set(note);
         debug_assert!(set.is_ok(), "a party is answered once");
         std::mem::take(&mut self.seats)

@@ -26,6 +26,7 @@ use crate::singleflight::config::Config;
 use crate::singleflight::entry::{Entry, State};
 use crate::singleflight::flight::{Desk, Effects, Ids};
 use crate::singleflight::launch::{Begin, Bell, Load, Loader, launch};
+use crate::singleflight::lineage::{self, Waits};
 use crate::singleflight::lingering::Lingering;
 use crate::singleflight::pace::Pace;
 use crate::singleflight::party::{Cell, Outcome, Seats, Sitter};
@@ -207,14 +208,17 @@ where
         loader: Loader<V, E>,
         bell: Option<Bell>,
         sitter: Sitter<'_>,
-    ) -> Departed<Seated<V, E>, V, E> {
+    ) -> Departed<(Seated<V, E>, Option<Box<Waits>>), V, E> {
+        let nested = !lineage::is_empty();
         self.waiters.fetch_add(1, Relaxed);
         let found = |entry: &Entry<K, V, E>| entry.has_flight(id);
         let departed = self.transition(hash, found, |traffic, desk, fx| {
-            traffic.depart(id, loader, bell, sitter, desk, fx)
+            let (seat, alarm) = traffic.depart(id, loader, bell, sitter, desk, fx)?;
+            let waits = nested.then(|| Box::new(traffic.note_leader(self.address(), seat.0)));
+            Ok(((Self::seated(hash, seat), waits), alarm))
         });
         match departed.expect("nobody removes a flight in its first poll") {
-            Ok((seat, alarm)) => Ok((Self::seated(hash, seat), alarm)),
+            Ok(seat) => Ok(seat),
             Err(cell) => {
                 self.waiters.fetch_sub(1, Relaxed);
                 Err(cell)

@@ -286,8 +286,8 @@ where
         let bell = launch::bell(&self.table.config);
         let sitter = Sitter { waker: task.waker(), until };
         match self.table.depart(hash, id, loader, bell.clone(), sitter) {
-            Ok((seat, alarm)) => {
-                let seat = Seat::new(&self.table, seat, Role::Leader, began);
+            Ok(((seat, waits), alarm)) => {
+                let seat = Seat::new(&self.table, seat, Role::Leader, began).waits(waits);
                 let load = Contained::running(loading, frames, span).again(again);
                 launch::depart(airborne, load, alarm, bell, &handle);
                 Takeoff::Seated(seat)

@@ -24,8 +24,9 @@ use crate::singleflight::arrivals::Met;
 use crate::singleflight::boarding::Gate;
 use crate::singleflight::config::{Config, Join, WhenStuck};
 use crate::singleflight::error::FlightError;
-use crate::singleflight::flight::{Desk, Effects, Flight, Ids, Waiting};
+use crate::singleflight::flight::{Desk, Effects, Flight, Waiting};
 use crate::singleflight::launch::{Bell, Loader};
+use crate::singleflight::lineage::Waits;
 use crate::singleflight::party::{Cell, Outcome, Party, Seats, Sitter};
 use crate::singleflight::tether::Tether;
 
@@ -147,6 +148,21 @@ impl<V, E> Traffic<V, E> {
         flights.map(|flight| flight.id)
     }
 
+    /// The party that a caller who makes this choice is seated with, if it is there already.
+    pub(super) fn party_of(&self, choice: Choice) -> Option<u64> {
+        match choice {
+            Choice::Wait => self.waiting.as_ref().map(|it| it.party.id),
+            Choice::JoinNext => self.next.as_ref().map(|it| it.party.id),
+            _ => self.running.as_ref().map(|it| it.party.id),
+        }
+    }
+
+    /// Notes that all who wait for this key may be left to a flight that begins.
+    pub(super) fn may_be_left_to(&self, later: &Flight<V, E>) {
+        let all = self.flights().flat_map(Flight::parties).chain(later.parties());
+        all.for_each(|party| party.may_be_left_to(later.id));
+    }
+
     /// Takes a caller in as the leader of a second flight, with everybody who waits for one.
     pub(super) fn lead(
         &mut self,
@@ -161,6 +177,7 @@ impl<V, E> Traffic<V, E> {
         if let Some(waiting) = &mut waiting {
             mem::swap(&mut flight.party, &mut waiting.party);
         }
+        self.may_be_left_to(&flight);
         if let Some(running) = &mut self.running {
             running.relieved = true;
         }
@@ -192,12 +209,12 @@ impl<V, E> Traffic<V, E> {
     pub(super) fn wait(
         &mut self,
         sitter: Sitter<'_>,
-        ids: &mut Ids,
+        party: u64,
         loader: impl FnOnce() -> Loader<V, E>,
     ) -> (Seat<V, E>, Met) {
         let waiting = self
             .waiting
-            .get_or_insert_with(|| Waiting { party: Party::new(ids.next()), loader: loader() });
+            .get_or_insert_with(|| Waiting { party: Party::new(party), loader: loader() });
         let seat = Self::sit(&mut waiting.party, sitter);
         (seat, Met { began: None, fan_out: waiting.party.taken() })
     }
@@ -233,6 +250,15 @@ impl<V, E> Traffic<V, E> {
         flight.loader = Some(loader);
         let seat = Self::sit(&mut flight.party, sitter);
         Ok((seat, flight.alarm(desk.config, flight.began)))
+    }
+
+    /// Notes that a leader that is inside of a load waits with a party.
+    pub(super) fn note_leader(&mut self, registry: usize, party: u64) -> Waits {
+        let waits = Waits::lead(registry, party, self.flights().map(|flight| flight.id));
+        if let Some(party) = self.party_mut(party) {
+            party.note(registry);
+        }
+        waits
     }
 
     /// Gives a flight its task, or the task back when the flight is gone already.

@@ -1,6 +1,7 @@
 //! Loads that would wait for themselves, by way of flights that others began.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use futures::future::{BoxFuture, FutureExt};
 use sortie::{Call, FlightError, Join, SingleFlight};
@@ -108,6 +109,82 @@ async fn waiting_for_what_waits_for_others_is_no_circle() {
     let c = run(&flights, "c", asks(&flights, 20, &["d"], Join::Running)).await;
     assert!(a.await.unwrap().is_ok() && b.await.unwrap().is_ok() && c.await.unwrap().is_ok());
     assert_eq!((flights.stats().reentrant, flights.stats().in_flight_waiters), (0, 0));
+}
+
+/// Waits, and fails.
+fn fails(pause: u64) -> Load {
+    Arc::new(move || {
+        async move {
+            sleep(ms_of(pause)).await;
+            Err(FlightError::Busy)
+        }
+        .boxed()
+    })
+}
+
+/// The first load, the second, and so on.
+fn in_turn(loads: impl Into<Vec<Load>>) -> Load {
+    let (loads, turn) = (loads.into(), AtomicUsize::new(0));
+    Arc::new(move || loads[turn.fetch_add(1, Relaxed).min(loads.len() - 1)]())
+}
+
+fn ask(flights: &Flights, join: Join, load: Load) -> JoinHandle<Answer> {
+    let flights = flights.clone();
+    let call = async move {
+        let landed = flights.run_with("b", Call::new().join(join), move |_cx| load()).await;
+        landed.map(|landed| landed.value)
+    };
+    tokio::runtime::Handle::current().spawn(call)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circle_through_the_next_load_of_those_who_waited_is_told() {
+    let (flights, begun) = (Flights::new(), Instant::now());
+    let first = run(&flights, "b", asks(&flights, 30, &[], Join::Running)).await;
+    // Whose load the next one is.
+    let other = ask(&flights, Join::Fresh, asks(&flights, 20, &["a"], Join::Running));
+    let a = run(&flights, "a", asks(&flights, 10, &["b"], Join::Fresh)).await;
+    let (a, other) = (a.await.unwrap(), other.await.unwrap());
+    assert!(first.await.unwrap().is_ok() && told(&other) && told(&a), "{other:?} {a:?}");
+    assert_eq!((since(begun), flights.stats().reentrant), (50, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circle_through_a_successor_that_callers_are_left_to_is_told() {
+    let (flights, begun) = (Flights::builder().soft_age(ms_of(50)).build(), Instant::now());
+    // At 50 the second load begins, at 70 it asks for a, at 100 the first one fails.
+    let long = Flights::new();
+    let loads = in_turn([fails(100), asks(&long, 20, &["a"], Join::Running)]);
+    let first = run(&flights, "b", loads).await;
+    let a = run(&long, "a", asks(&flights, 10, &["b"], Join::Running)).await;
+    assert!(a.await.unwrap().is_err() && first.await.unwrap().is_err());
+    assert_eq!((since(begun), long.stats().reentrant), (100, 1));
+    assert_eq!(flights.stats().in_flight_flights, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circle_through_a_later_flight_that_a_leader_is_left_to_is_told() {
+    let (flights, begun) = (Flights::builder().soft_age(ms_of(50)).build(), Instant::now());
+    let inner = flights.clone();
+    // a leads b, whose successor fails at once.
+    let loads = in_turn([fails(200), fails(0)]);
+    let leads: Load = Arc::new(move || {
+        let (inner, loads) = (inner.clone(), Arc::clone(&loads));
+        async move {
+            match inner.run("b", move || loads()).await {
+                Err(FlightError::Failed(why)) => Err(FlightError::clone(&why)),
+                other => panic!("{other:?}"),
+            }
+        }
+        .boxed()
+    });
+    let long = Flights::new();
+    let a = run(&long, "a", leads).await;
+    sleep(ms_of(100)).await;
+    let other = ask(&flights, Join::Running, asks(&long, 20, &["a"], Join::Running));
+    assert!(told(&other.await.unwrap()));
+    assert!(matches!(a.await.unwrap(), Err(FlightError::Failed(_))));
+    assert_eq!((since(begun), long.stats().reentrant), (200, 1));
 }
 
 /// What is documented as not seen: it ends at `flight_max` all the same.
