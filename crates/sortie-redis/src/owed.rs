@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! 1. Of a key the newest is kept, with the later of the positions. They are paid in the order in
-//!    which they came.
+//!    which they came; one that is refused lets the others past.
 //! 2. From before an invalidation returns until it is paid, its bucket is *blocked*: nothing is
 //!    read from there.
 //! 3. Over the bound, everything is owed instead of many keys: what it costs is misses.
@@ -31,6 +31,10 @@ pub(crate) struct Debt {
     pub(crate) position: Option<Position>,
 }
 
+/// A debt's place in the order of paying.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn(u64);
+
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum What {
     Key(Place),
@@ -46,6 +50,12 @@ struct Books {
     keys: HashMap<Arc<[u8]>, u64>,
     /// Of each bucket that owes any, how many.
     by_bucket: BTreeMap<u8, u32>,
+}
+
+impl Debt {
+    pub(crate) fn turn(&self) -> Turn {
+        Turn(if self.what == What::Everything { 0 } else { self.serial })
+    }
 }
 
 impl Owed {
@@ -89,10 +99,14 @@ impl Owed {
         self.blocked.store(books.blocked(), Ordering::Release);
     }
 
-    /// What is to be paid next.
-    pub(crate) fn oldest(&self) -> Option<Debt> {
+    /// What is to be paid after what came in this turn, or first.
+    pub(crate) fn next(&self, after: Option<Turn>) -> Option<Debt> {
         let books = self.books.lock();
-        books.everything.clone().or_else(|| books.debts.values().next().cloned())
+        let keys = |after| books.debts.range(after + 1..).next().map(|(_, debt)| debt.clone());
+        match after {
+            None => books.everything.clone().or_else(|| keys(0)),
+            Some(Turn(after)) => keys(after),
+        }
     }
 
     /// Takes a debt off, unless a newer one has taken its place meanwhile.
@@ -176,12 +190,12 @@ mod tests {
         let owed = Owed::new(10);
         owed.key(&place(1), Some(&at(5)));
         owed.key(&place(2), None);
-        let early = owed.oldest().unwrap();
+        let early = owed.next(None).unwrap();
         owed.key(&place(1), Some(&at(3)));
         owed.paid(&early); // Paid while a newer one came: that one is still owed.
         assert!(owed.blocks(place(1).bucket) && owed.blocks(place(2).bucket));
         let mut paid = Vec::new();
-        while let Some(debt) = owed.oldest() {
+        while let Some(debt) = owed.next(None) {
             owed.paid(&debt);
             paid.push((debt.what, debt.position));
         }
@@ -196,12 +210,12 @@ mod tests {
             owed.key(&place(key), Some(&at(u64::from(key) + 7)));
         }
         assert_eq!(owed.len(), 1);
-        let debt = owed.oldest().unwrap();
+        let debt = owed.next(None).unwrap();
         assert_eq!((&debt.what, &debt.position), (&What::Everything, &Some(at(10))));
         assert!((0..BUCKETS).all(|bucket| owed.blocks(bucket)));
         owed.key(&place(9), None); // Newer than everything: paid after it.
         owed.paid(&debt);
-        assert_eq!(owed.oldest().unwrap().what, What::Key(place(9)));
+        assert_eq!(owed.next(None).unwrap().what, What::Key(place(9)));
         assert!(owed.blocks(place(9).bucket));
     }
 }

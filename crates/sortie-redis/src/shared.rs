@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use sortie::{Position, Tag};
 use tokio::sync::mpsc::{self, Receiver, Sender};
@@ -15,7 +16,7 @@ use tracing::{info, warn};
 use crate::link::Away;
 use crate::local::Outdated;
 use crate::names::{BUCKETS, Place};
-use crate::owed::{Debt, Owed, What};
+use crate::owed::{Debt, Owed, Turn, What};
 use crate::steps::{Steps, Token};
 use crate::waits::Waits;
 
@@ -89,10 +90,30 @@ impl Shared {
         tag: Option<Tag>,
         position: Option<&Position>,
     ) -> Result<(), Away> {
-        for bucket in 0..BUCKETS {
-            self.steps.sweep(bucket, tag, position).await?;
+        // The first one alone: it brings the script there, and finds out whether anybody is.
+        self.steps.sweep(0, tag, position).await?;
+        let rest = (1..BUCKETS).map(|bucket| self.steps.sweep(bucket, tag, position));
+        try_join_all(rest).await.map(drop)
+    }
+
+    /// Pays what is owed, from `after` on. What is refused lets the others past, and when the
+    /// connection is lost it goes on there later. Says how many were paid and how many were not.
+    async fn pay_all(&self, after: &mut Option<Turn>) -> (u64, u64) {
+        let (mut paid, mut refused) = (0, 0);
+        while let Some(debt) = self.owed.next(*after) {
+            *after = Some(debt.turn());
+            if self.pay(&debt).await.is_ok() {
+                self.owed.paid(&debt);
+                paid += 1;
+                continue;
+            }
+            refused += 1;
+            if !self.steps.link.is_there() {
+                return (paid, refused);
+            }
         }
-        Ok(())
+        *after = None;
+        (paid, refused)
     }
 
     async fn pay(&self, debt: &Debt) -> Result<(), Away> {
@@ -105,26 +126,20 @@ impl Shared {
 
 /// Connects, pays what is owed, and waits until it is called again.
 pub(crate) async fn keep(shared: Arc<Shared>) {
-    let mut pause = Pause::default();
+    let (mut pause, mut after) = (Pause::default(), None);
     loop {
         if !shared.steps.link.connect().await {
             pause.pass().await;
             continue;
         }
-        let mut paid = 0_u64;
-        while let Some(debt) = shared.owed.oldest() {
-            if shared.pay(&debt).await.is_err() {
-                warn!(owed = shared.owed.len(), "invalidations can't be delivered yet");
-                pause.pass().await;
-                break;
-            }
-            shared.owed.paid(&debt);
-            paid += 1;
-        }
+        let (paid, refused) = shared.pay_all(&mut after).await;
         if paid > 0 {
             info!(paid, "delivered the invalidations that were owed");
         }
-        if shared.owed.len() == 0 && shared.steps.link.is_there() {
+        if refused > 0 {
+            warn!(owed = shared.owed.len(), "invalidations can't be delivered yet");
+            pause.pass().await;
+        } else if shared.owed.len() == 0 && shared.steps.link.is_there() {
             pause = Pause::default();
             shared.steps.link.call.notified().await;
         }

@@ -124,3 +124,24 @@ async fn an_invalidation_whose_caller_leaves_is_still_owed() {
     until("it is delivered", || cache.stats().owed == 0).await;
     assert_eq!(read(&cache, 1).await, None);
 }
+
+#[tokio::test]
+async fn an_invalidation_that_is_refused_lets_the_others_past() {
+    let redis = Redis::start().await;
+    let cache = one(&redis, 100).await;
+    put(&cache, 1, 10).await;
+    let entry = redis.ask(&["EVAL", "return redis.call('KEYS', ARGV[1])[1]", "0", "*:1}"]).await;
+    // Something that no script can use stands in its place.
+    redis.ask(&["SET", &entry, "a string"]).await;
+    cache.invalidate(&1).await;
+    assert_eq!(cache.stats().owed, 1, "it is refused");
+    redis.pause();
+    for key in 2..15 {
+        cache.invalidate(&key).await;
+    }
+    assert_eq!(cache.stats().owed, 14);
+    redis.resume();
+    until("the others are delivered", || cache.stats().owed == 1).await;
+    redis.ask(&["DEL", &entry]).await;
+    until("all is delivered", || cache.stats().owed == 0).await;
+}
