@@ -33,8 +33,9 @@ pub trait GetSet<K, V>: Send + Sync {
 /// The guarantee is weaker than that of a cache which knows leases itself. Within this process no
 /// load begun before an invalidation is stored after it, except while a `set` is on its way: that
 /// is waited for, by a task of the cache if its caller leaves, and deleted again, but in between it
-/// can be read. Only a runtime that is shut down meanwhile keeps it from that. What **another process** loaded
-/// before this one's invalidation may be stored after it; only the store's own expiry ends that.
+/// can be read. Only a runtime that is shut down meanwhile keeps it from that. What **another
+/// process** loaded before this one's invalidation may be stored after it; only the store's own
+/// expiry ends that.
 /// Ages are the store's: it says for how long it keeps a value.
 ///
 /// # Examples

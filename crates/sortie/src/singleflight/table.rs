@@ -217,13 +217,8 @@ where
             let waits = nested.then(|| Box::new(traffic.note_leader(self.address(), seat.0)));
             Ok(((Self::seated(hash, seat), waits), alarm))
         });
-        match departed.expect("nobody removes a flight in its first poll") {
-            Ok(seat) => Ok(seat),
-            Err(cell) => {
-                self.waiters.fetch_sub(1, Relaxed);
-                Err(cell)
-            }
-        }
+        let departed = departed.expect("nobody removes a flight in its first poll");
+        departed.inspect_err(|_answered| drop(self.waiters.fetch_sub(1, Relaxed)))
     }
 
     /// Hands the entry the task of its flight, or the task back if the flight is gone.
