@@ -175,8 +175,9 @@ where
                 return answers;
             }
         }
-        let alone =
-            wanted.iter().map(|it| async move { (it.place, self.alone(&it.key, Want::ANY).await) });
+        let alone = wanted
+            .into_iter()
+            .map(|it| async move { (it.place, self.alone(&it.key, Want::ANY).await) });
         answers.extend(join_all(alone).await);
         answers
     }

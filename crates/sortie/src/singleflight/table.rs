@@ -218,7 +218,9 @@ where
             Ok(((Self::seated(hash, seat), waits), alarm))
         });
         let departed = departed.expect("nobody removes a flight in its first poll");
-        departed.inspect_err(|_answered| drop(self.waiters.fetch_sub(1, Relaxed)))
+        departed.inspect_err(|_answered| {
+            self.waiters.fetch_sub(1, Relaxed);
+        })
     }
 
     /// Hands the entry the task of its flight, or the task back if the flight is gone.
