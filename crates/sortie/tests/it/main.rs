@@ -7,6 +7,7 @@ mod cluster;
 mod err_group;
 mod failure_table;
 mod far_away;
+mod fresh;
 mod get_set;
 mod hedge;
 mod read_through;

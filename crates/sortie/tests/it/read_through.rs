@@ -9,13 +9,9 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{Pending, join_all, pending};
-use parking_lot::Mutex;
-use proptest::prelude::Rng;
-use proptest::test_runner::TestRng;
-
 use sortie::{
-    Cache, Cached, Fill, FlightError, Idle, Loaded, Lookup, MemoryCache, Position, ReadThrough,
-    ShardId, SingleFlight, WalPoint,
+    Cache, Fill, FlightError, Idle, Loaded, Lookup, MemoryCache, Position, ReadThrough, ShardId,
+    SingleFlight, WalPoint,
 };
 use tokio::task::JoinSet;
 use tokio::time::{Instant, advance, sleep};
@@ -200,109 +196,6 @@ async fn a_lease_held_elsewhere_delays_a_load_by_a_bounded_time() {
     let began = Instant::now();
     assert_eq!(balances.get(&1).await.unwrap(), 1);
     assert_eq!(began.elapsed(), Duration::from_secs(1));
-}
-
-/// What the article's cache knows: get and set. It takes every fill, whatever was invalidated.
-#[derive(Default)]
-struct GetAndSet(Mutex<std::collections::HashMap<usize, u64>>);
-
-impl Cache<usize, u64> for GetAndSet {
-    type Lease = usize;
-    type Wait = Pending<()>;
-
-    async fn get(&self, key: &usize) -> Lookup<u64, usize, Pending<()>> {
-        match self.0.lock().get(key) {
-            Some(&value) => Lookup::Hit(Cached::new(value, None)),
-            None => Lookup::Miss(*key),
-        }
-    }
-
-    async fn fill(&self, key: usize, loaded: Loaded<u64>) -> Fill {
-        self.0.lock().insert(key, loaded.value);
-        Fill::Stored
-    }
-
-    async fn invalidate(&self, key: &usize) {
-        self.0.lock().remove(key);
-    }
-
-    async fn invalidate_at(&self, key: &usize, _position: &Position) {
-        self.invalidate(key).await;
-    }
-}
-
-/// Runs `operations` random reads, writes and waits on a few keys, and counts the reads that got a
-/// value from before an invalidation that had returned when they began.
-async fn violations<C>(cache: C, operations: usize, rng: &mut TestRng) -> usize
-where
-    C: Cache<usize, u64> + 'static,
-{
-    let rows: Arc<[AtomicU64; 5]> = Arc::default();
-    let pace = Arc::new(AtomicU64::new(1));
-    let load = {
-        let rows = Arc::clone(&rows);
-        move |key: usize| {
-            let (rows, pace) = (Arc::clone(&rows), Arc::clone(&pace));
-            async move {
-                let pace = pace.fetch_add(7, Relaxed) % 11;
-                sleep(Duration::from_millis(pace)).await; // On the way there,
-                let value = rows[key].load(Relaxed);
-                sleep(Duration::from_millis(pace * 3 % 7)).await; // and on the way back.
-                if pace == 3 { Err(io::Error::other("down")) } else { Ok(value) }
-            }
-        }
-    };
-    let through = ReadThrough::new(cache, load);
-    let mut readers = JoinSet::new();
-    let mut stale = 0;
-    for _ in 0..operations {
-        let key = rng.next_u32() as usize % 5;
-        match rng.next_u32() % 8 {
-            0 => {
-                rows[key].fetch_add(1, Relaxed);
-                through.invalidate(&key).await;
-            }
-            1..4 => sleep(Duration::from_millis(u64::from(rng.next_u32() % 5))).await,
-            _ => {
-                // Whoever writes waits for the invalidation, so this is what must be seen.
-                let least = rows[key].load(Relaxed);
-                let through = through.clone();
-                let patience = Duration::from_millis(u64::from(rng.next_u32() % 60));
-                readers.spawn(async move {
-                    // Some leave before they are answered.
-                    let read = tokio::time::timeout(patience, through.get(&key)).await;
-                    read.is_ok_and(|value| value.is_ok_and(|value| value < least))
-                });
-            }
-        }
-        while let Some(ended) = readers.try_join_next() {
-            stale += usize::from(ended.expect("a reader does not panic"));
-        }
-    }
-    stale + readers.join_all().await.into_iter().filter(|&stale| stale).count()
-}
-
-fn rng() -> TestRng {
-    TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha)
-}
-
-/// `SORTIE_FRESH_OPERATIONS=1000000` is the whole of it.
-#[tokio::test(start_paused = true)]
-async fn no_read_gets_a_value_from_before_an_invalidation() {
-    let operations = std::env::var("SORTIE_FRESH_OPERATIONS").ok();
-    let operations = operations.and_then(|text| text.parse().ok()).unwrap_or(100_000);
-    assert_eq!(violations(MemoryCache::new(100), operations, &mut rng()).await, 0);
-    let aged = MemoryCache::builder(100)
-        .early(0.5)
-        .soft_ttl(Duration::from_millis(20))
-        .hard_ttl(Duration::from_millis(60))
-        .build();
-    assert_eq!(violations(aged, 20_000, &mut rng()).await, 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_test_above_catches_a_cache_without_leases() {
-    assert!(violations(GetAndSet::default(), 20_000, &mut rng()).await > 0);
 }
 
 /// The same on real threads, where an invalidation may fall between any two steps of a fill.
