@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::admin::{self, Admin, Readiness};
 use crate::announce::Announcement;
 use crate::cli::Serve;
-use crate::config::{Config, ConfigError, Loaded, Mode};
+use crate::config::{Config, ConfigError, Loaded, Mode, Tls};
 use crate::cores::{self, Cores};
 use crate::metrics::{self, Snapshot};
 use crate::read::{ReadConfig, ReadPath};
@@ -68,6 +68,13 @@ pub(crate) fn run(options: &Serve) -> Result<(), Error> {
     }
     options.override_in(&mut config);
     refuse_open(&config)?;
+    if !config.listen.ip().is_loopback() && config.tls == Tls::Off {
+        tracing::warn!(
+            listen = %config.listen,
+            "clients are not encrypted: rows can be read on their way; set `tls`, \
+             `tls_certificate` and `tls_key`",
+        );
+    }
     block_on(clusters::run(&config))?
 }
 

@@ -12,13 +12,19 @@ use std::sync::Arc;
 use sortie_postgres::{ScramDecoys, ScramKeys, ScramVerifier};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::config::{Auth, Users};
+use crate::config::{Auth, Config, Tls, Users};
 use crate::session::failure::Failure;
 use crate::session::socket::Socket;
 
 /// What stands between a startup packet and a session. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Gate(Arc<Kind>);
+pub(crate) struct Gate(Arc<Door>);
+
+#[derive(Debug)]
+struct Door {
+    kind: Kind,
+    tls: Tls,
+}
 
 #[derive(Debug)]
 enum Kind {
@@ -35,11 +41,17 @@ struct Known {
 
 impl Gate {
     /// Creates the gate that a configuration asks for.
-    pub(crate) fn new(auth: &Auth) -> Self {
-        Self(Arc::new(match auth {
+    pub(crate) fn new(config: &Config) -> Self {
+        let kind = match &config.auth {
             Auth::Trust => Kind::Trust,
             Auth::Scram(users) => Kind::Scram(Known::new(Arc::clone(users))),
-        }))
+        };
+        Self(Arc::new(Door { kind, tls: config.tls.clone() }))
+    }
+
+    /// Whether clients' connections are encrypted.
+    pub(crate) fn tls(&self) -> &Tls {
+        &self.0.tls
     }
 
     /// Lets a client prove that it is `user`; returns the keys that it did it with, or `None`
@@ -56,10 +68,10 @@ impl Gate {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        match &*self.0 {
-            Kind::Trust => Ok(None),
-            Kind::Scram(known) => scram::prove(socket, user, known.verifier(user)).await.map(Some),
-        }
+        let Kind::Scram(known) = &self.0.kind else { return Ok(None) };
+        let identity = self.0.tls.identity().filter(|_| socket.is_encrypted());
+        let end_point = identity.and_then(|identity| identity.end_point.as_deref());
+        scram::prove(socket, user, known.verifier(user), end_point).await.map(Some)
     }
 }
 

@@ -13,20 +13,22 @@ use crate::sql::{SqlError, state};
 /// The longest message of a login, as in PostgreSQL.
 const MESSAGE_MAX: usize = 1024;
 
-/// Lets a client prove that it knows the password that `verifier` was made of.
+/// Lets a client prove that it knows the password that `verifier` was made of; `end_point` is what
+/// its connection can be bound to.
 pub(super) async fn prove<S>(
     socket: &mut Socket<S>,
     user: &str,
     verifier: ScramVerifier,
+    end_point: Option<&[u8]>,
 ) -> Result<ScramKeys, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let refused = |error| Failure::Fatal(told(error, user));
-    backend::authentication_sasl(&mut socket.output, scram_mechanisms(false));
+    backend::authentication_sasl(&mut socket.output, scram_mechanisms(end_point.is_some()));
     socket.flush().await?;
     let first = response(socket).await?;
-    let (talk, answer) = ScramServer::begin(verifier, None, &first).map_err(refused)?;
+    let (talk, answer) = ScramServer::begin(verifier, end_point, &first).map_err(refused)?;
     backend::authentication_sasl_continue(&mut socket.output, answer.as_bytes());
     socket.flush().await?;
     let last = response(socket).await?;

@@ -2,18 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use toml::de::DeTable;
 
 use super::cluster;
+use super::front;
 use super::problem::{ConfigError, Problem, Problems};
 use super::section::Section;
 use super::server::Secrets;
-use super::users::Users;
-use super::value::Demand;
-use super::{Auth, ClusterConfig, Config};
+use super::{ClusterConfig, Config};
 use crate::said::Listen;
 
 /// A file that holds no more than this is read; it is text that people write.
@@ -71,7 +69,8 @@ pub(super) fn read(text: &str, secrets: &mut Secrets) -> Result<Config, Vec<Prob
         if let Some((Listen(listen), _span)) = top.value("listen") {
             config.listen = listen;
         }
-        auth(top, &mut config, secrets);
+        front::auth(top, &mut config, secrets);
+        front::tls(top, &mut config, secrets);
         top.set("admin", &mut config.admin);
         top.set_within("connections_max", &mut config.connections_max, 1..=100_000);
         top.set("login_max", &mut config.login_max);
@@ -110,38 +109,6 @@ pub(super) fn text(path: &Path) -> Result<String, String> {
         return Err(format!("it has {size} bytes; a file of sortie's has {FILE_MAX} at most"));
     }
     fs::read_to_string(path).map_err(told)
-}
-
-/// How clients prove who they are: nobody is let in without proof by mistake.
-fn auth(top: &Section<'_, '_>, config: &mut Config, secrets: &Secrets) {
-    let demand = top.value::<Demand>("auth").map(|(demand, _span)| demand);
-    let users = top.value::<PathBuf>("users");
-    match (demand, users) {
-        (Some(Demand::Scram), Some((file, span))) => match Users::load(&secrets.beside(&file)) {
-            Ok(users) => config.auth = Auth::Scram(Arc::new(users)),
-            Err(what) => top.problem(span, format!("`users`: {what}")),
-        },
-        (Some(Demand::Scram), None) => {
-            let text = "`auth = \"scram\"` needs `users = \"FILE\"`: a line for each user, which \
-                        `sortie user NAME` makes";
-            top.problem(top.value_span("auth"), text);
-        }
-        (Some(Demand::Trust), Some((_file, span))) => {
-            let text = "with `auth = \"trust\"` nobody is asked for a password: take `users` away, \
-                        or write `auth = \"scram\"`";
-            top.problem(span, text);
-        }
-        (Some(Demand::Trust), None) => {
-            if let Some(text) = config.too_open() {
-                top.problem(top.value_span("listen"), format!("`listen`: {text}"));
-            }
-        }
-        (None, _) if top.has("auth") => {}
-        (None, _) => top.whole_problem(
-            "who may connect? Write `auth = \"scram\"` and `users = \"FILE\"`, or `auth = \
-             \"trust\"` if everybody on this machine may come as anybody",
-        ),
-    }
 }
 
 /// `bank.0` is shard 0 of `bank`; a cluster of that name would hide it.

@@ -7,6 +7,7 @@
 //! | key | default | meaning |
 //! |---|---|---|
 //! | `listen` | `"127.0.0.1:6440"` | where Postgres clients connect; with `trust` loopback only |
+//! | `tls` | `"off"` | encryption of clients: `off`, `allow` or `require` |
 //! | `admin` | `"127.0.0.1:6441"` | where `/metrics`, `/healthz`, `/readyz` are; loopback only |
 //! | `connections_max` | `900` | clients served at a time |
 //! | `login_max` | `"10s"` | how long a client's startup may take |
@@ -31,6 +32,7 @@
 //! |---|---|
 //! | `auth` | how clients prove who they are: `scram` (see `users`) or `trust` (not at all) |
 //! | `users` | the users file; only with `auth = "scram"` |
+//! | `tls_certificate`, `tls_key` | files in PEM, unless `tls` is `off` |
 //! | `clusters.CLUSTER` | everything about one cluster is in this table |
 //! | `password_file` | a file with the password that URLs lack; else `PGPASSWORD` is taken |
 //! | `shards` | a list of tables, in the order of the hash's remainders |
@@ -49,10 +51,12 @@
 
 mod cluster;
 mod file;
+mod front;
 mod nearest;
 mod problem;
 mod section;
 mod server;
+mod tls;
 mod users;
 mod value;
 
@@ -66,6 +70,7 @@ pub(crate) use self::cluster::NAME_BYTES_MAX;
 pub(crate) use self::file::{Loaded, load};
 pub(crate) use self::problem::ConfigError;
 pub(crate) use self::server::from_urls;
+pub(crate) use self::tls::{Identity, PROTOCOL, Tls};
 pub(crate) use self::users::{Users, written as written_user};
 use crate::said::Loopback;
 
@@ -76,6 +81,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     /// How they prove who they are.
     pub(crate) auth: Auth,
+    /// Whether their connections are encrypted.
+    pub(crate) tls: Tls,
     /// Where metrics and health are.
     pub(crate) admin: Loopback,
     /// Clients served at a time.
@@ -225,6 +232,7 @@ impl Config {
         Self {
             listen: port(6440),
             auth: Auth::Trust,
+            tls: Tls::Off,
             admin: Loopback(port(6441)),
             connections_max: 900,
             login_max: Duration::from_secs(10),

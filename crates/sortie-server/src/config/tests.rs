@@ -9,6 +9,8 @@ use super::problem::Problem;
 use super::server::Secrets;
 use super::*;
 
+mod front;
+
 const TRUST: &str = "auth = \"trust\"\n";
 const ONE: &str = "[[clusters.bank.shards]]\nreplicas = [\"postgres://reader@db/bank\"]\n";
 
@@ -53,7 +55,7 @@ fn the_documented_defaults_are_the_defaults() {
     let (general, cluster): (Vec<_>, Vec<_>) = documented()
         .into_iter()
         .partition(|(key, _)| known_keys("").iter().any(|known| known == key));
-    assert!((general.len(), cluster.len()) == (5, 13), "{general:?} {cluster:?}");
+    assert!((general.len(), cluster.len()) == (6, 13), "{general:?} {cluster:?}");
     let lines = |keys: &[(&str, &str)], prefix: &str| {
         let lines = keys.iter().map(|(key, default)| format!("{prefix}{key} = {default}"));
         lines.collect::<Vec<_>>().join("\n") + "\n"
@@ -181,40 +183,6 @@ fn values_have_units() {
         &format!("listen = \"0.0.0.0:1\"\n{ONE}"),
         &["1:10: `listen`: 0.0.0.0 can be reached from other machines"],
     );
-}
-
-#[test]
-fn nobody_is_let_in_without_proof_by_mistake() {
-    let unsaid = read(ONE, &mut Secrets::new("".into(), None)).unwrap_err();
-    assert_eq!(unsaid.len(), 1);
-    assert!(unsaid[0].what.starts_with("who may connect? Write `auth = \"scram\"`"), "{unsaid:?}");
-    let with = |lines: &str| format!("{lines}\n{ONE}");
-    refused(&with("auth = \"md5\""), &["`md5` is unknown; write one of \"trust\", \"scram\""]);
-    refused(&with("auth = \"scram\""), &["1:8: `auth = \"scram\"` needs `users = \"FILE\"`"]);
-    refused(
-        &with("auth = \"trust\"\nusers = \"u\""),
-        &["2:9: with `auth = \"trust\"` nobody is asked for a password"],
-    );
-    refused(
-        &with("auth = \"scram\"\nusers = \"/nowhere\""),
-        &["2:9: `users`: /nowhere: No such file"],
-    );
-}
-
-#[test]
-fn with_proof_others_may_reach_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let verifier = sortie_postgres::ScramVerifier::of_password("geheim");
-    file(folder.path(), "users.txt", &written_user("alice", &verifier), 0o600);
-    let text = format!("listen = \"0.0.0.0:6440\"\nauth = \"scram\"\nusers = \"users.txt\"\n{ONE}");
-    let path = file(folder.path(), "sortie.toml", &text, 0o644);
-    let Loaded { config, warnings } = load(&path, None).unwrap();
-    let Auth::Scram(users) = &config.auth else { panic!("{:?}", config.auth) };
-    assert_eq!(users.verifier("alice"), Some(&verifier));
-    assert_eq!((config.too_open(), warnings), (None, Vec::new()));
-    file(folder.path(), "users.txt", &written_user("alice", &verifier), 0o640);
-    let error = load(&path, None).unwrap_err().to_string();
-    assert!(error.contains("sortie.toml:3:9: `users`: ") && error.contains("chmod 600"), "{error}");
 }
 
 #[test]

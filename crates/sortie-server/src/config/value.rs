@@ -25,6 +25,14 @@ pub(super) enum Demand {
     Scram,
 }
 
+/// Whether clients' connections are to be encrypted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Wanted {
+    Off,
+    Allow,
+    Require,
+}
+
 /// What to call the kind of a value.
 pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
@@ -134,6 +142,13 @@ impl Value for Loopback {
 impl Value for Demand {
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
         word(value, &[("trust", Self::Trust), ("scram", Self::Scram)])
+    }
+}
+
+impl Value for Wanted {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let words = [("off", Self::Off), ("allow", Self::Allow), ("require", Self::Require)];
+        word(value, &words)
     }
 }
 

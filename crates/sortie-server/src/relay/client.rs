@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::buffers;
+use crate::session::line::Line;
 
 /// What is read at a time, in bytes.
 const READ_LEN: usize = 16 << 10;
@@ -36,7 +37,7 @@ const GRACE: Duration = Duration::from_millis(500);
 /// A client's connection.
 #[derive(Debug)]
 pub(super) struct Client<S> {
-    stream: S,
+    stream: Line<S>,
     /// What was read and not taken.
     pub(super) input: BytesMut,
     /// What was said and not written.
@@ -52,7 +53,7 @@ pub(super) struct Client<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub(super) fn new(
-        (stream, input, output): (S, BytesMut, BytesMut),
+        (stream, input, output): (Line<S>, BytesMut, BytesMut),
         stall_max: Duration,
     ) -> Self {
         Self { stream, input, output, stall_max, stall: None, room: 0, grace: None }
@@ -128,7 +129,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 }
             }
         }
+        if self.stream.is_encrypted() {
+            return self.poll_encrypted(cx);
+        }
         Poll::Ready(Ok(()))
+    }
+
+    /// Writes what the encryption still holds.
+    fn poll_encrypted(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Poll::Ready(flushed) = Pin::new(&mut self.stream).poll_flush(cx) {
+            self.stall = None;
+            return Poll::Ready(flushed);
+        }
+        let stall_max = self.stall_max;
+        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(stall_max)));
+        ready!(stall.as_mut().poll(cx));
+        Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
 
     /// Writes what was said, and `bytes` behind it.
@@ -145,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 Err(_stalled) => return Err(ErrorKind::TimedOut.into()),
             };
         }
-        Ok(())
+        std::future::poll_fn(|cx| self.poll_flush(cx)).await
     }
 
     /// Gives back the buffers that are empty.

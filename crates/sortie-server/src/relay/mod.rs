@@ -149,7 +149,7 @@ impl<L: Shared> Inner<L> {
         let mut drain = self.drain.clone();
         let deadline = Instant::now() + self.limits.login_max;
         let greeted = {
-            let greeting = greeting::greet(&mut socket, &self.keys, &mut drain);
+            let greeting = greeting::greet(&mut socket, self.gate.tls(), &self.keys, &mut drain);
             match timeout_at(deadline, greeting).await {
                 Ok(greeted) => greeted,
                 Err(_late) => return,
@@ -162,7 +162,8 @@ impl<L: Shared> Inner<L> {
                     // The client may take the connection's end for the end of the cancel.
                     timeout(signals::CANCEL_MAX, cancel.settled()).await.ok();
                 }
-                return;
+                // In order: an encrypted connection that is just dropped looks cut off.
+                return socket.close().await;
             }
             Ok(Wish::Session(hello)) => self.open(&mut socket, &hello, deadline).await,
             Err(failure) => Err(failure),

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::{Error, Front, cores};
 use crate::admin::{Admin, PROBE_MAX, Readiness};
 use crate::auth::Gate;
-use crate::config::{Auth, Config, Mode, PoolSettings, ServerConfig, ShardConfig};
+use crate::config::{Auth, Config, Mode, PoolSettings, ServerConfig, ShardConfig, Tls};
 use crate::judge::{ClusterServers, SharedLane};
 use crate::metrics::Snapshot;
 use crate::read::ReadStats;
@@ -54,7 +54,7 @@ pub(crate) async fn serve(
     }
     let watching = join_all(clusters.clone().into_iter().map(async |it| it.keep_watched().await));
     let lane = lane(&clusters);
-    let gate = Gate::new(&config.auth);
+    let gate = Gate::new(config);
     let relay = Relay::new(lane.clone(), clusters, gate, limits, draining.clone());
     let administration = administration(&relay, lane.clone(), draining);
     let cores = cores()?;
@@ -222,7 +222,14 @@ fn announce(config: &Config, listen: std::net::SocketAddr, admin: std::net::Sock
         Auth::Trust => "no password",
         Auth::Scram(_) => "by password (SCRAM-SHA-256)",
     };
-    lines.push(format!("postgres protocol on {listen}, {asked}; admin on http://{admin}/\n"));
+    let encrypted = match config.tls {
+        Tls::Off => "",
+        Tls::Allow(_) => ", TLS if wanted",
+        Tls::Require(_) => ", TLS only",
+    };
+    lines.push(format!(
+        "postgres protocol on {listen}, {asked}{encrypted}; admin on http://{admin}/\n"
+    ));
     let text = lines.join("\n");
     if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
         tracing::warn!(%error, "can't write the first lines to standard output");

@@ -18,6 +18,7 @@ mod extended;
 pub(crate) mod failure;
 pub(crate) mod keys;
 mod limits;
+pub(crate) mod line;
 mod local;
 mod portal;
 mod simple;
@@ -36,6 +37,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
+use crate::config::Tls;
 use crate::read::{ReadPath, Reply, Who};
 use crate::sql::{BoundRead, Catalog, Settings, SqlError};
 
@@ -139,7 +141,7 @@ impl<R: Reads> Shared<R> {
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let mut drain = self.drain.clone();
-        let greeting = startup::greet(socket, &self.keys, &mut drain);
+        let greeting = startup::greet(socket, &Tls::Off, &self.keys, &mut drain);
         let Ok(wish) = timeout(self.limits.login_max, greeting).await else {
             return Ok(());
         };

@@ -8,6 +8,7 @@
 //! 3. A client that takes nothing for `egress_stall_max` is given up.
 
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -15,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::limits::Limits;
+use super::line::Line;
+use crate::config::Identity;
 
 /// What is reserved for one read, in bytes. PostgreSQL and libpq read as much at a time.
 const READ_LEN: usize = 8 << 10;
@@ -31,7 +34,7 @@ const LINGER_MAX: Duration = Duration::from_secs(1);
 /// A connection with its buffers.
 #[derive(Debug)]
 pub(crate) struct Socket<S> {
-    stream: S,
+    stream: Line<S>,
     /// What was read and not yet taken.
     pub(crate) input: BytesMut,
     /// What was said and not yet written.
@@ -44,7 +47,7 @@ pub(crate) struct Socket<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     pub(crate) fn new(stream: S, limits: &Limits) -> Self {
         Self {
-            stream,
+            stream: Line::Plain(stream),
             input: BytesMut::new(),
             output: BytesMut::new(),
             // The longest frame and its type byte must fit, or it would be awaited for ever.
@@ -55,8 +58,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// Takes the connection out, with what was read and not taken, and said and not written.
-    pub(crate) fn into_parts(self) -> (S, BytesMut, BytesMut) {
+    pub(crate) fn into_parts(self) -> (Line<S>, BytesMut, BytesMut) {
         (self.stream, self.input, self.output)
+    }
+
+    /// Whether nobody on the way can read what is said.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.stream.is_encrypted()
+    }
+
+    /// Encrypts the connection; what was read and not taken belongs to the handshake. Returns the
+    /// protocol that both sides agree on, if the client names one.
+    ///
+    /// # Errors
+    ///
+    /// What the handshake failed with. The connection is of no further use.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
+    pub(crate) async fn encrypt(&mut self, identity: &Identity) -> io::Result<Option<Vec<u8>>> {
+        self.stream.encrypt(Arc::clone(&identity.config), self.input.split()).await
     }
 
     /// Whether more may be read ahead.
@@ -165,6 +187,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 Ok(Err(error)) => return Err(error),
                 Err(_stalled) => return Err(ErrorKind::TimedOut.into()),
             }
+        }
+        if self.stream.is_encrypted() {
+            let flushed = timeout(self.egress_stall_max, self.stream.flush()).await;
+            return flushed.unwrap_or_else(|_stalled| Err(ErrorKind::TimedOut.into()));
         }
         Ok(())
     }

@@ -11,7 +11,11 @@ use super::failure::Failure;
 use super::keys::{Cancel, Keys};
 use super::socket::Socket;
 use super::{code, drained};
+use crate::config::{Identity, PROTOCOL, Tls};
 use crate::sql::{SqlError, state, utf8};
+
+/// The first byte of a TLS handshake; no startup packet is so long.
+const HANDSHAKE: u8 = 0x16;
 
 /// What a client came for.
 #[derive(Debug)]
@@ -45,6 +49,7 @@ pub(crate) struct Asked<'a> {
 /// The client is gone, or may not have a session.
 pub(crate) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut Socket<S>,
+    encryption: &Tls,
     keys: &Keys,
     drain: &mut watch::Receiver<bool>,
 ) -> Result<Wish, Failure> {
@@ -52,11 +57,33 @@ pub(crate) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     // that a client can't keep us here.
     let (mut tls, mut gss) = (false, false);
     loop {
-        match packet(socket, drain).await? {
-            Startup::Tls if !tls => tls = true,
-            Startup::Gss if !gss => gss = true,
+        let Some(packet) = packet(socket, drain).await? else {
+            // A client that is sure of it begins the handshake without asking.
+            let identity = encryption.identity().filter(|_| !tls && !gss);
+            let identity = identity.ok_or_else(|| Failure::lost(ProtocolError::StartupLength))?;
+            tls = true;
+            encrypt(socket, identity, true).await?;
+            continue;
+        };
+        match packet {
+            Startup::Tls if !tls => {
+                tls = true;
+                if let Some(identity) = encryption.identity() {
+                    socket.output.extend_from_slice(b"S");
+                    socket.flush().await?;
+                    slipped_in(socket)?;
+                    encrypt(socket, identity, false).await?;
+                    continue;
+                }
+            }
+            Startup::Gss if !gss && !socket.is_encrypted() => gss = true,
             Startup::Cancel { process, secret } => {
                 return Ok(Wish::Cancel(keys.cancel(process, &secret)));
+            }
+            Startup::Session { .. }
+                if matches!(encryption, Tls::Require(_)) && !socket.is_encrypted() =>
+            {
+                return Err(Failure::Fatal(unencrypted()));
             }
             Startup::Session { minor, parameters } => {
                 return Ok(Wish::Session(Hello { minor, parameters }));
@@ -65,12 +92,42 @@ pub(crate) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
         }
         socket.output.extend_from_slice(b"N");
         socket.flush().await?;
-        if !socket.input.is_empty() {
-            // As PostgreSQL does: nobody sends more before the answer, unless it was slipped in.
-            let message = "received unencrypted data after an encryption request";
-            return Err(Failure::Fatal(SqlError::new(state::PROTOCOL_VIOLATION, message)));
-        }
+        slipped_in(socket)?;
     }
+}
+
+/// As PostgreSQL does: nobody sends more before the answer, unless it was slipped in.
+fn slipped_in<S>(socket: &Socket<S>) -> Result<(), Failure> {
+    if socket.input.is_empty() {
+        return Ok(());
+    }
+    let message = "received unencrypted data after an encryption request";
+    Err(Failure::Fatal(SqlError::new(state::PROTOCOL_VIOLATION, message)))
+}
+
+/// Encrypts the connection. Whoever did not ask first must say which protocol it means: another
+/// one's handshake is not to be answered by chance.
+async fn encrypt<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: &mut Socket<S>,
+    identity: &Identity,
+    unasked: bool,
+) -> Result<(), Failure> {
+    let agreed = socket.encrypt(identity).await.map_err(|error| {
+        tracing::debug!(%error, "a client's TLS handshake failed");
+        Failure::Gone
+    })?;
+    if unasked && agreed.as_deref() != Some(PROTOCOL) {
+        let message = "received direct SSL connection request without ALPN protocol negotiation \
+                       extension";
+        return Err(Failure::Fatal(SqlError::new(state::PROTOCOL_VIOLATION, message)));
+    }
+    Ok(())
+}
+
+fn unencrypted() -> SqlError {
+    let message = "the connection is not encrypted, and only encrypted ones are served";
+    SqlError::new(code::INVALID_AUTHORIZATION, message)
+        .hint("Connect with sslmode=require, or better verify-full.")
 }
 
 /// Nobody is let in any more.
@@ -78,13 +135,17 @@ pub(crate) fn going_down() -> SqlError {
     SqlError::new(code::CANNOT_CONNECT_NOW, "the database system is shutting down")
 }
 
+/// The next packet; `None` where a TLS handshake begins in its place.
 async fn packet<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut Socket<S>,
     drain: &mut watch::Receiver<bool>,
-) -> Result<Startup, Failure> {
+) -> Result<Option<Startup>, Failure> {
     loop {
+        if socket.input.first() == Some(&HANDSHAKE) {
+            return Ok(None);
+        }
         if let Some(packet) = Startup::decode(&mut socket.input).map_err(Failure::lost)? {
-            return Ok(packet);
+            return Ok(Some(packet));
         }
         tokio::select! {
             filled = socket.fill() => filled?,

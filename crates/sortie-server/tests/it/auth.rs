@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use bytes::{BufMut, BytesMut};
@@ -16,35 +17,40 @@ use crate::clients::rust_clients;
 use crate::support::{BINARY, among_others};
 
 /// The role that may come, and its password.
-const ROLE: &str = "tester";
-const PASSWORD: &str = "s3cret \u{e4}\"'\\";
+pub(crate) const ROLE: &str = "tester";
+pub(crate) const PASSWORD: &str = "s3cret \u{e4}\"'\\";
 
 /// PostgreSQL, sortie in front of it, and the folder with what sortie was told.
 pub(crate) struct Door {
     postgres: Postgres,
     pub(crate) server: Server,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Door {
     /// Asks everybody for a password; `lines` are more of the file's first ones.
     pub(crate) async fn with(lines: &str) -> Self {
+        Self::with_files(lines, |_folder| {}).await
+    }
+
+    /// As [`with`](Self::with); `make` puts the files into the folder that `lines` name.
+    pub(crate) async fn with_files(lines: &str, make: impl FnOnce(&TempDir)) -> Self {
         let postgres = Postgres::start().await;
         postgres.script("CREATE ROLE tester LOGIN; CREATE ROLE other LOGIN;").await;
         let folder = tempfile::tempdir().unwrap();
         user(&folder, ROLE, PASSWORD).await;
-        Self::before(postgres, folder, lines).await
-    }
-
-    /// As [`with`](Self::with), with what is there already.
-    pub(crate) async fn before(postgres: Postgres, folder: TempDir, lines: &str) -> Self {
+        make(&folder);
         let mut text = format!("auth = \"scram\"\nusers = \"users.txt\"\n{lines}\n");
         let url = format!("postgres://{ROLE}@{}/postgres", postgres.listen());
         writeln!(text, "[[clusters.postgres.shards]]\nprimary = \"{url}\"").unwrap();
         let file = folder.path().join("sortie.toml");
         fs::write(&file, text).unwrap();
         let server = Server::start(BINARY, &["-c", file.to_str().unwrap()]).await;
-        Self { postgres, server, _folder: folder }
+        Self { postgres, server, folder }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(crate) fn listen(&self) -> SocketAddr {

@@ -37,6 +37,7 @@ mod stage;
 mod statistics;
 mod strangers;
 mod support;
+mod tls;
 mod trouble;
 mod unbound;
 mod unset;
