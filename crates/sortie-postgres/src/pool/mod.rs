@@ -46,6 +46,8 @@ pub use error::PoolError;
 pub use pooled::Pooled;
 pub use slot::{ConnId, Residue};
 
+pub(crate) use open::refuses_login;
+
 /// The connections to one PostgreSQL server. Cheap to clone; all clones share them.
 ///
 /// It opens nothing before it is asked to.

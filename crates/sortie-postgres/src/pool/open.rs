@@ -80,6 +80,11 @@ impl Opener {
     }
 }
 
+/// Whether it is this login that is turned away.
+pub(crate) fn refuses_login(error: &ConnectError) -> bool {
+    scope(error) == Scope::Key
+}
+
 /// Whether nobody can connect now, or only this login is turned away.
 pub(super) fn scope(error: &ConnectError) -> Scope {
     match error.cause() {

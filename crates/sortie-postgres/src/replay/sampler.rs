@@ -11,20 +11,24 @@ use parking_lot::Mutex;
 use sortie::WalPoint;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use super::Lsn;
 use crate::connect::{ConnectCause, ConnectError, Login};
 use crate::cursor::Cursor;
 use crate::exchange::{Body, ExchangeError, Request};
 use crate::frontend::Frontend;
-use crate::pool::{ConnId, PoolError, Server};
+use crate::pool::{ConnId, PoolError, Server, refuses_login};
 
 /// How often a standby is asked unless said.
 const EVERY: Duration = Duration::from_millis(10);
 
 /// How long one sample may take, its connection's opening aside.
 const SAMPLE_MAX: Duration = Duration::from_secs(3);
+
+/// How long a server is left alone that refuses the login, at first and at last.
+const REFUSED_MIN: Duration = Duration::from_secs(1);
+const REFUSED_MAX: Duration = Duration::from_secs(30);
 
 /// Position and history in one statement, so that they belong together. The control file knows
 /// the history as of the last restart point; the receiver of the log, whose numbers not everybody
@@ -50,10 +54,11 @@ struct Shared {
 }
 
 /// What is known of a server.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Known {
     answered: Option<Instant>,
     replayed: Option<Replayed>,
+    refused: Option<Arc<ConnectError>>,
 }
 
 /// What a server said.
@@ -62,6 +67,8 @@ enum Answer {
     Replayed(Option<Replayed>),
     /// That it can't say.
     Failure,
+    /// That it does not let us in.
+    Refused(Arc<ConnectError>),
 }
 
 /// Somebody who wants to know. The sampler stops when the last one is dropped.
@@ -126,6 +133,13 @@ impl ReplayWatch {
         self.known.borrow().answered
     }
 
+    /// Why the login is refused with which the server is asked, if it is; by the server, or on our
+    /// own side. Then it is tried again after one second, and after twice as long each time up to
+    /// thirty: meanwhile nobody knows whether the server answers.
+    pub fn refused(&self) -> Option<Arc<ConnectError>> {
+        self.known.borrow().refused.clone()
+    }
+
     /// Waits until the standby is known to have replayed `floor`; `false`: not by the deadline, or
     /// it follows another history.
     ///
@@ -169,20 +183,33 @@ async fn sample(server: Server, login: Login, every: Duration, known: watch::Sen
     let question = question.freeze();
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut mine = None;
+    let (mut mine, mut pause) = (None, REFUSED_MIN);
     loop {
         ticks.tick().await;
         let at = Instant::now();
         let deadline = at + SAMPLE_MAX;
         let asked = ask(&server, &login, &mut mine, question.clone(), deadline);
         // A server that does not answer is not forgotten: what it had replayed it has.
-        let Ok(Some(answer)) = timeout_at(deadline, asked).await else { continue };
+        let Ok(Some(answer)) = timeout_at(deadline, asked).await else {
+            known.send_if_modified(|known| known.refused.take().is_some());
+            continue;
+        };
+        let mut refused = None;
         known.send_modify(|known| {
             known.answered = Some(at);
-            if let Answer::Replayed(replayed) = answer {
-                known.replayed = replayed;
+            match answer {
+                Answer::Replayed(replayed) => known.replayed = replayed,
+                Answer::Refused(error) => refused = Some(error),
+                Answer::Failure => {}
             }
+            known.refused.clone_from(&refused);
         });
+        if refused.is_some() {
+            sleep(pause).await;
+            pause = (pause * 2).min(REFUSED_MAX);
+        } else {
+            pause = REFUSED_MIN;
+        }
     }
 }
 
@@ -196,6 +223,9 @@ async fn ask(
 ) -> Option<Answer> {
     let mut connection = match server.checkout(login, *mine, deadline).await {
         Ok(connection) => connection,
+        Err(PoolError::Connect(error)) if refuses_login(&error) => {
+            return Some(Answer::Refused(error));
+        }
         Err(PoolError::Connect(error)) if has_answered(&error) => return Some(Answer::Failure),
         Err(_unanswered) => return None,
     };

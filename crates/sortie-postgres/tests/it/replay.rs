@@ -94,6 +94,28 @@ async fn a_standbys_position_is_known_while_somebody_watches() {
     until(|| answered().is_some()).await;
 }
 
+#[tokio::test]
+async fn a_refused_login_is_tried_less_and_less_often_until_it_is_let_in() {
+    let mut config = LabConfig::default();
+    (config.shards, config.replicas) = (1, 0);
+    let cluster = Cluster::private(config).await;
+    let primary = cluster.primary(0);
+    let open = "host all all all trust\nlocal all all trust";
+    primary.set_hba(&format!("host all reader all reject\n{open}")).await;
+    let (server, sampler) = sampler(&primary);
+    let watch = sampler.watch();
+    until(|| watch.refused().is_some()).await;
+    assert!(watch.answered().is_some());
+    sleep(Duration::from_secs(5)).await;
+    let failures = server.stats().open_failures;
+    assert!((1..=3).contains(&failures), "tried {failures} times");
+    let error = watch.refused().unwrap();
+    assert_eq!(error.server().unwrap().sqlstate(), "28000", "{error:?}");
+    primary.set_hba(open).await;
+    until(|| watch.refused().is_none()).await;
+    until(|| watch.answered().is_some_and(|at| at.elapsed() < Duration::from_millis(500))).await;
+}
+
 async fn until(holds: impl Fn() -> bool) {
     let end = Instant::now() + LONG;
     while !holds() {

@@ -128,6 +128,7 @@ impl Lane {
     }
 
     async fn keep_known(&self) {
+        let mut said = String::new();
         loop {
             match look(&self.servers, &self.tables).await {
                 Ok(known) => {
@@ -140,8 +141,16 @@ impl Lane {
                         }
                         changed
                     });
+                    said.clear();
                 }
-                Err(error) => tracing::warn!(cluster = self.name, %error, "nothing new is known"),
+                Err(error) => {
+                    // The same is said once.
+                    let error = error.to_string();
+                    if error != said {
+                        tracing::warn!(cluster = self.name, error, "nothing new is known");
+                        said = error;
+                    }
+                }
             }
             sleep(LOOK_PAUSE).await;
             if self.known.borrow().is_some() {

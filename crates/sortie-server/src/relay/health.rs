@@ -1,15 +1,16 @@
 //! Whether servers answer: one that is silent is asked last, and in the end waited for no more.
 //!
 //! Each server that the pipe may take is asked ten times a second where it is, on a connection of
-//! its own beside the pool's, while there are sessions and for a while after the last; the session
-//! that comes first waits until it is known who answers. A slow statement says nothing about its
-//! server; silence to such a question does.
+//! its own beside the pool's, while there are sessions and for a while after the last; else every
+//! ten seconds, so that the metrics know. The session that comes first waits until it is known who
+//! answers. A slow statement says nothing about its server; silence to such a question does.
 //!
 //! # Invariants
 //!
 //! 1. Only time in which this process itself ran counts as silence: a machine that slept does not
 //!    take its servers for dead.
 //! 2. A server that answers is heard again at once, whatever it was taken for.
+//! 3. A server that does not let the watch in is not silent: nobody knows, and that is said once.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -31,11 +32,14 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 const SILENT_AFTER: Duration = Duration::from_millis(500);
 /// How often, until every server has been heard of.
 const FIRST_LOOKS_EVERY: Duration = Duration::from_millis(5);
-/// How long a session waits for that at most.
-const KNOWN_MAX: Duration = Duration::from_secs(1);
+/// How long a session waits for that at most: longer than half a second of silence takes to be
+/// counted where much else runs.
+const KNOWN_MAX: Duration = Duration::from_secs(3);
 /// How long servers are watched after the last session's end: clients that come one at a time
 /// find them known.
 const LINGER: Duration = Duration::from_secs(60);
+/// How often they are looked at while there are no sessions.
+const LOOK_AGAIN_EVERY: Duration = Duration::from_secs(10);
 /// The name of the connections that ask.
 const APPLICATION: &str = "sortie watch";
 
@@ -45,11 +49,14 @@ pub(crate) struct Pulse(Arc<State>);
 
 #[derive(Debug)]
 struct State {
+    address: String,
     sampler: ReplaySampler,
     /// A session has had bytes from it since the last look.
     heard: AtomicBool,
     silent: AtomicBool,
     given_up: AtomicBool,
+    /// It does not let the watch in, and somebody was told so.
+    refused: AtomicBool,
     /// The log up to here is replayed; 0 is not known.
     position: AtomicU64,
 }
@@ -79,10 +86,11 @@ impl Pulse {
         config.backoff_max = Duration::from_secs(1);
         config.cancel_timeout = Duration::from_secs(1);
         let info = server.info().clone();
+        let address = info.address.to_string();
         let login = Login::of(&info).parameter("application_name", APPLICATION);
         let sampler = ReplaySampler::every(Server::new(info, config), login, ASK_EVERY);
-        let (heard, silent, given_up) = Default::default();
-        Self(Arc::new(State { sampler, heard, silent, given_up, position: AtomicU64::new(0) }))
+        let (heard, silent, given_up, refused, position) = Default::default();
+        Self(Arc::new(State { address, sampler, heard, silent, given_up, refused, position }))
     }
 
     /// A session has had bytes from the server: whatever becomes of the questions, it lives.
@@ -106,12 +114,6 @@ impl Pulse {
     /// What was replayed there when it last said so.
     pub(super) fn position(&self) -> Option<u64> {
         Some(self.0.position.load(Relaxed)).filter(|lsn| *lsn > 0)
-    }
-
-    fn forget(&self) {
-        self.0.silent.store(false, Relaxed);
-        self.0.given_up.store(false, Relaxed);
-        self.0.position.store(0, Relaxed);
     }
 }
 
@@ -138,8 +140,10 @@ impl Watched {
     /// is given up just now.
     fn look(&mut self, passed: Duration, patience: Option<Duration>) -> bool {
         let answered = self.watch.answered();
+        let is_news = answered > self.answered;
+        let is_refused = self.is_refused(is_news);
         let heard = self.pulse.0.heard.swap(false, Relaxed);
-        if heard || answered > self.answered {
+        if heard || is_refused || is_news {
             self.answered = answered;
             self.silence = Duration::ZERO;
         } else {
@@ -148,14 +152,40 @@ impl Watched {
         let state = &self.pulse.0;
         let position = self.watch.last().map_or(0, |Replayed { point, .. }| point.lsn);
         state.position.store(position, Relaxed);
-        state.silent.store(self.silence >= SILENT_AFTER, Relaxed);
+        if self.is_known() {
+            state.silent.store(self.silence >= SILENT_AFTER, Relaxed);
+        }
         let given_up = patience.is_some_and(|patience| self.silence >= patience);
         let before = state.given_up.swap(given_up, Relaxed);
         given_up && !before
     }
+
+    /// Whether the server does not let us in to ask; it is said once.
+    fn is_refused(&self, is_news: bool) -> bool {
+        let told = &self.pulse.0.refused;
+        let Some(error) = self.watch.refused() else {
+            if is_news && told.swap(false, Relaxed) {
+                tracing::info!(server = %self.pulse.0.address, "the server is watched again");
+            }
+            return false;
+        };
+        if !told.swap(true, Relaxed) {
+            let cause = match error.server() {
+                Some(said) => said.to_string(),
+                None => error.cause().to_string(),
+            };
+            tracing::warn!(
+                server = %self.pulse.0.address,
+                cause,
+                "the server does not let the watch in: nobody knows whether it answers"
+            );
+        }
+        true
+    }
 }
 
-/// Watches servers while there are sessions; gives them up after so much silence, if ever.
+/// Watches servers, all the time while there are sessions; gives them up after so much silence,
+/// if ever.
 ///
 /// # Cancel safety
 ///
@@ -167,12 +197,10 @@ pub(super) async fn keep_watched(
 ) -> Infallible {
     let mut present = attendance.count.subscribe();
     loop {
-        // The sender is on the caller's side: it outlives this.
-        let _is_closed = present.wait_for(|count| *count > 0).await.is_err();
         let mut watched: Vec<Watched> = pulses.iter().map(Watched::new).collect();
-        let mut idle = Duration::ZERO;
-        while idle < LINGER {
-            let is_known = *attendance.known.borrow();
+        let mut idle = LINGER;
+        let mut is_known = false;
+        while idle < LINGER || !is_known {
             let every = if is_known { LOOK_EVERY } else { FIRST_LOOKS_EVERY };
             sleep(every).await;
             let mut given_up = false;
@@ -183,13 +211,16 @@ pub(super) async fn keep_watched(
                 attendance.wake();
             }
             if !is_known && watched.iter().all(Watched::is_known) {
+                is_known = true;
                 attendance.known.send_replace(true);
             }
             idle = if *present.borrow() > 0 { Duration::ZERO } else { idle + every };
         }
         drop(watched);
         attendance.known.send_replace(false);
-        pulses.iter().for_each(Pulse::forget);
+        // The sender is on the caller's side: it outlives this.
+        let attended = present.wait_for(|count| *count > 0);
+        let _is_attended = timeout(LOOK_AGAIN_EVERY, attended).await.is_ok();
     }
 }
 

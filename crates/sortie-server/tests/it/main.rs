@@ -41,3 +41,4 @@ mod tls;
 mod trouble;
 mod unbound;
 mod unset;
+mod watch;
