@@ -23,8 +23,7 @@ use tokio::time::sleep;
 
 use crate::cli;
 use crate::config::{
-    ClusterConfig, Config, Mode, PipeTarget, ServerConfig, ShardConfig, Spread, TableConfig,
-    UserConfig,
+    ClusterConfig, Config, ServerConfig, ShardConfig, Spread, TableConfig, UserConfig,
 };
 use crate::serve::{self, Front, block_on, serve_clusters};
 use guide::Guide;
@@ -129,12 +128,8 @@ fn cluster(lab: &Lab) -> ClusterConfig {
         name: "users".to_owned(),
         spread: Spread::Hash { key: "user_id".to_owned() },
     });
-    cluster.users.push(UserConfig {
-        name: ROLE.to_owned(),
-        mode: Mode::default(),
-        pipe_target: PipeTarget::default(),
-        credential: None,
-    });
+    let reader = UserConfig::of(&cluster, ROLE);
+    cluster.users.push(reader);
     cluster
 }
 

@@ -3,7 +3,9 @@
 //!
 //! # Invariants
 //!
-//! 1. At most `connections_max` connections have a task; one more is closed at once.
+//! 1. At most `connections_max` connections have a task. For one more the client that has been
+//!    logging in for the longest time is turned out, so that nobody shuts others out by silence.
+//!    Where nobody is logging in, or `LEAVING_MAX` are on their way out, it is closed at once.
 //! 2. When [`run`] returns, no connection is left: a drain waits for those that end on their own
 //!    for `DRAIN_MAX`, or until it is told not to wait, and then drops the rest.
 
@@ -16,9 +18,13 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::cores::Cores;
+use crate::logins::Logins;
 
 /// How long a drain waits for connections to end on their own.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// Connections that were turned out and have not ended yet.
+const LEAVING_MAX: usize = 64;
 
 /// A pause before the next accept when the system is out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -29,7 +35,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// the accepting, the second time it ends the waiting. Returns how many connections were cut.
 pub(crate) async fn run<S, F, Fut>(
     listener: TcpListener,
-    connections_max: usize,
+    (connections_max, logins): (usize, Logins),
     cores: &Cores,
     drain: &watch::Sender<bool>,
     mut stop: S,
@@ -42,7 +48,8 @@ where
 {
     let mut connections = JoinSet::new();
     {
-        let accepting = accept(&listener, connections_max, cores, &mut connections, serve);
+        let accepting =
+            accept(&listener, (connections_max, &logins), cores, &mut connections, serve);
         tokio::select! {
             () = accepting => {}
             () = stop() => {}
@@ -67,7 +74,7 @@ where
 
 async fn accept<F, Fut>(
     listener: &TcpListener,
-    connections_max: usize,
+    (connections_max, logins): (usize, &Logins),
     cores: &Cores,
     connections: &mut JoinSet<()>,
     serve: F,
@@ -79,7 +86,7 @@ async fn accept<F, Fut>(
         tokio::select! {
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
-                Ok((_stream, peer)) if connections.len() >= connections_max => {
+                Ok((_stream, peer)) if !has_room(connections.len(), connections_max, logins) => {
                     tracing::warn!(%peer, connections_max, "too many connections: closed one");
                 }
                 Ok((stream, peer)) => {
@@ -106,6 +113,12 @@ async fn accept<F, Fut>(
             },
         }
     }
+}
+
+/// Whether one more can be taken on.
+fn has_room(connections: usize, connections_max: usize, logins: &Logins) -> bool {
+    connections < connections_max
+        || (connections < connections_max + LEAVING_MAX && logins.turn_out_oldest())
 }
 
 fn report(ended: Result<(), JoinError>) {

@@ -10,6 +10,7 @@ mod cores;
 mod judge;
 mod lab;
 mod listener;
+mod logins;
 mod metrics;
 mod read;
 mod relay;

@@ -24,6 +24,7 @@ use crate::announce::Announcement;
 use crate::cli::Serve;
 use crate::config::{Config, ConfigError, Loaded, Mode, Tls};
 use crate::cores::{self, Cores};
+use crate::logins::Logins;
 use crate::metrics::{self, Snapshot};
 use crate::read::{ReadConfig, ReadPath};
 use crate::said::HedgeDelay;
@@ -142,7 +143,9 @@ async fn serve(options: &Serve) -> Result<(), Error> {
         let sessions = sessions.clone();
         async move { sessions.serve(stream).await }
     };
-    front.serve(sessions_max, (&cores, &drain), admin, pending(), session).await;
+    front
+        .serve((sessions_max, Logins::default()), (&cores, &drain), admin, pending(), session)
+        .await;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use sortie_postgres::{ScramDecoys, ScramKeys, ScramVerifier};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::config::{Auth, Config, Tls, Users};
+use crate::logins::Logins;
 use crate::session::failure::Failure;
 use crate::session::socket::Socket;
 
@@ -24,6 +25,7 @@ pub(crate) struct Gate(Arc<Door>);
 struct Door {
     kind: Kind,
     tls: Tls,
+    logins: Logins,
 }
 
 #[derive(Debug)]
@@ -41,12 +43,17 @@ struct Known {
 
 impl Gate {
     /// Creates the gate that a configuration asks for.
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, logins: Logins) -> Self {
         let kind = match &config.auth {
             Auth::Trust => Kind::Trust,
             Auth::Scram(users) => Kind::Scram(Known::new(Arc::clone(users))),
         };
-        Self(Arc::new(Door { kind, tls: config.tls.clone() }))
+        Self(Arc::new(Door { kind, tls: config.tls.clone(), logins }))
+    }
+
+    /// Who is logging in.
+    pub(crate) fn logins(&self) -> &Logins {
+        &self.0.logins
     }
 
     /// Whether clients' connections are encrypted.

@@ -17,6 +17,9 @@ pub(crate) const NAME_BYTES_MAX: usize = 63;
 
 const CONNECTIONS_MAX: u32 = 10_000;
 
+/// As many as an endpoint may have altogether.
+pub(super) const SESSIONS_MAX: u32 = 100_000;
+
 /// A server and where its URL stands.
 type Placed = (ServerConfig, Range<usize>);
 
@@ -30,6 +33,8 @@ pub(super) fn read(name: &str, section: &Section<'_, '_>, secrets: &mut Secrets)
     if let Some((Bytes(size), _span)) = section.value("share_max") {
         cluster.share_max = size;
     }
+    let sessions_max = &mut cluster.user_connections_max;
+    section.set_within("user_connections_max", sessions_max, 0..=SESSIONS_MAX);
     pool(section, &mut cluster);
     section.section("timeouts", |timeouts| {
         timeouts.set("wait", &mut cluster.timeouts.wait);
@@ -118,12 +123,7 @@ fn agree(section: &Section<'_, '_>, cluster: &mut ClusterConfig, all: &[Vec<Plac
             section.problem(span.clone(), text);
         }
     }
-    cluster.users.push(UserConfig {
-        name: role.clone(),
-        mode: cluster.mode,
-        pipe_target: cluster.pipe_target,
-        credential: None,
-    });
+    cluster.users.push(UserConfig::of(cluster, role));
 }
 
 fn twice(section: &Section<'_, '_>, all: &[Vec<Placed>]) {
@@ -170,11 +170,11 @@ fn password(section: &Section<'_, '_>, secrets: &mut Secrets) -> Option<String> 
 }
 
 fn users(section: &Section<'_, '_>, cluster: &mut ClusterConfig, secrets: &mut Secrets) {
-    let (mode, pipe_target) = (cluster.mode, cluster.pipe_target);
     let users = section.named("users", |name, section| {
         named(section, section.span(), "a role", name);
-        let credential = password(section, secrets).map(Credential::Password);
-        let mut user = UserConfig { name: name.to_owned(), mode, pipe_target, credential };
+        let mut user = UserConfig::of(cluster, name);
+        user.credential = password(section, secrets).map(Credential::Password);
+        section.set_within("connections_max", &mut user.connections_max, 0..=SESSIONS_MAX);
         section.set("mode", &mut user.mode);
         section.set("pipe_target", &mut user.pipe_target);
         user

@@ -72,7 +72,7 @@ pub(super) fn read(text: &str, secrets: &mut Secrets) -> Result<Config, Vec<Prob
         front::auth(top, &mut config, secrets);
         front::tls(top, &mut config, secrets);
         top.set("admin", &mut config.admin);
-        top.set_within("connections_max", &mut config.connections_max, 1..=100_000);
+        top.set_within("connections_max", &mut config.connections_max, 1..=cluster::SESSIONS_MAX);
         top.set("login_max", &mut config.login_max);
         top.set("stall_max", &mut config.stall_max);
         let read = |name: &str, section: &Section<'_, '_>| cluster::read(name, section, secrets);

@@ -17,6 +17,7 @@
 //! | `hedge` | `"70ms"` | silence of a replica after which another is asked, or `"off"` |
 //! | `soft_age` | `"5s"` | age at which a flight takes no more company |
 //! | `share_max` | `"1MiB"` | the largest answer that is shared |
+//! | `user_connections_max` | `100000` | sessions that one role may have |
 //! | `pool.connections_max` | `20` | connections to one server, for all roles together |
 //! | `pool.warm_min` | `1` | connections to each server that are kept open, for shared reads |
 //! | `pool.waiters_max` | `1000` | statements that may wait for a connection to one server |
@@ -41,6 +42,7 @@
 //! | `tables.TABLE.key` | the column whose hash says on which shard a row is |
 //! | `tables.TABLE.reference` | if set to `true`, every shard has all rows |
 //! | `users.ROLE.mode`, `.pipe_target` | another role that clients may come as, and what differs |
+//! | `users.ROLE.connections_max` | sessions that it may have, if not `user_connections_max` |
 //! | `users.ROLE.password_file` | a file with its password, if it has another one |
 //!
 //! # Invariants
@@ -120,6 +122,8 @@ pub(crate) struct ClusterConfig {
     pub(crate) soft_age: Duration,
     /// The largest answer that is shared, in bytes.
     pub(crate) share_max: usize,
+    /// Sessions that one role may have; users may differ.
+    pub(crate) user_connections_max: u32,
     pub(crate) pool: PoolSettings,
     pub(crate) timeouts: Timeouts,
     /// At least one, in the order of the hash's remainders.
@@ -174,8 +178,23 @@ pub(crate) struct UserConfig {
     pub(crate) name: String,
     pub(crate) mode: Mode,
     pub(crate) pipe_target: PipeTarget,
+    /// Sessions that it may have.
+    pub(crate) connections_max: u32,
     /// What it logs in to the servers with, if not with what their URLs have.
     pub(crate) credential: Option<Credential>,
+}
+
+impl UserConfig {
+    /// A role of which nothing is said but its name.
+    pub(crate) fn of(cluster: &ClusterConfig, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            mode: cluster.mode,
+            pipe_target: cluster.pipe_target,
+            connections_max: cluster.user_connections_max,
+            credential: None,
+        }
+    }
 }
 
 /// What is done with statements that could be shared.
@@ -265,6 +284,7 @@ impl ClusterConfig {
             hedge: Some(Duration::from_millis(70)),
             soft_age: Duration::from_secs(5),
             share_max: 1 << 20,
+            user_connections_max: 100_000,
             pool: PoolSettings::default(),
             timeouts: Timeouts::default(),
             shards: Vec::new(),

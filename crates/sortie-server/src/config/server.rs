@@ -111,9 +111,7 @@ pub(crate) fn from_urls(
     let mut config = Config::empty();
     if let Some(ConnInfo { database, user, .. }) = replicas.first().map(|first| &first.info) {
         let mut cluster = ClusterConfig::named(database);
-        let (mode, pipe_target) = (cluster.mode, cluster.pipe_target);
-        cluster.users =
-            vec![UserConfig { name: user.clone(), mode, pipe_target, credential: None }];
+        cluster.users = vec![UserConfig::of(&cluster, user)];
         cluster.shards = vec![ShardConfig { primary: None, replicas }];
         config.clusters.push(cluster);
     }

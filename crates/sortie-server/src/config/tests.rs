@@ -55,7 +55,7 @@ fn the_documented_defaults_are_the_defaults() {
     let (general, cluster): (Vec<_>, Vec<_>) = documented()
         .into_iter()
         .partition(|(key, _)| known_keys("").iter().any(|known| known == key));
-    assert!((general.len(), cluster.len()) == (6, 13), "{general:?} {cluster:?}");
+    assert!((general.len(), cluster.len()) == (6, 14), "{general:?} {cluster:?}");
     let lines = |keys: &[(&str, &str)], prefix: &str| {
         let lines = keys.iter().map(|(key, default)| format!("{prefix}{key} = {default}"));
         lines.collect::<Vec<_>>().join("\n") + "\n"
@@ -73,15 +73,16 @@ fn the_example_shows_every_key_with_its_default() {
     let (shards, tables) = (bank.shards.clone(), bank.tables.clone());
     let mut expected = Config::empty();
     let mut cluster = ClusterConfig { shards, tables, ..ClusterConfig::named("bank") };
-    let user = |name: &str, mode, pipe_target| UserConfig {
+    let user = |name: &str, mode, pipe_target, connections_max| UserConfig {
         name: name.into(),
         mode,
         pipe_target,
+        connections_max,
         credential: None,
     };
     cluster.users = vec![
-        user("reader", Mode::Share, PipeTarget::Replica),
-        user("writer", Mode::Pipe, PipeTarget::Primary),
+        user("reader", Mode::Share, PipeTarget::Replica, 100_000),
+        user("writer", Mode::Pipe, PipeTarget::Primary, 50),
     ];
     expected.clusters.push(cluster);
     assert_eq!(config, expected);

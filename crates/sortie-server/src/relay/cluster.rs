@@ -13,6 +13,7 @@ use sortie_postgres::{
 };
 use tokio::time::{Instant, timeout};
 
+use super::crowd::Crowd;
 use super::failure;
 use super::frames;
 use super::health::{self, Attendance, LOOK_EVERY, Present, Pulse};
@@ -46,6 +47,8 @@ pub(crate) struct Cluster {
     /// What was said about the mode while running; 0 is nothing.
     mode: AtomicU8,
     turn: AtomicUsize,
+    /// Who has sessions.
+    pub(super) crowd: Crowd,
     /// What its sessions did.
     pub(super) lanes: Lanes,
     /// What servers report at a session's start; by whether they are primaries, and the login.
@@ -100,6 +103,7 @@ impl Cluster {
             shards,
             mode: AtomicU8::new(0),
             turn: AtomicUsize::new(0),
+            crowd: Crowd::default(),
             lanes: Lanes::default(),
             greetings: Mutex::default(),
         }

@@ -27,6 +27,7 @@ mod buffers;
 mod client;
 mod cluster;
 mod course;
+mod crowd;
 mod decide;
 mod effect;
 mod failure;
@@ -54,7 +55,7 @@ use std::sync::Arc;
 use sortie_postgres::backend::{self, Severity, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 use tracing::Instrument;
 
 use self::client::Client;
@@ -66,7 +67,7 @@ use crate::auth::Gate;
 use crate::session::failure::{self as told, Failure};
 use crate::session::keys::Keys;
 use crate::session::socket::Socket;
-use crate::session::startup::{self as greeting, Wish};
+use crate::session::startup::Wish;
 use crate::session::stats::{ClientStats, Stats};
 use crate::session::{Limits, drained};
 
@@ -146,17 +147,9 @@ impl<L: Shared> Inner<L> {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let mut drain = self.drain.clone();
-        let deadline = Instant::now() + self.limits.login_max;
-        let greeted = {
-            let greeting = greeting::greet(&mut socket, self.gate.tls(), &self.keys, &mut drain);
-            match timeout_at(deadline, greeting).await {
-                Ok(greeted) => greeted,
-                Err(_late) => return,
-            }
-        };
-        let opened = match greeted {
-            Ok(Wish::Cancel(cancel)) => {
+        let opened = match self.enter(&mut socket).await {
+            Ok(None) => return,
+            Ok(Some(Wish::Cancel(cancel))) => {
                 if let Some(cancel) = cancel {
                     self.stats.cancel();
                     // The client may take the connection's end for the end of the cancel.
@@ -165,7 +158,7 @@ impl<L: Shared> Inner<L> {
                 // In order: an encrypted connection that is just dropped looks cut off.
                 return socket.close().await;
             }
-            Ok(Wish::Session(hello)) => self.open(&mut socket, &hello, deadline).await,
+            Ok(Some(Wish::Session(hello))) => self.open(&mut socket, &hello).await,
             Err(failure) => Err(failure),
         };
         let mut client = Client::new(socket.into_parts(), self.limits.egress_stall_max);

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::cluster::Cluster;
 use super::course::Course;
+use super::crowd::Counted;
 use super::effect::{Reason, is_readable};
 use super::health::Present;
 use super::homes::Homes;
@@ -22,7 +23,7 @@ use crate::session::drained;
 use crate::session::failure::Failure;
 use crate::session::keys::Key;
 use crate::session::socket::Socket;
-use crate::session::startup::{Hello, going_down};
+use crate::session::startup::{Hello, Wish, going_down, greet as greet_client};
 use crate::sql::{SqlError, state};
 
 /// The SQLSTATE of a database that does not exist.
@@ -41,26 +42,26 @@ pub(super) struct Opened {
     pub(super) key: Key,
     pub(super) greeting: Arc<Parameters>,
     present: Present,
+    _counted: Counted,
 }
 
 impl<L: Shared> Inner<L> {
-    /// Looks whether a client may have the session that it wants, and greets it; until `deadline`
-    /// it may prove who it is.
+    /// Looks whether a client may have the session that it wants, and greets it.
     pub(super) async fn open<S>(
         &self,
         socket: &mut Socket<S>,
         hello: &Hello,
-        deadline: Instant,
     ) -> Result<Opened, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let asked = hello.read(socket).map_err(Failure::Fatal)?;
-        self.prove(socket, asked.user, deadline).await?;
+        let asked = hello.read().map_err(Failure::Fatal)?;
         let (cluster, shard) = self.cluster(asked.database).map_err(Failure::Fatal)?;
         let Some(user) = cluster.config.user(asked.user) else {
             return Err(Failure::Fatal(stranger(asked.user, &cluster)));
         };
+        let counted = cluster.crowd.join(asked.user, user.connections_max);
+        let counted = counted.ok_or_else(|| Failure::Fatal(crowded(asked.user)))?;
         let mut switches = Switches::default();
         let mut login = Login::new(asked.user, cluster.database.clone());
         login.credential.clone_from(&user.credential);
@@ -87,7 +88,7 @@ impl<L: Shared> Inner<L> {
             login = login.parameter(name, value);
         }
         let is_readable = encoding.is_empty() || is_readable(encoding.trim_matches(['\'', '"']));
-        let key = self.keys.register().ok_or_else(Failure::too_many)?;
+        let key = self.keys.register(hello.secret_len()).ok_or_else(Failure::too_many)?;
         let target = user.pipe_target;
         let at = (shard.unwrap_or(0), target);
         let present = cluster.attend().await;
@@ -101,7 +102,42 @@ impl<L: Shared> Inner<L> {
         let (login, mode) = (Arc::new(login), user.mode);
         let account = Account { login, mode, target, shard };
         greet(&mut socket.output, &greeting, &key);
-        Ok(Opened { cluster, account, switches, is_readable, key, greeting, present })
+        Ok(Opened {
+            cluster,
+            account,
+            switches,
+            is_readable,
+            key,
+            greeting,
+            present,
+            _counted: counted,
+        })
+    }
+
+    /// Learns what a client came for, and lets it prove who it is if that is a session. `None` for
+    /// one that is too slow, or has to make room.
+    pub(super) async fn enter<S>(&self, socket: &mut Socket<S>) -> Result<Option<Wish>, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let deadline = Instant::now() + self.limits.login_max;
+        let mut drain = self.drain.clone();
+        let mut login = self.gate.logins().begin();
+        let entering = async {
+            let greeting = greet_client(socket, self.gate.tls(), &self.keys, &mut drain);
+            let Ok(wish) = timeout_at(deadline, greeting).await else { return Ok(None) };
+            let wish = wish?;
+            if let Wish::Session(hello) = &wish {
+                hello.negotiate(socket);
+                let asked = hello.read().map_err(Failure::Fatal)?;
+                self.prove(socket, asked.user, deadline).await?;
+            }
+            Ok(Some(wish))
+        };
+        tokio::select! {
+            entered = entering => entered,
+            () = login.turned_out() => Ok(None),
+        }
     }
 
     /// Lets a client prove who it is, unless the server drains or it takes too long.
@@ -151,6 +187,12 @@ impl<L: Shared> Inner<L> {
     }
 }
 
+/// A role that has as many sessions as it may.
+fn crowded(role: &str) -> SqlError {
+    let message = format!("too many connections for role \"{role}\"");
+    SqlError::new(state::TOO_MANY_CONNECTIONS, message)
+}
+
 /// A role that the configuration does not name.
 fn stranger(role: &str, cluster: &Cluster) -> SqlError {
     let message = format!("role \"{role}\" may not start a session");
@@ -174,7 +216,7 @@ fn greet(output: &mut BytesMut, greeting: &Parameters, key: &Key) {
         let text = |bytes| String::from_utf8_lossy(bytes);
         backend::parameter_status(output, &text(name), &text(value));
     }
-    backend::backend_key_data(output, key.process(), &key.secret());
+    backend::backend_key_data(output, key.process(), key.secret());
 }
 
 impl<'a, S, L: Shared> Session<'a, S, L> {

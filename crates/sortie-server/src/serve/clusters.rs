@@ -15,6 +15,7 @@ use crate::admin::{Admin, PROBE_MAX, Readiness};
 use crate::auth::Gate;
 use crate::config::{Auth, Config, Mode, PoolSettings, ServerConfig, ShardConfig, Tls};
 use crate::judge::{ClusterServers, SharedLane};
+use crate::logins::Logins;
 use crate::metrics::Snapshot;
 use crate::read::ReadStats;
 use crate::relay::{Cluster, Relay, ShardServers};
@@ -54,7 +55,8 @@ pub(crate) async fn serve(
     }
     let watching = join_all(clusters.clone().into_iter().map(async |it| it.keep_watched().await));
     let lane = lane(&clusters);
-    let gate = Gate::new(config);
+    let logins = Logins::default();
+    let gate = Gate::new(config, logins.clone());
     let relay = Relay::new(lane.clone(), clusters, gate, limits, draining.clone());
     let administration = administration(&relay, lane.clone(), draining);
     let cores = cores()?;
@@ -75,7 +77,7 @@ pub(crate) async fn serve(
             _never = watching => unreachable!("nobody stops watching"),
         }
     };
-    front.serve(sessions_max, (&cores, &drain), administration, beside, session).await;
+    front.serve((sessions_max, logins), (&cores, &drain), administration, beside, session).await;
     Ok(())
 }
 

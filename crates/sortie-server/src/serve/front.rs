@@ -13,6 +13,7 @@ use super::Error;
 use crate::admin::{self, Admin};
 use crate::cores::Cores;
 use crate::listener;
+use crate::logins::Logins;
 use crate::said::Loopback;
 
 /// Connections above `--connections-max` that are told so rather than closed: the message comes
@@ -46,7 +47,7 @@ impl Front {
     /// is `beside` goes on as long.
     pub(super) async fn serve<F, Fut>(
         self,
-        sessions_max: usize,
+        (sessions_max, logins): (usize, Logins),
         (cores, drain): (&Cores, &watch::Sender<bool>),
         admin: Admin,
         beside: impl Future<Output = Infallible>,
@@ -58,7 +59,7 @@ impl Front {
         let mut signals = self.signals;
         let connections = listener::run(
             self.listener,
-            sessions_max + TURNED_AWAY_MAX,
+            (sessions_max + TURNED_AWAY_MAX, logins),
             cores,
             drain,
             async || signals.next().await,

@@ -40,7 +40,7 @@ struct Table {
 
 #[derive(Clone, Debug)]
 struct Session {
-    secret: [u8; 4],
+    secret: Box<[u8]>,
     cancelled: Arc<Notify>,
     asked: Arc<AtomicU64>,
     /// How many of the cancels that were asked for have had their effect.
@@ -61,11 +61,12 @@ impl Keys {
         Self(Arc::new(Shared { sessions_max, table }))
     }
 
-    /// Gives a session its key, or `None` when there are too many sessions.
-    pub(crate) fn register(&self) -> Option<Key> {
+    /// Gives a session its key, with a secret of `length` bytes, or `None` when there are too many
+    /// sessions.
+    pub(crate) fn register(&self, length: usize) -> Option<Key> {
         let (settle, settled) = watch::channel(0);
         let (cancelled, asked) = (Arc::default(), Arc::default());
-        let session = Session { secret: secret()?, cancelled, asked, settled };
+        let session = Session { secret: secret(length)?, cancelled, asked, settled };
         let mut table = self.table();
         if table.sessions.len() >= self.0.sessions_max {
             return None;
@@ -110,8 +111,8 @@ impl Key {
         self.process
     }
 
-    pub(crate) fn secret(&self) -> [u8; 4] {
-        self.session.secret
+    pub(crate) fn secret(&self) -> &[u8] {
+        &self.session.secret
     }
 
     /// Resolves when a cancel arrives from now on, or rather from when it is enabled.
@@ -142,8 +143,8 @@ impl Drop for Key {
     }
 }
 
-fn secret() -> Option<[u8; 4]> {
-    let mut secret = [0; 4];
+fn secret(length: usize) -> Option<Box<[u8]>> {
+    let mut secret = vec![0; length].into_boxed_slice();
     getrandom::fill(&mut secret).ok()?;
     Some(secret)
 }
@@ -160,12 +161,12 @@ mod tests {
     #[tokio::test]
     async fn a_cancel_reaches_only_its_own_running_statement() {
         let keys = Keys::new(2);
-        let (one, two) = (keys.register().unwrap(), keys.register().unwrap());
+        let (one, two) = (keys.register(4).unwrap(), keys.register(4).unwrap());
         let mut running = std::pin::pin!(one.cancelled());
         let mut other = std::pin::pin!(two.cancelled());
         running.as_mut().enable();
         other.as_mut().enable();
-        assert!(keys.cancel(one.process(), &one.secret()).is_some());
+        assert!(keys.cancel(one.process(), one.secret()).is_some());
         running.await;
         assert!(!other.as_mut().enable());
         // The next statement knows nothing of it.
@@ -175,8 +176,8 @@ mod tests {
     #[tokio::test]
     async fn a_cancel_is_waited_for_until_it_can_hit_nothing() {
         let keys = Keys::new(2);
-        let key = keys.register().unwrap();
-        let cancel = keys.cancel(key.process(), &key.secret()).unwrap();
+        let key = keys.register(4).unwrap();
+        let cancel = keys.cancel(key.process(), key.secret()).unwrap();
         let mut settled = std::pin::pin!(cancel.settled());
         tokio::select! {
             biased;
@@ -185,7 +186,7 @@ mod tests {
         }
         key.settle();
         settled.await;
-        let cancel = keys.cancel(key.process(), &key.secret()).unwrap();
+        let cancel = keys.cancel(key.process(), key.secret()).unwrap();
         drop(key);
         cancel.settled().await;
     }
@@ -193,22 +194,33 @@ mod tests {
     #[test]
     fn a_wrong_key_cancels_nothing() {
         let keys = Keys::new(2);
-        let one = keys.register().unwrap();
-        let mut wrong = one.secret();
+        let one = keys.register(4).unwrap();
+        let mut wrong = one.secret().to_vec();
         wrong[3] ^= 1;
         assert!(keys.cancel(one.process(), &wrong).is_none());
         assert!(keys.cancel(one.process(), &one.secret()[..3]).is_none());
         assert!(keys.cancel(one.process(), &[]).is_none());
-        assert!(keys.cancel(one.process() + 1, &one.secret()).is_none());
+        assert!(keys.cancel(one.process() + 1, one.secret()).is_none());
+    }
+
+    #[test]
+    fn a_long_key_is_compared_as_a_whole() {
+        let keys = Keys::new(2);
+        let one = keys.register(32).unwrap();
+        assert!(keys.cancel(one.process(), one.secret()).is_some());
+        assert!(keys.cancel(one.process(), &one.secret()[..4]).is_none());
+        let mut wrong = one.secret().to_vec();
+        wrong[31] ^= 1;
+        assert!(keys.cancel(one.process(), &wrong).is_none());
     }
 
     #[test]
     fn keys_are_bounded_and_given_back() {
         let keys = Keys::new(2);
-        let (one, two) = (keys.register().unwrap(), keys.register().unwrap());
-        assert!(keys.register().is_none());
+        let (one, two) = (keys.register(4).unwrap(), keys.register(4).unwrap());
+        assert!(keys.register(4).is_none());
         drop(one);
-        let three = keys.register().unwrap();
+        let three = keys.register(4).unwrap();
         assert_ne!(two.process(), three.process());
         drop((two, three));
         assert_eq!(keys.len(), 0);
@@ -217,8 +229,8 @@ mod tests {
     #[test]
     fn numbers_start_again_behind_those_in_use() {
         let keys = Keys::new(2);
-        let one = keys.register().unwrap();
+        let one = keys.register(4).unwrap();
         keys.table().last = i32::MAX;
-        assert_eq!((one.process(), keys.register().unwrap().process()), (1, 2));
+        assert_eq!((one.process(), keys.register(4).unwrap().process()), (1, 2));
     }
 }

@@ -154,10 +154,11 @@ impl<R: Reads> Shared<R> {
                 return Ok(());
             }
         };
-        let asked = hello.read(socket).map_err(Failure::Fatal)?;
+        hello.negotiate(socket);
+        let asked = hello.read().map_err(Failure::Fatal)?;
         let settings =
             Settings::new(asked.user, asked.database, asked.parameters).map_err(Failure::Fatal)?;
-        let key = self.keys.register().ok_or_else(Failure::too_many)?;
+        let key = self.keys.register(hello.secret_len()).ok_or_else(Failure::too_many)?;
         let span = tracing::debug_span!("session", process = key.process());
         Session::new(self, socket, settings, key, drain).talk().instrument(span).await
     }

@@ -17,6 +17,12 @@ use crate::sql::{SqlError, state, utf8};
 /// The first byte of a TLS handshake; no startup packet is so long.
 const HANDSHAKE: u8 = 0x16;
 
+/// The newest minor version of protocol 3, PostgreSQL 18's.
+const MINOR_MAX: u16 = 2;
+
+/// The minor version in which keys are longer than four bytes.
+const LONG_KEYS_SINCE: u16 = 2;
+
 /// What a client came for.
 #[derive(Debug)]
 pub(crate) enum Wish {
@@ -155,20 +161,31 @@ async fn packet<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 impl Hello {
-    /// Reads what is asked for, and tells the client what of it is not understood.
+    /// Tells the client which version is spoken, and which of its options are not understood, if
+    /// that is not what it asked for.
+    pub(crate) fn negotiate<S>(&self, socket: &mut Socket<S>) {
+        let names = self.parameters.iter().map(|(name, _value)| std::str::from_utf8(name));
+        let unknown: Vec<_> = names.flatten().filter(|name| name.starts_with("_pq_.")).collect();
+        if self.minor > MINOR_MAX || !unknown.is_empty() {
+            let minor = self.minor.min(MINOR_MAX);
+            backend::negotiate_protocol_version(&mut socket.output, minor, &unknown);
+        }
+    }
+
+    /// How long the secret of the session's cancel key is, in bytes.
+    pub(crate) fn secret_len(&self) -> usize {
+        if self.minor >= LONG_KEYS_SINCE { 32 } else { 4 }
+    }
+
+    /// Reads what is asked for.
     ///
     /// # Errors
     ///
     /// What no server would accept.
-    pub(crate) fn read<S>(&self, socket: &mut Socket<S>) -> Result<Asked<'_>, SqlError> {
+    pub(crate) fn read(&self) -> Result<Asked<'_>, SqlError> {
         let mut texts = Vec::with_capacity(self.parameters.len());
         for (name, value) in &self.parameters {
             texts.push((utf8(name)?, utf8(value)?));
-        }
-        let unknown: Vec<_> =
-            texts.iter().map(|&(name, _)| name).filter(|name| name.starts_with("_pq_.")).collect();
-        if self.minor > 0 || !unknown.is_empty() {
-            backend::negotiate_protocol_version(&mut socket.output, 0, &unknown);
         }
         // Of a name that is given twice the last value counts.
         let given: HashMap<_, _> = texts.iter().copied().collect();

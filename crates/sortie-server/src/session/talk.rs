@@ -57,7 +57,7 @@ where
         let output = &mut session.socket.output;
         backend::authentication_ok(output);
         session.state.tell(output);
-        backend::backend_key_data(output, session.key.process(), &session.key.secret());
+        backend::backend_key_data(output, session.key.process(), session.key.secret());
         backend::ready_for_query(output, session.state.status());
         session
     }

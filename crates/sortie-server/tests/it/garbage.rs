@@ -37,7 +37,7 @@ async fn a_thousand_connections_of_garbage_leave_no_trace() {
     server.stop().await;
 }
 
-async fn storm(server: SocketAddr, seeds: std::ops::Range<u64>) {
+pub(crate) async fn storm(server: SocketAddr, seeds: std::ops::Range<u64>) {
     let mut running = JoinSet::new();
     for seed in seeds {
         running.spawn(one(server, seed));

@@ -13,6 +13,7 @@ mod check;
 mod cli;
 mod clients;
 mod configured;
+mod crowds;
 mod cut;
 mod differential;
 mod documents;

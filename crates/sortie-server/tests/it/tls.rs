@@ -42,11 +42,11 @@ fn certify(folder: &TempDir) {
     fs::set_permissions(private, Permissions::from_mode(0o600)).unwrap();
 }
 
-async fn door(lines: &str) -> Door {
+pub(crate) async fn door(lines: &str) -> Door {
     Door::with_files(&format!("{lines}\n{FILES}"), certify).await
 }
 
-fn to(server: SocketAddr, more: &str) -> String {
+pub(crate) fn to(server: SocketAddr, more: &str) -> String {
     let port = server.port();
     format!("host=localhost hostaddr=127.0.0.1 port={port} user={ROLE} dbname=postgres {more}")
 }

@@ -119,8 +119,9 @@ impl Oids {
 
 fn comparable(frame: &Frame, oids: &mut Oids, loose: bool) -> Frame {
     let body = match frame.tag {
-        // A cancel key counts by its length.
-        b'K' => Bytes::from(vec![0; frame.body.len()]),
+        // How long a cancel key is, and which minor version is the newest, is each server's own.
+        b'K' => Bytes::new(),
+        b'v' => frame.body.slice(4..),
         // A notification's first field is the notifier's process id.
         b'A' if frame.body.len() >= 4 => [&[0; 4], &frame.body[4..]].concat().into(),
         b'T' => columns(frame.body.clone(), oids).unwrap_or_else(|| frame.body.clone()),

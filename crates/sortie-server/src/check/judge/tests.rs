@@ -8,12 +8,7 @@ use super::*;
 
 fn cluster() -> ClusterConfig {
     let mut cluster = ClusterConfig::named("bank");
-    cluster.users = vec![crate::config::UserConfig {
-        name: "reader".into(),
-        mode: cluster.mode,
-        pipe_target: cluster.pipe_target,
-        credential: None,
-    }];
+    cluster.users = vec![crate::config::UserConfig::of(&cluster, "reader")];
     cluster
 }
 
