@@ -7,6 +7,7 @@
 //! Few sessions share a core as long as it is not busy: a thread that finds several of them ready
 //! whenever it wakes spends far less on each than two threads that wake for one at a time.
 
+use std::convert::Infallible;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 /// How long tasks that nobody waits for any more may take to notice it.
 pub(crate) const END_MAX: Duration = Duration::from_secs(1);
@@ -30,6 +31,9 @@ const BUSY_MIN: u32 = 700;
 
 /// Over how long that is measured, at least.
 const BUSY_WINDOW: Duration = Duration::from_millis(100);
+
+/// And at most: what a core did before that says nothing about the next session.
+const BUSY_WINDOW_MAX: Duration = Duration::from_secs(1);
 
 /// All cores. Dropping it ends their runtimes, and with them whatever still runs there.
 #[derive(Debug)]
@@ -75,6 +79,21 @@ impl Cores {
         let core = core.expect("there is at least one core");
         core.taken.fetch_add(1, Relaxed);
         (Place(Arc::clone(&core.taken)), &core.runtime)
+    }
+
+    /// Looks again and again how busy the cores are, so that it is known of the last moment when
+    /// somebody wants a place after a long time.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops looking.
+    pub(crate) async fn keep_measured(&self) -> Infallible {
+        loop {
+            sleep(BUSY_WINDOW_MAX).await;
+            for core in &self.0 {
+                core.is_busy();
+            }
+        }
     }
 }
 

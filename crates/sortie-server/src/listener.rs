@@ -52,6 +52,7 @@ where
             accept(&listener, (connections_max, &logins), cores, &mut connections, serve);
         tokio::select! {
             () = accepting => {}
+            never = cores.keep_measured() => match never {},
             () = stop() => {}
         }
     }

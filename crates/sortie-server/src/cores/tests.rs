@@ -1,12 +1,24 @@
 use std::collections::HashMap;
+use std::pin::pin;
 
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::*;
 
 /// As many cores as asked for, whatever the machine has.
 fn cores(count: usize) -> Cores {
     Cores((0..count).map(|index| Core::start(index).unwrap()).collect())
+}
+
+/// Keeps a core awake nearly all the time.
+async fn busily() {
+    loop {
+        let began = Instant::now();
+        while began.elapsed() < BUSY_WINDOW / 2 {}
+        // A core counts its time when it goes to sleep.
+        sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// How many sessions each core has, smallest first.
@@ -34,22 +46,32 @@ async fn a_busy_core_is_given_no_more_sessions_while_another_has_none() {
     let cores = cores(2);
     let (_first, core) = cores.place();
     let mut work = JoinSet::new();
-    let merge = async {
-        loop {
-            let began = Instant::now();
-            while began.elapsed() < BUSY_WINDOW / 2 {}
-            // A core counts its time when it goes to sleep.
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    work.spawn_on(merge, core);
+    work.spawn_on(busily(), core);
     let began = Instant::now();
     while !cores.0[0].is_busy() {
         assert!(began.elapsed() < Duration::from_secs(20), "it was not seen that it is busy");
-        tokio::time::sleep(BUSY_WINDOW).await;
+        sleep(BUSY_WINDOW).await;
     }
     let (_second, _) = cores.place();
     assert_eq!(taken(&cores), [1, 1]);
+    drop(work);
+}
+
+#[tokio::test]
+async fn a_core_is_busy_by_what_it_has_done_of_late() {
+    let cores = cores(2);
+    let core = &cores.0[0];
+    let mut resting = pin!(cores.keep_measured());
+    // As long as this the core rests, and then it works.
+    let rest = BUSY_WINDOW_MAX * 4;
+    timeout(rest, &mut resting).await.unwrap_err();
+    let mut work = JoinSet::new();
+    work.spawn_on(busily(), &core.runtime);
+    let began = Instant::now();
+    while !core.load.lock().unwrap().is_busy {
+        assert!(began.elapsed() < Duration::from_secs(20), "it was not seen that it is busy");
+        timeout(BUSY_WINDOW_MAX, &mut resting).await.unwrap_err();
+    }
     drop(work);
 }
 
