@@ -134,7 +134,9 @@ pub(super) fn sets_shard(text: &[u8]) -> bool {
         let dot = lexemes.get(at + 1).is_some_and(|it| it.token == Token::Punctuation("."));
         let sets = at > 0
             && ["set", "reset", "local", "session"].iter().any(|it| is(lexemes.get(at - 1), it));
-        sets && dot && is(lexemes.get(at), "sortie") && is(lexemes.get(at + 2), "shard")
+        // One pair of quotes around it all is the same name to PostgreSQL.
+        let apart = dot && is(lexemes.get(at), "sortie") && is(lexemes.get(at + 2), "shard");
+        sets && (apart || is(lexemes.get(at), NAME))
     });
     let called = lexemes.iter().any(|it| is(Some(it), "set_config"))
         && lexemes.iter().any(|it| match &it.token {
@@ -242,6 +244,8 @@ mod tests {
             "SET SESSION \"sortie\".\"Shard\" TO '0'",
             "begin; set local sortie.shard = 1; commit",
             "/* x */ reset Sortie.Shard",
+            "begin; set local \"Sortie.shard\" to 1; commit",
+            "RESET \"sortie.shard\"",
             "select 1, set_config('Sortie.shard', '0', false)",
         ] {
             assert!(sets_shard(text.as_bytes()), "{text}");
@@ -252,6 +256,8 @@ mod tests {
             "select current_setting('sortie.shard')",
             "set sortie.lane = pipe -- not sortie.shard",
             "select s.sortie.shard from s",
+            "update t set \"sortie\" = 1, shard = 2",
+            "set \"sortie.shard.x\" = 1",
         ] {
             assert!(!sets_shard(text.as_bytes()), "{text}");
         }

@@ -121,6 +121,8 @@ async fn a_shard_that_is_set_in_a_way_that_nobody_can_follow() {
         "SELECT 1, set_config('sortie.shard', '0', false)",
         "SELECT set_config('sortie.shard', '0', false)",
         "SET LOCAL sortie.shard = 0",
+        "SET LOCAL \"sortie.shard\" = 0",
+        "SET \"sortie.shard\" = 0; SELECT count(*) FROM users",
         &long,
     ] {
         let refused = wire.refusal(text).await;
@@ -132,6 +134,7 @@ async fn a_shard_that_is_set_in_a_way_that_nobody_can_follow() {
     for text in [
         &*format!("/* {} */ SET sortie.shard = 0", "x".repeat(400)),
         "SET SESSION \"sortie\".\"shard\" TO '0'",
+        "SET \"Sortie.shard\" = 0",
     ] {
         wire.rows(text).await;
         assert_eq!(wire.rows("SHOW sortie.shard").await[0][0].as_deref(), Some("0"), "{text}");
@@ -142,6 +145,9 @@ async fn a_shard_that_is_set_in_a_way_that_nobody_can_follow() {
     for before in [DIRTY, "BEGIN"] {
         wire.rows(before).await;
         assert_eq!(wire.refusal("SET sortie.shard = 1").await.sqlstate, "55P02", "{before}");
+        wire.simple("ROLLBACK").await;
+        wire.rows(before).await;
+        assert_eq!(wire.refusal("SET \"sortie.shard\" = 1").await.sqlstate, "55P02", "{before}");
         wire.simple("ROLLBACK").await;
         wire.rows("DISCARD ALL").await;
         assert_eq!(wire.rows("SHOW sortie.shard").await[0][0].as_deref(), Some("all"));
