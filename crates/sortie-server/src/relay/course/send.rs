@@ -168,7 +168,7 @@ impl<P> Course<P> {
         status: Status,
         out: &mut BytesMut,
     ) {
-        if effects.reason().is_some() {
+        if effects.may_use_statements() {
             self.ensure_all(ledger, true, status, out);
         } else if status != Status::Failed {
             self.prepare_ahead(ledger, &deallocated(effects), out);
@@ -230,9 +230,9 @@ impl<P> Course<P> {
             return;
         };
         let (effects, text) = (statement.effects.clone(), Bytes::copy_from_slice(statement.text()));
-        if let Some(reason) = effects.reason() {
-            // A write names none of them, and one that can't be prepared any more would fail it.
-            if reason != Reason::Write {
+        if effects.reason().is_some() {
+            // One that can't be prepared any more would fail what names none of them.
+            if effects.may_use_statements() {
                 self.ensure_all(ledger, false, status, out);
             }
             self.soil_by(ledger, &effects);

@@ -275,6 +275,37 @@ fn a_long_statement_is_known_by_its_name_and_by_nothing_else() {
 }
 
 #[test]
+fn what_can_name_no_statement_has_none_prepared_ahead() {
+    let prepared = Batch::new().parse("a", "select 1", &[]);
+    for (text, uses) in [
+        ("listen x", false),
+        ("select pg_advisory_lock(1)", false),
+        ("select nextval('s')", false),
+        ("insert into t values (1)", false),
+        ("load 'x'", false),
+        ("do ''", true),
+        ("execute a", true),
+        ("select unheard_of()", true),
+        ("create table t as execute a", true),
+    ] {
+        let run = Batch::new().parse("", text, &[]).bind("", "", (0, &[]), 0).execute("").sync();
+        for batch in [run, Batch::new().query(text)] {
+            let (mut course, mut ledger) = (Course::new(), Ledger::<()>::new());
+            send(&mut course, &mut ledger, &prepared.clone().sync());
+            for tag in *b"1Z" {
+                course.hear(&mut ledger, tag, true, Some(Status::Idle));
+            }
+            course.begin(Here::default(), Replay::default());
+            let out = send(&mut course, &mut ledger, &batch);
+            let parse = prepared.bytes();
+            let is_ahead = out.windows(parse.len()).any(|window| window == parse);
+            assert_eq!(is_ahead, uses, "{text}");
+            assert_eq!(out.len() > batch.bytes().len(), uses, "{text}");
+        }
+    }
+}
+
+#[test]
 fn characteristics_of_a_session_add_up() {
     let (mut course, mut ledger) = (Course::new(), Ledger::<()>::new());
     let modes = ["read only", "isolation level serializable", "read only"];

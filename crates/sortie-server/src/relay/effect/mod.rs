@@ -155,6 +155,31 @@ impl Reason {
         }
     }
 
+    /// Whether what makes a session dirty may use the session's prepared statements by their names.
+    pub(crate) fn may_use_statements(self) -> bool {
+        match self {
+            // `EXECUTE`, also where a definition or a cursor reads from it; or any code.
+            Self::Prepare
+            | Self::Cursor
+            | Self::Block
+            | Self::Define
+            | Self::Function
+            | Self::FunctionCall
+            | Self::Unknown
+            | Self::Unreadable => true,
+            // What triggers do is not looked at, and that a library is loaded is all it does.
+            Self::Write
+            | Self::Load
+            | Self::Listen
+            | Self::Lock
+            | Self::Sequence
+            | Self::SetConfig
+            | Self::SetInTransaction
+            | Self::Encoding
+            | Self::Bound => false,
+        }
+    }
+
     /// Its name in metrics.
     pub(crate) fn label(self) -> &'static str {
         match self {
@@ -264,6 +289,11 @@ impl Effects {
     /// Why the session is dirty after it, if it is.
     pub(crate) fn reason(&self) -> Option<Reason> {
         self.reasons().next()
+    }
+
+    /// Whether a statement may use prepared ones by their names.
+    pub(crate) fn may_use_statements(&self) -> bool {
+        self.reasons().any(Reason::may_use_statements)
     }
 
     /// Whether something may be left that no `DISCARD ALL` takes away.
