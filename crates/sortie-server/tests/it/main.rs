@@ -27,6 +27,7 @@ mod lab;
 mod leftovers;
 mod long;
 mod losers;
+mod one_shard;
 mod pgbench;
 mod protocol;
 mod psycopg;
