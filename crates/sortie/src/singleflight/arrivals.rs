@@ -37,6 +37,8 @@ pub(super) struct Met {
     pub(super) began: Option<Instant>,
     /// Who waits with it now, itself among them.
     pub(super) fan_out: usize,
+    /// When it must look after what it waits for, if no task does.
+    pub(super) watch: Option<Instant>,
 }
 
 /// A caller that arrives.
@@ -74,7 +76,7 @@ where
     pub(super) fn arrive(
         self: &Arc<Self>,
         caller: Caller<'_, impl Sought<K>>,
-        loader: impl FnOnce() -> Loader<V, E>,
+        loader: impl FnOnce() -> Option<Loader<V, E>>,
     ) -> Arrival<K, V, E> {
         let Caller { key, hash, join, now, at_limit, gate, sitter } = caller;
         let at_limit = at_limit.unwrap_or(self.config.at_limit);
@@ -120,7 +122,7 @@ where
         asked: Asked<'_>,
         (ids, stats): (&mut Ids, &mut FlightStats),
         husk: &mut Option<Waiting<V, E>>,
-        loader: impl FnOnce() -> Loader<V, E>,
+        loader: impl FnOnce() -> Option<Loader<V, E>>,
     ) -> Option<Arrival<K, V, E>> {
         let Asked { hash, join, now, gate, sitter, soft_age, nested } = asked;
         let choice = traffic.choose(join, &self.config, now);
@@ -155,13 +157,14 @@ where
         stats.followers += 1;
         let (seat, met) = match choice {
             Choice::Wait => traffic.wait(sitter, party, loader),
-            begun => traffic.join(begun, sitter, |since, id| {
+            begun => traffic.join(begun, sitter, loader, |since, id| {
                 self.lingering.leave(since, (hash, id));
             }),
         };
         if let Some(party) = traffic.party_mut(party).filter(|_| nested) {
             party.note(self.address());
         }
+        let met = Met { watch: traffic.watch(&self.config, None), ..met };
         let waits = waits.flatten().map(Box::new);
         Some(Arrival::Follow(Self::seated(hash, seat), met, waits))
     }

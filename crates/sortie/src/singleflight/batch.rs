@@ -126,7 +126,7 @@ where
             let (asked, gate) = (key.clone(), gates.last().and_then(Option::as_ref));
             let at_limit = call.at_limit;
             let caller = Caller { key: Owned(asked), hash, join, now, at_limit, gate, sitter };
-            board.stops.push(match self.place(caller, || single(load, key.clone())) {
+            board.stops.push(match self.place(caller, || Some(single(load, key.clone()))) {
                 Place::Lead(id) => {
                     leads.push(Lead { index, key, hash, id });
                     if leads.len() % batch_max == 0 {
@@ -223,7 +223,7 @@ where
         let (mut parts, mut alarm) = (Vec::with_capacity(leads.len()), None);
         for (Lead { index, key, hash, id }, airborne) in leads.into_iter().zip(airborne) {
             let loader = single(again, key.clone());
-            stops[index] = match self.table.depart(hash, id, loader, bell.clone(), sitter) {
+            stops[index] = match self.table.depart(hash, id, Some(loader), bell.clone(), sitter) {
                 Ok(((seat, waits), due)) => {
                     alarm = [alarm, due].into_iter().flatten().min();
                     parts.push(Part { key, airborne });
@@ -279,7 +279,7 @@ where
         for stop in &mut *stops {
             if let Stop::Seated(seat) = stop {
                 match seat.poll(task) {
-                    Poll::Ready(outcome) => *stop = Stop::Landed(outcome),
+                    Poll::Ready(ended) => *stop = Stop::Landed(ended.answer()),
                     Poll::Pending => waits = true,
                 }
             }

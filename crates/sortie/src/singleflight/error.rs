@@ -26,8 +26,9 @@ pub enum FlightError<E> {
     /// The load of many keys had nothing for this one
     /// ([`run_many`](crate::SingleFlight::run_many)).
     NotFound,
-    /// The runtime that ran the load was shut down, or the load was ended by
-    /// [`cancel`](crate::SingleFlight::cancel).
+    /// The load was ended by [`cancel`](crate::SingleFlight::cancel), or it was lost with its
+    /// runtime, or with the caller that drove it, and could not be begun again: the caller is in no
+    /// runtime, or it was lost several times.
     Aborted,
 }
 
@@ -82,7 +83,7 @@ impl<E> fmt::Display for FlightError<E> {
             Self::Busy => f.write_str("too many flights or callers in flight"),
             Self::Reentrant => f.write_str("the load asked for its own key"),
             Self::NotFound => f.write_str("the load had nothing for this key"),
-            Self::Aborted => f.write_str("the load was cancelled, or its runtime shut down"),
+            Self::Aborted => f.write_str("the load was cancelled, or lost with its runtime"),
         }
     }
 }

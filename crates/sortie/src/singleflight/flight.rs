@@ -2,6 +2,7 @@
 
 use std::iter;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use tracing::span::Id;
@@ -76,6 +77,9 @@ pub(super) struct Effects<V, E> {
     /// Holds the user's closures and values, whose drop is the user's code.
     pub(super) rubbish: Vec<Flight<V, E>>,
     pub(super) unwaited: Option<Waiting<V, E>>,
+    pub(super) spent: Vec<Loader<V, E>>,
+    /// Callers who have to look what is to be done.
+    pub(super) wakes: Vec<Waker>,
     pub(super) events: Vec<Event>,
 }
 
@@ -89,6 +93,8 @@ impl<V, E> Default for Effects<V, E> {
             evicted: Vec::new(),
             rubbish: Vec::new(),
             unwaited: None,
+            spent: Vec::new(),
+            wakes: Vec::new(),
             events: Vec::new(),
         }
     }
@@ -103,10 +109,13 @@ pub(super) struct Flight<V, E> {
     /// When it begins, if loads say that themselves.
     pub(super) gate: Option<Arc<Gate>>,
     pub(super) party: Party<V, E>,
-    /// The party of an earlier flight that failed while this one could still answer it.
-    pub(super) inherited: Option<Party<V, E>>,
+    /// The parties of earlier flights that failed or were lost while this one could still answer
+    /// them.
+    pub(super) inherited: Vec<Party<V, E>>,
     /// Still in its leader's first poll: the leader needs it, and nobody can abort it.
     pub(super) inline: bool,
+    /// Driven by its leader: it has no task.
+    pub(super) local: bool,
     pub(super) loader: Option<Loader<V, E>>,
     pub(super) task: Option<Tether>,
     pub(super) bell: Option<Bell>,
@@ -114,12 +123,20 @@ pub(super) struct Flight<V, E> {
     pub(super) idle_since: Option<Instant>,
     /// A later flight has begun beside it; none starts by itself a second time.
     pub(super) relieved: bool,
+    /// How often the load that its callers wait for was lost already.
+    pub(super) losses: u32,
 }
 
 /// Callers for whom no load has begun yet.
 pub(super) struct Waiting<V, E> {
     pub(super) party: Party<V, E>,
-    pub(super) loader: Loader<V, E>,
+    /// Parties whose loads were lost.
+    pub(super) inherited: Vec<Party<V, E>>,
+    /// `None` when they can only run their loads themselves.
+    pub(super) loader: Option<Loader<V, E>>,
+    /// It is one of them that must have their load begun.
+    pub(super) orphaned: bool,
+    pub(super) losses: u32,
 }
 
 impl<V, E> Flight<V, E> {
@@ -135,14 +152,16 @@ impl<V, E> Flight<V, E> {
             soft_age,
             gate,
             party: Party::new(id),
-            inherited: None,
+            inherited: Vec::new(),
             inline: true,
+            local: false,
             loader: None,
             task: None,
             bell: None,
             span: None,
             idle_since: None,
             relieved: false,
+            losses: 0,
         }
     }
 

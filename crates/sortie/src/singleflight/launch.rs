@@ -53,7 +53,7 @@ pub(super) struct Begin<V, E> {
 }
 
 /// A flight that has left its leader. Dropped before it has landed (its task went with its runtime,
-/// or was aborted), it lands with `Aborted`, so that nobody waits for ever.
+/// or was aborted), it is lost, and whoever waits for it is told.
 pub(super) struct Airborne<K, V, E>
 where
     K: Eq + Hash + Send + 'static,
@@ -79,6 +79,13 @@ impl<V, E: 'static> Loader<V, E> {
     /// Takes the current runtime along.
     pub(super) fn of(load: Load<V, E>, ancestors: Vec<Frame>) -> Self {
         Self { load, ancestors, handle: Handle::try_current().ok() }
+    }
+}
+
+impl<V, E> Loader<V, E> {
+    /// Its own runtime is gone: whoever begins it does so in another.
+    pub(super) fn anywhere(self) -> Self {
+        Self { handle: None, ..self }
     }
 }
 
@@ -124,8 +131,7 @@ where
 {
     fn drop(&mut self) {
         if !self.landed {
-            let aborted = Err(FlightError::Aborted);
-            drop(self.table.land(self.hash, self.id, aborted, self.span.take()));
+            self.table.lose(self.hash, self.id, self.span.take());
         }
     }
 }
@@ -146,7 +152,7 @@ where
     let again = table.again(&loader.load, Some(&cx));
     let load = Contained::begin(loader.load, cx, frames, span).again(again);
     table.tell(|| Event::Begun { flight: FlightId(id), how });
-    // Without a runtime to run in, the flight is dropped here and lands as aborted.
+    // Without a runtime to run in, the flight is dropped here and is lost.
     if let Some(handle) = loader.handle.or_else(|| Handle::try_current().ok()) {
         depart(airborne, load, alarm, bell, &handle);
     }

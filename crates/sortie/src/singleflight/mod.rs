@@ -8,6 +8,7 @@
 //!    for.
 //! 2. A load is polled once by its leader and then by a task of its own. No caller ever drives or
 //!    holds anything that another caller needs: any of them may be parked or dropped at any time.
+//!    Only `run_local` is driven by its leader; whoever waits for it can go on without that one.
 //! 3. A key has at most two flights; loads outside the table (*solo*) are counted apart.
 //! 4. An outcome is made once. A cancelled caller is never another caller's result.
 
@@ -24,6 +25,8 @@ mod flight;
 mod launch;
 mod lineage;
 mod lingering;
+mod local;
+mod lost;
 mod pace;
 mod party;
 mod retry;
@@ -68,6 +71,8 @@ use crate::observe::Observer;
 /// * **A caller that is cancelled, dropped or never polled again harms nobody.** The load belongs
 ///   to its task, not to the caller that started it. What becomes of a load without callers is
 ///   [`Idle`]'s to say.
+/// * **A runtime that shuts down takes its loads along, and no caller of another.** Who waits for
+///   such a load in another runtime has it begun again there, by the first of them that is polled.
 /// * **A slow load is relieved.** Past its soft age (5 s unless set) a flight takes no new callers,
 ///   and one successor starts beside it by itself. The successor's answer goes to the callers of
 ///   both, for it began later; the old one's goes to its own callers only. Whoever is first ends
@@ -146,7 +151,8 @@ where
     /// [`Failed`](FlightError::Failed) and [`Panicked`](FlightError::Panicked) are the load's own
     /// end. [`TimedOut`](FlightError::TimedOut): the flight lasted longer than `flight_max`.
     /// [`Busy`](FlightError::Busy): a limit was reached. [`Reentrant`](FlightError::Reentrant): the
-    /// load asked for its own key. [`Aborted`](FlightError::Aborted): the runtime was shut down.
+    /// load asked for its own key. [`Aborted`](FlightError::Aborted): it was cancelled, or was lost
+    /// with its runtime again and again.
     ///
     /// # Cancel safety
     ///

@@ -137,6 +137,14 @@ impl<V, E> Party<V, E> {
         self.until
     }
 
+    /// Whom to wake if its callers have to look for themselves.
+    pub(super) fn wakers(&self) -> impl Iterator<Item = Waker> {
+        self.seats.slots.iter().filter_map(|slot| match slot {
+            Slot::Taken(waker) => Some(waker.clone()),
+            Slot::Free(_) => None,
+        })
+    }
+
     /// Frees a seat. The waker is returned to be dropped outside the lock.
     pub(super) fn leave(&mut self, seat: usize) -> Waker {
         self.seats.leave(seat)

@@ -2,18 +2,19 @@
 
 use std::future::poll_fn;
 use std::hash::Hash;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_util::future::{Either, select};
 
 use crate::observe::Event;
-use crate::rt::time::{self, Instant};
+use crate::rt::time::{self, Instant, Sleep};
 use crate::singleflight::call::{Landed, Role};
 use crate::singleflight::error::FlightError;
 use crate::singleflight::lineage::Waits;
-use crate::singleflight::party::Cell;
+use crate::singleflight::lost::Turn;
+use crate::singleflight::party::{Cell, Outcome};
 use crate::singleflight::table::{SeatId, Seated, Table};
 
 /// A caller's seat. It drives nothing and owns nothing: it may be parked or dropped at any time,
@@ -31,8 +32,29 @@ where
     arrived: Instant,
     /// What it is inside of waits with it.
     waits: Option<Box<Waits>>,
+    /// Rings when it must look after a flight that has no task.
+    watch: Option<Pin<Box<Sleep>>>,
+    /// It drives its flight itself.
+    drives: bool,
     /// Not polled since it was taken, in a poll of the same task.
     new: bool,
+}
+
+/// How a caller's wait ends.
+pub(super) enum Ended<V, E> {
+    Answered(Outcome<Landed<V>, E>),
+    /// Its own load is needed: it must arrive anew.
+    Arrive,
+}
+
+impl<V, E> Ended<V, E> {
+    /// The answer of a caller that has no load to arrive with.
+    pub(super) fn answer(self) -> Outcome<Landed<V>, E> {
+        match self {
+            Self::Answered(outcome) => outcome,
+            Self::Arrive => Err(FlightError::Aborted),
+        }
+    }
 }
 
 impl<'a, K, V, E> Seat<'a, K, V, E>
@@ -47,7 +69,7 @@ where
         role: Role,
         arrived: Instant,
     ) -> Self {
-        Self { table, id, cell, role, arrived, waits: None, new: true }
+        Self { table, id, cell, role, arrived, waits: None, watch: None, drives: false, new: true }
     }
 
     pub(super) fn waits(mut self, waits: Option<Box<Waits>>) -> Self {
@@ -55,29 +77,65 @@ where
         self
     }
 
+    /// Must look then after a flight that has no task.
+    pub(super) fn watches(mut self, watch: Option<Instant>) -> Self {
+        self.look_at(watch);
+        self
+    }
+
+    /// Its caller drives the flight.
+    pub(super) fn drives(mut self) -> Self {
+        self.drives = true;
+        self
+    }
+
+    /// Its caller has driven the flight to its end.
+    pub(super) fn has_driven(mut self) -> Self {
+        self.drives = false;
+        self
+    }
+
     /// Waits for the outcome, to the caller's own deadline.
-    pub(super) async fn landed(
-        mut self,
-        deadline: Option<Instant>,
-    ) -> Result<Landed<V>, FlightError<E>> {
+    pub(super) async fn ended(mut self, deadline: Option<Instant>) -> Ended<V, E> {
         let landing = poll_fn(|task| self.poll(task));
         let Some(deadline) = deadline else { return landing.await };
         // Boxed: a timer is large, and most calls have none.
         let late = Box::pin(time::sleep_until(deadline));
         match select(pin!(landing), late).await {
-            Either::Left((landed, _)) => landed,
-            Either::Right(((), _)) => Err(FlightError::TimedOut),
+            Either::Left((ended, _)) => ended,
+            Either::Right(((), _)) => Ended::Answered(Err(FlightError::TimedOut)),
         }
     }
 
-    pub(super) fn poll(&mut self, task: &Context<'_>) -> Poll<Result<Landed<V>, FlightError<E>>> {
+    pub(super) fn poll(&mut self, task: &mut Context<'_>) -> Poll<Ended<V, E>> {
+        let mut turn = Turn::Wait(None);
         if !std::mem::take(&mut self.new) && self.cell.read().is_none() {
-            self.table.rewake(self.id, task.waker());
+            turn = self.table.rewake(self.id, task.waker());
         }
-        // Read after the waker is in place: an outcome that lands in between is not missed.
-        let Some(landing) = self.cell.read() else { return Poll::Pending };
-        self.table.tell(|| landing.answers(self.role, self.arrived));
-        Poll::Ready(landing.to_caller(self.role))
+        // Each look is at a later age of a flight than the one before.
+        loop {
+            // Read after the waker is in place: an outcome that lands in between is not missed.
+            if let Some(landing) = self.cell.read() {
+                self.table.tell(|| landing.answers(self.role, self.arrived));
+                return Poll::Ready(Ended::Answered(landing.to_caller(self.role)));
+            }
+            match turn {
+                Turn::Wait(watch) => self.look_at(watch),
+                Turn::Arrive => return Poll::Ready(Ended::Arrive),
+                Turn::Aborted => return Poll::Ready(Ended::Answered(Err(FlightError::Aborted))),
+            }
+            let Some(watch) = &mut self.watch else { return Poll::Pending };
+            ready!(watch.as_mut().poll(task));
+            self.watch = None;
+            turn = self.table.look(self.id);
+        }
+    }
+
+    fn look_at(&mut self, moment: Option<Instant>) {
+        let Some(moment) = moment.filter(|_| !self.drives) else { return };
+        if self.watch.as_ref().is_none_or(|watch| watch.deadline() > moment) {
+            self.watch = Some(Box::pin(time::sleep_until(moment)));
+        }
     }
 }
 

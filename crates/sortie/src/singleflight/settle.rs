@@ -6,7 +6,7 @@ use crate::singleflight::boarding::Gate;
 use crate::singleflight::config::Idle;
 use crate::singleflight::error::FlightError;
 use crate::singleflight::flight::{Desk, Effects, Flight, Waiting};
-use crate::singleflight::launch::{self, Begin, Loader};
+use crate::singleflight::launch::{self, Begin};
 use crate::singleflight::party::Party;
 use crate::singleflight::traffic::Traffic;
 
@@ -21,11 +21,10 @@ pub(super) enum Due {
 impl<V, E> Traffic<V, E> {
     /// Brings the entry to rest: idle flights end, the next begins if it is its turn.
     pub(super) fn settle(&mut self, desk: &mut Desk<'_>, now: Instant, fx: &mut Effects<V, E>) {
-        if self.waiting.as_ref().is_some_and(|waiting| waiting.party.wanted(now) == 0) {
+        if self.waiting.as_ref().is_some_and(|waiting| waiting.wanted(now) == 0) {
             fx.unwaited = self.waiting.take();
-            if let Some(Waiting { party, .. }) = &mut fx.unwaited {
-                fx.landed.extend(party.end(now, FlightError::TimedOut));
-            }
+            let parties = fx.unwaited.iter_mut().flat_map(Waiting::parties_mut);
+            fx.landed.extend(parties.filter_map(|party| party.end(now, FlightError::TimedOut)));
         }
         self.end_idle(desk, now, fx);
         if self.running.is_none() {
@@ -35,9 +34,9 @@ impl<V, E> Traffic<V, E> {
             return;
         }
         let closed = self.running.as_ref().is_none_or(|it| !self.open(it, now));
-        if closed && let Some(Waiting { party, loader }) = self.waiting.take() {
+        if closed && let Some(waiting) = self.waiting.take_if(|it| it.is_ready(fx)) {
             desk.stats.nexts += 1;
-            self.begin(party, loader, Begins::Next, desk, fx);
+            self.begin(waiting, Begins::Next, desk, fx);
         } else if let Some(running) = &mut self.running
             && running.late(now)
             && !running.is_spent(desk.config, now)
@@ -48,25 +47,26 @@ impl<V, E> Traffic<V, E> {
         {
             desk.stats.successors += 1;
             let party = Party::new(desk.ids.next());
-            self.begin(party, loader, Begins::Successor, desk, fx);
+            self.begin(Waiting::new(party, Some(loader)), Begins::Successor, desk, fx);
         }
     }
 
     fn begin(
         &mut self,
-        party: Party<V, E>,
-        loader: Loader<V, E>,
+        waiting: Waiting<V, E>,
         how: Begins,
         desk: &mut Desk<'_>,
         fx: &mut Effects<V, E>,
     ) {
+        let Waiting { party, inherited, loader, losses, .. } = waiting;
+        let loader = loader.expect("without one they are orphans");
         // Read under the lock: not before any of the waiting callers arrived.
         let now = Instant::now();
         let gate = desk.config.boarding.then(|| Gate::new(now));
         let mut flight = Flight::inline(desk.ids.next(), now, desk.soft_age, gate);
         let cx = launch::cx(flight.id, now, flight.gate.clone(), desk.config);
         flight.inline = false;
-        flight.party = party;
+        (flight.party, flight.inherited, flight.losses) = (party, inherited, losses);
         let alarm = flight.alarm(desk.config, now);
         let begin =
             Begin { bell: launch::bell(desk.config), cx, alarm, loader: loader.clone(), how };

@@ -15,6 +15,19 @@ pub(super) struct Owned<K>(pub(super) K);
 /// A key that the caller keeps: it is copied if the caller leads or runs alone.
 pub(super) struct Borrowed<'a, Q: ?Sized>(pub(super) &'a Q);
 
+/// A key that the caller keeps for another arrival, unless it is to be kept in the table.
+pub(super) struct Lent<'a, K>(pub(super) &'a mut Option<K>);
+
+impl<K: Eq> Sought<K> for Lent<'_, K> {
+    fn is(&self, key: &K) -> bool {
+        self.0.as_ref() == Some(key)
+    }
+
+    fn own(self) -> K {
+        self.0.take().expect("a key that was taken is not sought again")
+    }
+}
+
 impl<K: Eq> Sought<K> for Owned<K> {
     fn is(&self, key: &K) -> bool {
         self.0 == *key

@@ -26,6 +26,9 @@ pub struct FlightStats {
     pub reentrant: u64,
     /// Callers whose deadline had passed before they asked.
     pub expired: u64,
+    /// Callers counted once more, because they went on where another had gone that drove its load
+    /// ([`run_local`](crate::SingleFlight::run_local)).
+    pub takeovers: u64,
     /// Flights begun for callers who waited for a fresh load.
     pub nexts: u64,
     /// Flights begun because the running one was past its soft age.
@@ -85,6 +88,7 @@ impl FlightStats {
             busy_too_late,
             reentrant,
             expired,
+            takeovers,
             nexts,
             successors,
             landed,
@@ -105,6 +109,7 @@ impl FlightStats {
         *busy_too_late += other.busy_too_late;
         *reentrant += other.reentrant;
         *expired += other.expired;
+        *takeovers += other.takeovers;
         *nexts += other.nexts;
         *successors += other.successors;
         *landed += other.landed;

@@ -71,7 +71,7 @@ pub(super) struct SeatId {
     pub(super) hash: u64,
     /// The id of the flight that the party came with, or of its wait for one.
     pub(super) party: u64,
-    seat: usize,
+    pub(super) seat: usize,
 }
 
 /// A seat, and the cell to be read once its waker was woken.
@@ -205,7 +205,7 @@ where
         self: &Arc<Self>,
         hash: u64,
         id: u64,
-        loader: Loader<V, E>,
+        loader: Option<Loader<V, E>>,
         bell: Option<Bell>,
         sitter: Sitter<'_>,
     ) -> Departed<(Seated<V, E>, Option<Box<Waits>>), V, E> {
@@ -299,16 +299,6 @@ where
         span
     }
 
-    /// Has a seat wake another waker. Not found: the cell is set.
-    pub(super) fn rewake(&self, seat: SeatId, waker: &Waker) {
-        let mut shard = self.shard(seat.hash).lock();
-        let found = shard.entries.find_mut(seat.hash, |entry| entry.has_party(seat.party));
-        let party = found.and_then(Entry::full).and_then(|it| it.party_mut(seat.party));
-        let old = party.and_then(|party| party.rewake(seat.seat, waker));
-        drop(shard);
-        drop(old);
-    }
-
     /// Closes the flights of a key to every later call.
     pub(super) fn forget(self: &Arc<Self>, key: &K) {
         let hash = self.hash(key);
@@ -349,7 +339,7 @@ where
 
     /// Changes an entry under its lock, removes it if it is over, and does outside the lock what
     /// follows from that.
-    fn transition<R>(
+    pub(super) fn transition<R>(
         self: &Arc<Self>,
         hash: u64,
         found: impl FnMut(&Entry<K, V, E>) -> bool,
@@ -378,6 +368,7 @@ where
         let seats = fx.landed.iter().map(Seats::taken).sum();
         self.waiters.fetch_sub(seats, Relaxed);
         fx.landed.into_iter().for_each(Seats::wake);
+        fx.wakes.into_iter().for_each(Waker::wake);
         if let Some(begin) = fx.begin {
             launch(self, hash, begin);
         }

@@ -90,7 +90,7 @@ where
             Takeoff::Seated(seat) => {
                 // A follower keeps nothing of its own load alive while it waits.
                 drop(load);
-                seat.landed(call.deadline).await
+                seat.ended(call.deadline).await.answer()
             }
             Takeoff::Solo(key) => {
                 let load = load.take().expect("a solo caller's load was not taken");
@@ -145,7 +145,7 @@ where
         let gate = caller.gate.cloned();
         let loader = || {
             let load = load.take().expect("asked for once");
-            Loader::new(load, lineage::ancestors())
+            Some(Loader::new(load, lineage::ancestors()))
         };
         match self.place(caller, loader) {
             Place::Lead(id) => {
@@ -163,7 +163,7 @@ where
     pub(super) fn place(
         &self,
         caller: Caller<'_, impl Sought<K>>,
-        loader: impl FnOnce() -> Loader<V, E>,
+        loader: impl FnOnce() -> Option<Loader<V, E>>,
     ) -> Place<'_, K, V, E> {
         let now = caller.now;
         match self.table.arrive(caller, loader) {
@@ -171,10 +171,12 @@ where
                 self.table.tell(|| Event::Begun { flight: FlightId(id), how: Begins::Leader });
                 Place::Lead(id)
             }
-            Arrival::Follow(seat, Met { began, fan_out }, waits) => {
+            Arrival::Follow(seat, Met { began, fan_out, watch }, waits) => {
                 let age = || began.map(|began| now.saturating_duration_since(began));
                 self.table.tell(|| Event::Joined { age: age(), fan_out });
-                Place::Seated(Seat::new(&self.table, seat, Role::Follower, now).waits(waits))
+                Place::Seated(
+                    Seat::new(&self.table, seat, Role::Follower, now).waits(waits).watches(watch),
+                )
             }
             Arrival::Solo(key, why) => {
                 self.table.tell(|| Event::Limited { why, solo: true });
@@ -285,7 +287,7 @@ where
         let again = self.table.again(&loader.load, again.as_ref());
         let bell = launch::bell(&self.table.config);
         let sitter = Sitter { waker: task.waker(), until };
-        match self.table.depart(hash, id, loader, bell.clone(), sitter) {
+        match self.table.depart(hash, id, Some(loader), bell.clone(), sitter) {
             Ok(((seat, waits), alarm)) => {
                 let seat = Seat::new(&self.table, seat, Role::Leader, began).waits(waits);
                 let load = Contained::running(loading, frames, span).again(again);

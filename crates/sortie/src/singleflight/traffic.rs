@@ -61,7 +61,7 @@ impl<V, E> Traffic<V, E> {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.running.is_none()
+        self.running.is_none() && self.waiting.is_none()
     }
 
     pub(super) fn flight(&self, id: u64) -> Option<&Flight<V, E>> {
@@ -80,13 +80,13 @@ impl<V, E> Traffic<V, E> {
     /// its flight lasts; its seats are gone.
     pub(super) fn party_mut(&mut self, id: u64) -> Option<&mut Party<V, E>> {
         let begun = self.running.iter_mut().chain(&mut self.next).flat_map(Flight::parties_mut);
-        let mut all = begun.chain(self.waiting.iter_mut().map(|waiting| &mut waiting.party));
+        let mut all = begun.chain(self.waiting.iter_mut().flat_map(Waiting::parties_mut));
         all.find(|party| party.id == id && !party.answered())
     }
 
     pub(super) fn has_party(&self, id: u64) -> bool {
         let begun = self.flights().flat_map(Flight::parties);
-        let mut all = begun.chain(self.waiting.iter().map(|waiting| &waiting.party));
+        let mut all = begun.chain(self.waiting.iter().flat_map(Waiting::parties));
         all.any(|party| party.id == id && !party.answered())
     }
 
@@ -163,7 +163,7 @@ impl<V, E> Traffic<V, E> {
         all.for_each(|party| party.may_be_left_to(later.id));
     }
 
-    /// Takes a caller in as the leader of a second flight, with everybody who waits for one.
+    /// Takes a caller in as the leader of another flight, with everybody who waits for one.
     pub(super) fn lead(
         &mut self,
         id: u64,
@@ -176,12 +176,21 @@ impl<V, E> Traffic<V, E> {
         let mut waiting = self.waiting.take();
         if let Some(waiting) = &mut waiting {
             mem::swap(&mut flight.party, &mut waiting.party);
+            flight.inherited = mem::take(&mut waiting.inherited);
+            // Should this flight be lost, those who gave it can go on with it.
+            flight.loader = waiting
+                .loader
+                .take()
+                .map(|loader| if waiting.orphaned { loader.anywhere() } else { loader });
         }
         self.may_be_left_to(&flight);
-        if let Some(running) = &mut self.running {
-            running.relieved = true;
+        match &mut self.running {
+            Some(running) => {
+                running.relieved = true;
+                self.next = Some(flight);
+            }
+            None => self.running = Some(flight),
         }
-        self.next = Some(flight);
         waiting
     }
 
@@ -190,6 +199,7 @@ impl<V, E> Traffic<V, E> {
         &mut self,
         choice: Choice,
         sitter: Sitter<'_>,
+        loader: impl FnOnce() -> Option<Loader<V, E>>,
         wanted: impl Fn(Instant, u64),
     ) -> (Seat<V, E>, Met) {
         for flight in self.running.iter_mut().chain(&mut self.next) {
@@ -199,10 +209,13 @@ impl<V, E> Traffic<V, E> {
         }
         let flight = if choice == Choice::JoinNext { &mut self.next } else { &mut self.running };
         let flight = flight.as_mut().expect("the choice was made under this lock");
+        if flight.local && flight.loader.is_none() {
+            flight.loader = loader();
+        }
         let seat = Self::sit(&mut flight.party, sitter);
         let fan_out =
             usize::from(flight.inline) + flight.parties().map(Party::taken).sum::<usize>();
-        (seat, Met { began: flight.begun(), fan_out })
+        (seat, Met { began: flight.begun(), fan_out, watch: None })
     }
 
     /// Seats a caller with those for whom no load has begun.
@@ -210,13 +223,15 @@ impl<V, E> Traffic<V, E> {
         &mut self,
         sitter: Sitter<'_>,
         party: u64,
-        loader: impl FnOnce() -> Loader<V, E>,
+        loader: impl FnOnce() -> Option<Loader<V, E>>,
     ) -> (Seat<V, E>, Met) {
-        let waiting = self
-            .waiting
-            .get_or_insert_with(|| Waiting { party: Party::new(party), loader: loader() });
+        let new = || Waiting::new(Party::new(party), None);
+        let waiting = self.waiting.get_or_insert_with(new);
+        if waiting.loader.is_none() {
+            waiting.loader = loader();
+        }
         let seat = Self::sit(&mut waiting.party, sitter);
-        (seat, Met { began: None, fan_out: waiting.party.taken() })
+        (seat, Met { began: None, fan_out: waiting.party.taken(), watch: None })
     }
 
     fn sit(party: &mut Party<V, E>, sitter: Sitter<'_>) -> Seat<V, E> {
@@ -224,14 +239,15 @@ impl<V, E> Traffic<V, E> {
     }
 
     /// Takes a flight out of its leader's first poll: the leader becomes one of its callers. Also
-    /// says when the flight's task must look after it first.
+    /// says when the flight's task must look after it first. Without a loader it is its leader who
+    /// goes on driving it.
     ///
     /// `Err` when a later flight has answered its callers meanwhile: the answer is the leader's
     /// too.
     pub(super) fn depart(
         &mut self,
         id: u64,
-        loader: Loader<V, E>,
+        loader: Option<Loader<V, E>>,
         bell: Option<Bell>,
         sitter: Sitter<'_>,
         desk: &mut Desk<'_>,
@@ -247,7 +263,12 @@ impl<V, E> Traffic<V, E> {
             self.settle(desk, now, fx);
             return Err(cell);
         }
-        flight.loader = Some(loader);
+        if loader.is_some() {
+            fx.spent.extend(mem::replace(&mut flight.loader, loader));
+        } else {
+            flight.local = true;
+            fx.wakes.extend(flight.parties().flat_map(Party::wakers));
+        }
         let seat = Self::sit(&mut flight.party, sitter);
         Ok((seat, flight.alarm(desk.config, flight.began)))
     }
@@ -297,15 +318,10 @@ impl<V, E> Traffic<V, E> {
             (_, false, _) if flight.party.answered() => Err(outcome),
             (Err(error), false, Some(next)) if !matches!(how, Ends::TimedOut | Ends::Landed) => {
                 // Invariant 3. Whom this failure reaches a second time have had their two loads.
-                let landing = flight.landing(Err(error.clone()));
-                if let Some(party) = &mut flight.inherited {
-                    fx.landed.push(party.land(landing));
+                for mut told in mem::take(&mut flight.inherited) {
+                    fx.landed.push(told.land(flight.landing(Err(error.clone()))));
                 }
-                debug_assert!(
-                    next.inherited.is_none(),
-                    "the later flight has not outlived another"
-                );
-                next.inherited = Some(mem::replace(&mut flight.party, Party::new(id)));
+                next.inherit(&mut flight, fx);
                 Err(outcome)
             }
             (_, true, _) if how == Ends::Landed => {
@@ -330,9 +346,7 @@ impl<V, E> Traffic<V, E> {
         let cell = Arc::clone(&flight.party.cell);
         let landing = flight.landing(outcome);
         fx.landed.push(flight.party.land(landing));
-        if let Some(party) = &mut flight.inherited {
-            fx.landed.push(party.land_in(&cell));
-        }
+        fx.landed.extend(flight.inherited.iter_mut().map(|party| party.land_in(&cell)));
         cell
     }
 

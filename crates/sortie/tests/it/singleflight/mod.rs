@@ -14,6 +14,8 @@ mod failures;
 mod joins;
 mod leaving;
 mod limits;
+mod local;
+mod lost;
 mod moments;
 mod paces;
 mod reference;
