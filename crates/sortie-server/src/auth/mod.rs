@@ -61,8 +61,13 @@ impl Gate {
         &self.0.tls
     }
 
-    /// Lets a client prove that it is `user`; returns the keys that it did it with, or `None`
-    /// where nobody is asked.
+    /// Whether it is to be found out elsewhere what this user's password is.
+    pub(crate) fn asks(&self, user: &str) -> bool {
+        matches!(&self.0.kind, Kind::Scram(known) if known.users.verifier(user).is_none())
+    }
+
+    /// Lets a client prove that it is `user`, of whom `found` was found elsewhere; returns the keys
+    /// that it did it with, or `None` where nobody is asked.
     ///
     /// # Errors
     ///
@@ -71,6 +76,7 @@ impl Gate {
         &self,
         socket: &mut Socket<S>,
         user: &str,
+        found: Option<ScramVerifier>,
     ) -> Result<Option<ScramKeys>, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -78,7 +84,7 @@ impl Gate {
         let Kind::Scram(known) = &self.0.kind else { return Ok(None) };
         let identity = self.0.tls.identity().filter(|_| socket.is_encrypted());
         let end_point = identity.and_then(|identity| identity.end_point.as_deref());
-        scram::prove(socket, user, known.verifier(user), end_point).await.map(Some)
+        scram::prove(socket, user, known.verifier(user, found), end_point).await.map(Some)
     }
 }
 
@@ -95,8 +101,8 @@ impl Known {
         Self { users, decoys }
     }
 
-    fn verifier(&self, user: &str) -> ScramVerifier {
-        let known = self.users.verifier(user).cloned();
+    fn verifier(&self, user: &str, found: Option<ScramVerifier>) -> ScramVerifier {
+        let known = self.users.verifier(user).cloned().or(found);
         // Made in any case: a known name takes as long as an unknown one.
         let nobody = self.decoys.verifier(user);
         known.unwrap_or(nobody)

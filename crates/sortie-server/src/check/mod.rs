@@ -13,6 +13,7 @@
 //! 3. The report goes to standard output, everything else to standard error.
 
 mod ask;
+mod front;
 mod judge;
 mod lsn;
 mod probe;
@@ -60,6 +61,7 @@ pub(crate) fn run(options: &Check) -> Result<ExitCode, Error> {
         warnings.into_iter().map(|warning| Finding::warning("configuration", warning)).collect();
     let mut clusters = Vec::new();
     for cluster in &config.clusters {
+        let cluster = &front::look(cluster, &config.auth, &mut findings);
         let progress = Progress::new(cluster);
         clusters.push(runtime.block_on(check(cluster, options.timeout, progress, &mut findings)));
     }

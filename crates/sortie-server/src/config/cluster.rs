@@ -35,6 +35,14 @@ pub(super) fn read(name: &str, section: &Section<'_, '_>, secrets: &mut Secrets)
     }
     let sessions_max = &mut cluster.user_connections_max;
     section.set_within("user_connections_max", sessions_max, 0..=SESSIONS_MAX);
+    if let Some((query, span)) = section.value::<String>("auth_query") {
+        if !query.contains("$1") {
+            let text = "`auth_query` must ask for the user $1, for example `SELECT usename, passwd \
+                        FROM ops.find_user($1)`, with the schemas of all that it names";
+            section.problem(span, text);
+        }
+        cluster.auth_query = Some(query);
+    }
     pool(section, &mut cluster);
     section.section("timeouts", |timeouts| {
         timeouts.set("wait", &mut cluster.timeouts.wait);

@@ -77,6 +77,9 @@ pub(super) fn read(text: &str, secrets: &mut Secrets) -> Result<Config, Vec<Prob
         top.set("stall_max", &mut config.stall_max);
         let read = |name: &str, section: &Section<'_, '_>| cluster::read(name, section, secrets);
         config.clusters = top.named("clusters", read);
+        if problems.is_empty() {
+            front::known(top, &config);
+        }
         if config.clusters.is_empty() && (problems.is_empty() || !top.has("clusters")) {
             let text = "no cluster: write a table `[clusters.NAME]`; NAME is the database that \
                         clients ask for";

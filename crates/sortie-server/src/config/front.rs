@@ -19,11 +19,8 @@ pub(super) fn auth(top: &Section<'_, '_>, config: &mut Config, secrets: &Secrets
             Ok(users) => config.auth = Auth::Scram(Arc::new(users)),
             Err(what) => top.problem(span, format!("`users`: {what}")),
         },
-        (Some(Demand::Scram), None) => {
-            let text = "`auth = \"scram\"` needs `users = \"FILE\"`: a line for each user, which \
-                        `sortie user NAME` makes";
-            top.problem(top.value_span("auth"), text);
-        }
+        // Others may be found by an `auth_query`; that is looked at when the clusters are known.
+        (Some(Demand::Scram), None) => config.auth = Auth::Scram(Arc::default()),
         (Some(Demand::Trust), Some((_file, span))) => {
             let text = "with `auth = \"trust\"` nobody is asked for a password: take `users` away, \
                         or write `auth = \"scram\"`";
@@ -39,6 +36,29 @@ pub(super) fn auth(top: &Section<'_, '_>, config: &mut Config, secrets: &Secrets
             "who may connect? Write `auth = \"scram\"` and `users = \"FILE\"`, or `auth = \
              \"trust\"` if everybody on this machine may come as anybody",
         ),
+    }
+}
+
+/// Somebody must be able to come, and what nobody asks must not be said.
+pub(super) fn known(top: &Section<'_, '_>, config: &Config) {
+    let mut queries = config.clusters.iter().filter(|it| it.auth_query.is_some());
+    match &config.auth {
+        Auth::Trust => {
+            if let Some(cluster) = queries.next() {
+                top.whole_problem(format!(
+                    "cluster `{}` has an `auth_query`, and with `auth = \"trust\"` nobody is asked \
+                     for a password: take it away, or write `auth = \"scram\"`",
+                    cluster.name,
+                ));
+            }
+        }
+        Auth::Scram(_) => {
+            if !top.has("users") && queries.next().is_none() {
+                let text = "`auth = \"scram\"` needs `users = \"FILE\"`, a line for each user, \
+                            which `sortie user NAME` makes, or a cluster's `auth_query`";
+                top.problem(top.value_span("auth"), text);
+            }
+        }
     }
 }
 

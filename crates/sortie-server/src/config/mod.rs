@@ -36,6 +36,7 @@
 //! | `tls_certificate`, `tls_key` | files in PEM, unless `tls` is `off` |
 //! | `clusters.CLUSTER` | everything about one cluster is in this table |
 //! | `password_file` | a file with the password that URLs lack; else `PGPASSWORD` is taken |
+//! | `auth_query` | with `auth = "scram"`: what finds users that are not in the file |
 //! | `shards` | a list of tables, in the order of the hash's remainders |
 //! | `shards.primary` | the URL of the server that takes writes |
 //! | `shards.replicas` | the URLs of servers with the same rows; reads go to these |
@@ -122,6 +123,8 @@ pub(crate) struct ClusterConfig {
     pub(crate) soft_age: Duration,
     /// The largest answer that is shared, in bytes.
     pub(crate) share_max: usize,
+    /// Looks up what is kept of a user's password whom the users file does not have.
+    pub(crate) auth_query: Option<String>,
     /// Sessions that one role may have; users may differ.
     pub(crate) user_connections_max: u32,
     pub(crate) pool: PoolSettings,
@@ -284,6 +287,7 @@ impl ClusterConfig {
             hedge: Some(Duration::from_millis(70)),
             soft_age: Duration::from_secs(5),
             share_max: 1 << 20,
+            auth_query: None,
             user_connections_max: 100_000,
             pool: PoolSettings::default(),
             timeouts: Timeouts::default(),

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Judge, Opinion, Proof, look};
 use crate::config::{ClusterConfig, TableConfig};
-use crate::read::{Credentials, PgReplica, ReadConfig, ReadPath, ReadStats, Reply, Who};
+use crate::read::{PgReplica, ReadConfig, ReadPath, ReadStats, Reply, Who};
 use crate::relay;
 use crate::relay::{Asked, Outcome, PipeReason, Shared, Values, Verdict};
 use crate::sql::{Bound, Known, Settings, SqlError, state};
@@ -94,14 +94,8 @@ impl SharedLane {
 impl Lane {
     fn new(cluster: ClusterServers<'_>) -> Self {
         let config = cluster.config;
-        let own = config.users.iter().filter_map(|user| {
-            let credential = user.credential.clone()?;
-            Some((user.name.clone(), credential))
-        });
-        let credentials: Credentials = own.collect();
         let replica = |(label, server): &(String, Server)| {
-            let (wait, credentials) = (config.timeouts.wait, Arc::clone(&credentials));
-            PgReplica::new(server.clone(), label.clone(), wait, credentials)
+            PgReplica::new(server.clone(), label.clone(), config.timeouts.wait)
         };
         let replicas: Vec<Vec<PgReplica>> =
             cluster.shards.iter().map(|[read, _]| read.iter().map(replica).collect()).collect();
@@ -174,6 +168,7 @@ impl Lane {
         Who {
             database: Arc::clone(&self.database),
             user: Arc::from(&*who.user),
+            credential: who.credential.clone(),
             settings: settings.collect(),
         }
     }

@@ -25,9 +25,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sortie_postgres::Credential;
 
 pub(crate) use self::path::{ReadConfig, ReadPath};
-pub(crate) use self::postgres::{Credentials, PgReplica, checkout, values_of_rows};
+pub(crate) use self::postgres::{PgReplica, checkout, values_of_rows};
 pub(crate) use self::stats::ReadStats;
 
 /// Whose statement it is: all that may change an answer besides the statement itself.
@@ -35,6 +36,8 @@ pub(crate) use self::stats::ReadStats;
 pub(crate) struct Who {
     pub(crate) database: Arc<str>,
     pub(crate) user: Arc<str>,
+    /// What a role logs in to servers with, if not with what their URLs have.
+    pub(crate) credential: Option<Arc<Credential>>,
     /// Parameters set to other than their default, without those known not to change an answer;
     /// in order.
     pub(crate) settings: Arc<[(Cow<'static, str>, Box<str>)]>,

@@ -14,6 +14,7 @@ use sortie_postgres::{
 use tokio::time::{Instant, timeout};
 
 use super::crowd::Crowd;
+use super::directory::Directory;
 use super::failure;
 use super::frames;
 use super::health::{self, Attendance, LOOK_EVERY, Present, Pulse};
@@ -32,6 +33,13 @@ pub(crate) struct ShardServers {
     pub(crate) replicas: Vec<Server>,
 }
 
+impl ShardServers {
+    /// All of them, those first that reads go to.
+    fn readers_first(&self) -> Vec<Server> {
+        self.replicas.iter().chain(&self.primary).cloned().collect()
+    }
+}
+
 /// A cluster that clients can ask for.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -47,6 +55,8 @@ pub(crate) struct Cluster {
     /// What was said about the mode while running; 0 is nothing.
     mode: AtomicU8,
     turn: AtomicUsize,
+    /// Where names are looked up that the users file does not have.
+    pub(super) directory: Option<Directory>,
     /// Who has sessions.
     pub(super) crowd: Crowd,
     /// What its sessions did.
@@ -94,6 +104,10 @@ impl Cluster {
             let primary = primary.as_ref().filter(|_| to_primary || replicas.is_empty());
             (primary.map(Pulse::new), replicas.iter().map(Pulse::new).collect())
         });
+        let directory = config.auth_query.as_ref().map(|query| {
+            let servers = shards.first().map_or_else(Vec::new, ShardServers::readers_first);
+            Directory::new(servers, config.role(), &database, query)
+        });
         Self {
             index,
             config,
@@ -103,6 +117,7 @@ impl Cluster {
             shards,
             mode: AtomicU8::new(0),
             turn: AtomicUsize::new(0),
+            directory,
             crowd: Crowd::default(),
             lanes: Lanes::default(),
             greetings: Mutex::default(),

@@ -191,7 +191,9 @@ where
         }
         parameters.sort();
         let user = login.user.as_str().into();
-        let who = Arc::new(Who { cluster: self.cluster.index, shard, user, parameters });
+        let credential = login.credential.clone().map(Arc::new);
+        let cluster = self.cluster.index;
+        let who = Arc::new(Who { cluster, shard, user, credential, parameters });
         self.who = Some((at, shard, Arc::clone(&who)));
         Some(who)
     }

@@ -29,6 +29,7 @@ mod cluster;
 mod course;
 mod crowd;
 mod decide;
+mod directory;
 mod effect;
 mod failure;
 mod frames;
@@ -149,7 +150,7 @@ impl<L: Shared> Inner<L> {
     {
         let opened = match self.enter(&mut socket).await {
             Ok(None) => return,
-            Ok(Some(Wish::Cancel(cancel))) => {
+            Ok(Some((Wish::Cancel(cancel), _))) => {
                 if let Some(cancel) = cancel {
                     self.stats.cancel();
                     // The client may take the connection's end for the end of the cancel.
@@ -158,7 +159,9 @@ impl<L: Shared> Inner<L> {
                 // In order: an encrypted connection that is just dropped looks cut off.
                 return socket.close().await;
             }
-            Ok(Some(Wish::Session(hello))) => self.open(&mut socket, &hello).await,
+            Ok(Some((Wish::Session(hello), proof))) => {
+                self.open(&mut socket, (&hello, proof)).await
+            }
             Err(failure) => Err(failure),
         };
         let mut client = Client::new(socket.into_parts(), self.limits.egress_stall_max);

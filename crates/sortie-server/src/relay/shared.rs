@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sortie_postgres::Bind;
+use sortie_postgres::{Bind, Credential};
 use tokio::time::Instant;
 
 use crate::sql::SqlError;
@@ -43,6 +43,8 @@ pub(crate) struct Who {
     pub(crate) shard: Option<usize>,
     /// The role.
     pub(crate) user: Box<str>,
+    /// What it logs in to servers with, if not with what their URLs have.
+    pub(crate) credential: Option<Arc<Credential>>,
     /// Names, in lower case, and values of all parameters that were given at the session's start
     /// or set since then; sorted by name. A session with a parameter whose value can't be read
     /// from its text shares nothing.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use sortie_postgres::{Login, Parameters, backend};
+use sortie_postgres::{Credential, Login, Parameters, ScramKeys, backend};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
 use super::cluster::Cluster;
 use super::course::Course;
 use super::crowd::Counted;
+use super::directory::Directory;
 use super::effect::{Reason, is_readable};
 use super::health::Present;
 use super::homes::Homes;
@@ -18,19 +19,26 @@ use super::session::{Account, Session};
 use super::shared::Shared;
 use super::switches::{self, Switches};
 use super::{Inner, client::Client};
+use crate::config::UserConfig;
 use crate::session::code::INVALID_AUTHORIZATION;
 use crate::session::drained;
 use crate::session::failure::Failure;
 use crate::session::keys::Key;
 use crate::session::socket::Socket;
-use crate::session::startup::{Hello, Wish, going_down, greet as greet_client};
+use crate::session::startup::{Asked, Hello, Wish, going_down, greet as greet_client};
 use crate::sql::{SqlError, state};
 
 /// The SQLSTATE of a database that does not exist.
 const INVALID_CATALOG_NAME: &str = "3D000";
 
+/// The SQLSTATE of a wrong password.
+const PASSWORD_WRONG: &str = "28P01";
+
 /// How many roles a hint names.
 const ROLES_SHOWN_MAX: usize = 10;
+
+/// What a client came for, and what it has proved itself with.
+pub(super) type Entered = (Wish, Option<ScramKeys>);
 
 /// A session that may begin.
 pub(super) struct Opened {
@@ -50,21 +58,27 @@ impl<L: Shared> Inner<L> {
     pub(super) async fn open<S>(
         &self,
         socket: &mut Socket<S>,
-        hello: &Hello,
+        (hello, proof): (&Hello, Option<ScramKeys>),
     ) -> Result<Opened, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let asked = hello.read().map_err(Failure::Fatal)?;
         let (cluster, shard) = self.cluster(asked.database).map_err(Failure::Fatal)?;
-        let Some(user) = cluster.config.user(asked.user) else {
-            return Err(Failure::Fatal(stranger(asked.user, &cluster)));
+        let user = match (cluster.config.user(asked.user), proof) {
+            (Some(user), _) => user.clone(),
+            // Whoever has proved who it is may come; what it may do there is the servers' affair.
+            (None, Some(_)) => UserConfig::of(&cluster.config, asked.user),
+            (None, None) => return Err(Failure::Fatal(stranger(asked.user, &cluster))),
         };
         let counted = cluster.crowd.join(asked.user, user.connections_max);
         let counted = counted.ok_or_else(|| Failure::Fatal(crowded(asked.user)))?;
         let mut switches = Switches::default();
         let mut login = Login::new(asked.user, cluster.database.clone());
-        login.credential.clone_from(&user.credential);
+        // The keys that a role has proved itself with also log in where it has the same secret.
+        let own = proof.filter(|_| asked.user != cluster.config.role());
+        let own = own.map(|keys| Credential::ScramKeys(Box::new(keys)));
+        login.credential = user.credential.or(own);
         let mut encoding = "";
         for (name, value) in asked.parameters {
             match name {
@@ -97,6 +111,10 @@ impl<L: Shared> Inner<L> {
                 // A server finds a parameter wrong when it knows already who asks.
                 backend::authentication_ok(&mut socket.output);
             }
+            let by_keys = matches!(login.credential, Some(Credential::ScramKeys(_)));
+            if by_keys && error.code == PASSWORD_WRONG {
+                return Failure::Fatal(other_secret(asked.user));
+            }
             Failure::Fatal(error)
         })?;
         let (login, mode) = (Arc::new(login), user.mode);
@@ -116,7 +134,7 @@ impl<L: Shared> Inner<L> {
 
     /// Learns what a client came for, and lets it prove who it is if that is a session. `None` for
     /// one that is too slow, or has to make room.
-    pub(super) async fn enter<S>(&self, socket: &mut Socket<S>) -> Result<Option<Wish>, Failure>
+    pub(super) async fn enter<S>(&self, socket: &mut Socket<S>) -> Result<Option<Entered>, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -126,13 +144,14 @@ impl<L: Shared> Inner<L> {
         let entering = async {
             let greeting = greet_client(socket, self.gate.tls(), &self.keys, &mut drain);
             let Ok(wish) = timeout_at(deadline, greeting).await else { return Ok(None) };
+            let mut proof = None;
             let wish = wish?;
             if let Wish::Session(hello) = &wish {
                 hello.negotiate(socket);
                 let asked = hello.read().map_err(Failure::Fatal)?;
-                self.prove(socket, asked.user, deadline).await?;
+                proof = self.prove(socket, &asked, deadline).await?;
             }
-            Ok(Some(wish))
+            Ok(Some((wish, proof)))
         };
         tokio::select! {
             entered = entering => entered,
@@ -144,16 +163,30 @@ impl<L: Shared> Inner<L> {
     async fn prove<S>(
         &self,
         socket: &mut Socket<S>,
-        user: &str,
+        asked: &Asked<'_>,
         deadline: Instant,
-    ) -> Result<(), Failure>
+    ) -> Result<Option<ScramKeys>, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let mut drain = self.drain.clone();
+        let user = asked.user;
+        let proving = async {
+            let Some(directory) = self.directory(asked.database).filter(|_| self.gate.asks(user))
+            else {
+                return self.gate.prove(socket, user, None).await;
+            };
+            let found = directory.find(user).await.map_err(Failure::Fatal)?;
+            let proven = self.gate.prove(socket, user, found).await;
+            if proven.is_err() {
+                // It may have another password by now.
+                directory.doubt(user).await;
+            }
+            proven
+        };
         tokio::select! {
-            proven = timeout_at(deadline, self.gate.prove(socket, user)) => match proven {
-                Ok(proven) => proven.map(drop),
+            proven = timeout_at(deadline, proving) => match proven {
+                Ok(proven) => proven,
                 Err(_late) => {
                     let message = "canceling authentication due to timeout";
                     Err(Failure::Fatal(SqlError::new(state::QUERY_CANCELED, message)))
@@ -161,6 +194,11 @@ impl<L: Shared> Inner<L> {
             },
             () = drained(&mut drain) => Err(Failure::Fatal(going_down())),
         }
+    }
+
+    /// Where names are looked up that the users file does not have.
+    fn directory(&self, database: &str) -> Option<Directory> {
+        self.cluster(database).ok()?.0.directory.clone()
     }
 
     /// The cluster that a database name means, and the shard.
@@ -185,6 +223,18 @@ impl<L: Shared> Inner<L> {
             error
         })
     }
+}
+
+/// A role whose secret here is not the one that the servers have.
+fn other_secret(role: &str) -> SqlError {
+    tracing::warn!(role, "a server does not take the keys that a client has proved itself with");
+    let message = format!("password authentication failed for user \"{role}\"");
+    SqlError::new(PASSWORD_WRONG, message)
+        .detail("sortie has let it in; the server behind it has not.")
+        .hint(format!(
+            "The role's secret must be the same here and there, with its salt: copy it from \
+             pg_authid, or give the role a `password_file`. See docs/auth.md, role \"{role}\"."
+        ))
 }
 
 /// A role that has as many sessions as it may.

@@ -23,6 +23,7 @@ mod freshness;
 mod full;
 mod garbage;
 mod herd;
+mod keys;
 mod lab;
 mod leftovers;
 mod long;

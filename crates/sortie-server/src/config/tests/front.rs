@@ -10,6 +10,15 @@ fn nobody_is_let_in_without_proof_by_mistake() {
     let with = |lines: &str| format!("{lines}\n{ONE}");
     refused(&with("auth = \"md5\""), &["`md5` is unknown; write one of \"trust\", \"scram\""]);
     refused(&with("auth = \"scram\""), &["1:8: `auth = \"scram\"` needs `users = \"FILE\"`"]);
+    let query = "[clusters.bank]\nauth_query = \"SELECT $1\"\n";
+    let found = parse(&format!("auth = \"scram\"\n{query}{ONE}")).unwrap();
+    assert_eq!(found.clusters[0].auth_query.as_deref(), Some("SELECT $1"));
+    refused(&format!("{query}{ONE}"), &["cluster `bank` has an `auth_query`, and with"]);
+    let nameless = query.replace("$1", "1");
+    refused(
+        &format!("auth = \"scram\"\n{nameless}{ONE}"),
+        &["3:14: `auth_query` must ask for the user $1"],
+    );
     refused(
         &with("auth = \"trust\"\nusers = \"u\""),
         &["2:9: with `auth = \"trust\"` nobody is asked for a password"],

@@ -23,7 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sortie::{AttemptFailure, Class, Classify, HedgeError};
 use sortie_postgres::sqlstate::{self, Asked};
-use sortie_postgres::{Body, Credential, ExchangeError, Login, PoolError, Request, Server};
+use sortie_postgres::{Body, ExchangeError, Login, PoolError, Request, Server};
 use tokio::time::Instant;
 
 pub(crate) use self::clean::checkout;
@@ -41,11 +41,7 @@ struct Inner {
     label: String,
     /// How long a read may wait for a connection.
     wait: Duration,
-    credentials: Credentials,
 }
-
-/// What roles log in with that have something else than the servers' own.
-pub(crate) type Credentials = Arc<[(String, Credential)]>;
 
 /// A batch for a replica, and the login that it needs.
 #[derive(Clone)]
@@ -76,13 +72,8 @@ pub(crate) struct BySqlstate;
 
 impl PgReplica {
     /// A replica called `label`; a read may wait so long for a connection to it.
-    pub(crate) fn new(
-        server: Server,
-        label: String,
-        wait: Duration,
-        credentials: Credentials,
-    ) -> Self {
-        Self(Arc::new(Inner { server, label, wait, credentials }))
+    pub(crate) fn new(server: Server, label: String, wait: Duration) -> Self {
+        Self(Arc::new(Inner { server, label, wait }))
     }
 
     /// Asks in one exchange.
@@ -93,12 +84,7 @@ impl PgReplica {
     /// ended.
     async fn exchange(&self, query: Query) -> Result<Answer, Trouble> {
         let deadline = Instant::now() + self.0.wait;
-        let mut login = query.login;
-        let own = self.0.credentials.iter().find(|(role, _)| *role == login.user);
-        if let Some((_role, credential)) = own {
-            Arc::make_mut(&mut login).credential = Some(credential.clone());
-        }
-        let mut connection = checkout(&self.0.server, &login, deadline).await?;
+        let mut connection = checkout(&self.0.server, &query.login, deadline).await?;
         // Until all of it went well: a failure in between may leave the statement behind.
         connection.set_residue(Some(clean::ANYTHING));
         let reply = connection.exchange(query.request).await?;
@@ -169,6 +155,7 @@ impl Source for PgReplica {
 /// The login that a read needs: its role, and every parameter that may change its answer.
 fn login(who: &Who) -> Arc<Login> {
     let mut login = Login::new(&*who.user, &*who.database);
+    login.credential = who.credential.as_deref().cloned();
     for (name, value) in who.settings.iter() {
         login = login.parameter(name.as_ref(), value.as_ref());
     }

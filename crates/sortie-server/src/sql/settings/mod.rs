@@ -55,6 +55,7 @@ impl Settings {
         let (user, database) = (Arc::from(user), Arc::from(database));
         let who = Who {
             user: Arc::clone(&user),
+            credential: None,
             database: Arc::clone(&database),
             settings: Arc::default(),
         };

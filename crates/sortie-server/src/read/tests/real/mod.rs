@@ -139,7 +139,13 @@ impl Real {
 
 fn who(shard: Option<usize>, user: &str, parameters: &[(&str, &str)]) -> Arc<Who> {
     let parameters = parameters.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-    Arc::new(Who { cluster: 0, shard, user: user.into(), parameters: parameters.collect() })
+    Arc::new(Who {
+        cluster: 0,
+        shard,
+        user: user.into(),
+        credential: None,
+        parameters: parameters.collect(),
+    })
 }
 
 fn bound(formats: &[i16], values: &[Option<Bytes>], results: &[i16]) -> Values {
