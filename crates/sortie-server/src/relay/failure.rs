@@ -67,7 +67,7 @@ pub(super) fn unready(body: &[u8], name: Option<&str>) -> SqlError {
         Some(name) => format!("RESET {name}, DISCARD ALL, or connect anew."),
         None => "DISCARD ALL, or connect anew.".to_owned(),
     };
-    SqlError::new(code, message).hint(&format!("The statement has not been run. {cure}"))
+    SqlError::new(code, message).hint(format!("The statement has not been run. {cure}"))
 }
 
 /// Whether every server would say so: it is about what the client asked for.
