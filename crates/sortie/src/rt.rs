@@ -1,8 +1,9 @@
 //! The runtime seam: everything whose schedule a model checker must see goes through here.
 //!
-//! In every ordinary build this is tokio and `parking_lot`. Under `--cfg sortie_shuttle` the lock
-//! and the tasks are shuttle's, so that schedules of the flight table can be explored; time stays
-//! tokio's, and the models run without timers.
+//! In every ordinary build this is tokio, `parking_lot` and the standard library. Under
+//! `--cfg sortie_shuttle` the locks, the atomics and the tasks are shuttle's, so that schedules of
+//! the flight table and of the cache in memory can be explored; time stays tokio's, and the models
+//! run without timers.
 
 pub(crate) use tokio::time;
 
@@ -10,7 +11,10 @@ pub(crate) mod sync {
     //! Locks for short sections that never cross an `.await`.
 
     #[cfg(not(sortie_shuttle))]
-    pub(crate) use parking_lot::Mutex;
+    pub(crate) use {parking_lot::Mutex, parking_lot::RwLock, std::sync::atomic::AtomicU64};
+
+    #[cfg(sortie_shuttle)]
+    pub(crate) use shuttle::sync::atomic::AtomicU64;
 
     /// Shuttle's lock with the face of `parking_lot`'s.
     #[cfg(sortie_shuttle)]
@@ -25,6 +29,22 @@ pub(crate) mod sync {
 
         pub(crate) fn lock(&self) -> shuttle::sync::MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+    }
+
+    /// As [`Mutex`], for readers and writers.
+    #[cfg(sortie_shuttle)]
+    #[derive(Debug, Default)]
+    pub(crate) struct RwLock<T>(shuttle::sync::RwLock<T>);
+
+    #[cfg(sortie_shuttle)]
+    impl<T> RwLock<T> {
+        pub(crate) fn read(&self) -> shuttle::sync::RwLockReadGuard<'_, T> {
+            self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+
+        pub(crate) fn write(&self) -> shuttle::sync::RwLockWriteGuard<'_, T> {
+            self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
     }
 }

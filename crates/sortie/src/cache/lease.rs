@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use hashbrown::DefaultHashBuilder;
 use hashbrown::hash_map::{Entry, HashMap};
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
+use crate::rt::sync::Mutex;
 use crate::rt::time::Instant;
 
 /// Locks over the leases; a power of two. Enough for the cores of one machine.

@@ -8,22 +8,24 @@
 //! tag it was for, or with everything. A value is outdated by sweeps of a higher number than the
 //! last before its lease.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use parking_lot::RwLock;
 
 use super::{Fill, Tag};
 use crate::Position;
+use crate::rt::sync::{AtomicU64, RwLock};
 use crate::rt::time::Instant;
 
 /// Enough that a collision is rare among the keys written during one load.
 const SLOTS_MAX: usize = 1 << SLOT_BITS;
 const SLOT_BITS: u32 = 16;
+/// Fewer where each explored schedule makes them anew.
+const SLOTS_MIN: usize = if cfg!(sortie_shuttle) { 1 << 2 } else { 1 << 10 };
 
 /// Tags share this many numbers by their hash; a power of two.
-const TAGS: usize = 1 << 12;
+const TAGS: usize = if cfg!(sortie_shuttle) { 1 << 2 } else { 1 << 12 };
 
 /// What a lease is issued under and a value is stored under: its slot's generation, and the last
 /// sweep before.
@@ -68,7 +70,7 @@ struct Floor {
 
 impl Stamps {
     pub(super) fn new(capacity: usize, cooling: Duration) -> Self {
-        let slots = capacity.next_power_of_two().clamp(1 << 10, SLOTS_MAX);
+        let slots = capacity.next_power_of_two().clamp(SLOTS_MIN, SLOTS_MAX);
         Self {
             generations: (0..slots).map(|_| AtomicU64::new(0)).collect(),
             floors: RwLock::default(),

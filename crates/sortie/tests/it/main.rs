@@ -3,6 +3,8 @@
 mod cache;
 mod cache_ages;
 mod cache_bugs;
+#[cfg(sortie_shuttle)]
+mod cache_shuttled;
 mod cluster;
 mod err_group;
 mod failure_table;

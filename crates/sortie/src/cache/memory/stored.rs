@@ -1,10 +1,11 @@
 //! One value in memory, and how old it is.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::cache::stamps::Stamp;
 use crate::cache::{Cached, Loaded, Tag};
+use crate::rt::sync::AtomicU64;
 
 /// A moment, in nanoseconds since the cache was made. Half as wide as an `Instant`.
 pub(super) type SinceEpoch = u64;
