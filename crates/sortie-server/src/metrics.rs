@@ -152,7 +152,9 @@ impl Snapshot {
             ],
         )?;
         page.gauge("flights_in_flight", "Flights now running", flights.in_flight_flights)?;
-        page.gauge("waiters_in_flight", "Reads now waiting", flights.in_flight_waiters)
+        page.gauge("waiters_in_flight", "Reads now waiting", flights.in_flight_waiters)?;
+        let untaken = "Bytes of answers that not all who share them have taken";
+        page.gauge("shared_bytes_in_flight", untaken, flights.in_flight_bytes)
     }
 
     fn encode_attempts(&self, page: &mut Page<'_>) -> fmt::Result {

@@ -1,5 +1,6 @@
 //! The way of a read: key, flight, scatter, hedged reads, merge.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,10 @@ use super::source::{Part, Source, Wanted};
 use super::too_big::TooBig;
 use super::{ReadStats, Reply, Who, error, merge};
 use crate::sql::{BoundRead, Keys, SqlError, result_formats};
+
+/// What answers may take together until those who share them have taken them. A choice: some of
+/// the largest, and thousands of ordinary ones. Past it whoever comes reads alone.
+const SHARED_BYTES_MAX: NonZeroUsize = NonZeroUsize::new(256 << 20).expect("not zero");
 
 /// How reads are made.
 ///
@@ -60,6 +65,15 @@ pub(super) enum Landing {
     TooBig,
 }
 
+impl Landing {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Whole(reply) => reply.head.len() + reply.rows.len(),
+            Self::TooBig => 0,
+        }
+    }
+}
+
 /// One shard's part of a read.
 struct Leg<Q> {
     shard: ShardId,
@@ -81,6 +95,7 @@ impl<S: Source> ReadPath<S> {
             .join(Join::Fresh)
             .soft_age(config.soft_age)
             .flight_max(config.flight_max)
+            .shared_bytes_max(SHARED_BYTES_MAX, Landing::bytes)
             .build();
         Self(Arc::new(Inner {
             flights,

@@ -22,7 +22,7 @@ impl std::iter::Sum for ReadStats {
         all.fold(Self::default(), |mut total, more| {
             add!(total.flights, more.flights, leaders followers solos busy reentrant expired nexts
                 successors landed failed panicked timed_out aborted superseded in_flight_flights
-                in_flight_waiters);
+                in_flight_waiters in_flight_bytes);
             add!(total.hedges, more.hedges, requests requests_ok requests_err requests_abandoned
                 firsts hedges failovers won hedge_wins failover_wins answered failed_over
                 abstained panicked lost abandoned);

@@ -161,6 +161,8 @@ pub enum Limit {
     Flights,
     /// `waiters_max` callers were waiting.
     Waiters,
+    /// `shared_bytes_max` bytes had not been taken by their callers.
+    Bytes,
     /// Both flights of its key are past their soft age.
     Stuck,
     /// Its deadline comes before the load is expected to end.
@@ -197,6 +199,7 @@ labels!(Ends:
 labels!(Limit:
     Flights => "flights",
     Waiters => "waiters",
+    Bytes => "bytes",
     Stuck => "stuck",
     TooLate => "too_late",
     Reentrant => "reentrant",

@@ -105,7 +105,10 @@ where
                 let asked = Asked { hash, join, now, gate, sitter, soft_age, nested };
                 match self.meet(traffic, asked, (ids, stats), &mut husk, loader) {
                     Some(arrival) => arrival,
-                    None => Self::at_limit(at_limit, stats, key.own(), Limit::Waiters),
+                    None => {
+                        let why = if self.is_full() { Limit::Bytes } else { Limit::Waiters };
+                        Self::at_limit(at_limit, stats, key.own(), why)
+                    }
                 }
             }
         };
@@ -115,7 +118,7 @@ where
     }
 
     /// Finds a caller its place among those who asked for its key before it. `None` when too many
-    /// wait already.
+    /// wait already, or too much.
     fn meet(
         self: &Arc<Self>,
         traffic: &mut Traffic<V, E>,
@@ -144,7 +147,7 @@ where
             stats.busy_too_late += 1;
             return Some(Arrival::Refused(FlightError::Busy, Limit::TooLate));
         }
-        if !Self::take(&self.waiters, self.config.waiters_max) {
+        if self.is_full() || !Self::take(&self.waiters, self.config.waiters_max) {
             return None;
         }
         // Waiting for the next flight is waiting for those that run.
@@ -167,6 +170,11 @@ where
         let met = Met { watch: traffic.watch(&self.config, None), ..met };
         let waits = waits.flatten().map(Box::new);
         Some(Arrival::Follow(Self::seated(hash, seat), met, waits))
+    }
+
+    /// Whether callers have left too much untaken for more to be shared.
+    fn is_full(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.is_full())
     }
 
     fn reentrant(stats: &mut FlightStats) -> Arrival<K, V, E> {

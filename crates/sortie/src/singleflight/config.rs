@@ -11,6 +11,7 @@ use crate::observe::Observer;
 use crate::rt::time::Instant;
 use crate::singleflight::SingleFlight;
 use crate::singleflight::retry::Retries;
+use crate::singleflight::shared::Shared;
 
 /// Which load a caller accepts.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -116,13 +117,15 @@ impl Default for Config {
 pub struct SingleFlightBuilder<K, V, E> {
     config: Config,
     retries: Option<Arc<Retries<E>>>,
+    shared: Option<Arc<Shared<V>>>,
     observer: Option<Arc<dyn Observer>>,
-    makes: PhantomData<fn(K) -> (V, E)>,
+    makes: PhantomData<fn(K)>,
 }
 
 impl<K, V, E> SingleFlightBuilder<K, V, E> {
     pub(super) fn new() -> Self {
-        Self { config: Config::default(), retries: None, observer: None, makes: PhantomData }
+        let (config, makes) = (Config::default(), PhantomData);
+        Self { config, retries: None, shared: None, observer: None, makes }
     }
 
     /// Which load a caller accepts that does not say otherwise. Default: [`Join::Running`].
@@ -191,6 +194,22 @@ impl<K, V, E> SingleFlightBuilder<K, V, E> {
     #[must_use]
     pub fn waiters_max(mut self, waiters_max: NonZeroUsize) -> Self {
         self.config.waiters_max = waiters_max.get();
+        self
+    }
+
+    /// How many bytes of values that have landed may be held for callers who have not taken them
+    /// yet: past that a caller meets a limit instead of joining. `weigh` says how many a value has.
+    /// Default: not counted.
+    ///
+    /// A value's weight is known when it lands, so flights that are joined already may still exceed
+    /// it; they are not joined by more.
+    #[must_use]
+    pub fn shared_bytes_max(
+        mut self,
+        shared_bytes_max: NonZeroUsize,
+        weigh: impl Fn(&V) -> usize + Send + Sync + 'static,
+    ) -> Self {
+        self.shared = Some(Arc::new(Shared::new(shared_bytes_max.get(), weigh)));
         self
     }
 
@@ -267,14 +286,15 @@ impl<K, V, E> SingleFlightBuilder<K, V, E> {
         V: Clone + Send + Sync + 'static,
         E: Send + Sync + 'static,
     {
-        SingleFlight::built(self.config, self.retries, self.observer)
+        SingleFlight::built(self.config, self.retries, self.shared, self.observer)
     }
 }
 
 impl<K, V, E> Clone for SingleFlightBuilder<K, V, E> {
     fn clone(&self) -> Self {
-        let (retries, observer) = (self.retries.clone(), self.observer.clone());
-        Self { config: self.config, retries, observer, makes: PhantomData }
+        let (retries, shared) = (self.retries.clone(), self.shared.clone());
+        let observer = self.observer.clone();
+        Self { config: self.config, retries, shared, observer, makes: PhantomData }
     }
 }
 

@@ -198,7 +198,8 @@ impl<V, E> Flight<V, E> {
     /// How its callers are told of an outcome.
     pub(super) fn landing(&self, outcome: Outcome<V, E>) -> Landing<V, E> {
         let began = self.begun().unwrap_or(self.began);
-        Landing { flight: FlightId(self.id), began, outcome, span: self.span.clone() }
+        let span = self.span.clone();
+        Landing { flight: FlightId(self.id), began, outcome, span, held: None }
     }
 
     /// Whether its load begins late enough for a caller that arrives now.

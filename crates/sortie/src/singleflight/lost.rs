@@ -92,7 +92,7 @@ impl<V, E> Traffic<V, E> {
         let again = flight.losses < LOSSES_MAX && (flight.local || flight.loader.is_some());
         if !again || flight.party.answered() || flight.interest(now) == 0 {
             // Nothing of the user's is in it.
-            drop(self.land(id, Err(FlightError::Aborted), span, desk, fx));
+            drop(self.land(id, Err(FlightError::Aborted), (span, None), desk, fx));
             return;
         }
         let slots = [&mut self.running, &mut self.next];
@@ -142,7 +142,7 @@ impl<V, E> Traffic<V, E> {
         for id in spent.map(|flight| flight.id).collect::<Vec<_>>() {
             // The end of the other may have been its end too.
             if self.flight(id).is_some() {
-                drop(self.land(id, Err(FlightError::TimedOut), None, desk, fx));
+                drop(self.land(id, Err(FlightError::TimedOut), (None, None), desk, fx));
             }
         }
         let behind = |flight: &Flight<V, E>| {

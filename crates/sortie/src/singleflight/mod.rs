@@ -32,6 +32,7 @@ mod party;
 mod retry;
 mod seat;
 mod settle;
+mod shared;
 mod solo;
 mod sought;
 mod stats;
@@ -52,6 +53,7 @@ use self::config::Config;
 pub use self::config::{AtLimit, Idle, Join, SingleFlightBuilder, WhenStuck};
 pub use self::error::FlightError;
 use self::retry::Retries;
+use self::shared::Shared;
 use self::sought::{Borrowed, Owned};
 pub use self::stats::FlightStats;
 use self::table::Table;
@@ -136,9 +138,10 @@ where
     fn built(
         config: Config,
         retries: Option<Arc<Retries<E>>>,
+        shared: Option<Arc<Shared<V>>>,
         observer: Option<Arc<dyn Observer>>,
     ) -> Self {
-        Self { table: Arc::new(Table::new(config, retries, observer)) }
+        Self { table: Arc::new(Table::new(config, retries, shared, observer)) }
     }
 
     /// Returns the value of `key`, from a load that runs already or from `load`.

@@ -13,6 +13,7 @@ use crate::rt::time::Instant;
 use crate::singleflight::call::{FlightId, Landed, Role};
 use crate::singleflight::error::FlightError;
 use crate::singleflight::lineage::Noted;
+use crate::singleflight::shared::Held;
 
 pub(super) type Outcome<V, E> = Result<V, FlightError<E>>;
 
@@ -22,6 +23,8 @@ pub(super) struct Landing<V, E> {
     pub(super) began: Instant,
     pub(super) outcome: Outcome<V, E>,
     pub(super) span: Option<Id>,
+    #[expect(dead_code, reason = "it lives as long as the value, and that is all")]
+    pub(super) held: Option<Held>,
 }
 
 impl<V: Clone, E> Landing<V, E> {
@@ -173,7 +176,8 @@ impl<V, E> Party<V, E> {
     pub(super) fn end(&mut self, began: Instant, error: FlightError<E>) -> Option<Seats> {
         let sit = !self.answered() && self.taken() > 0;
         sit.then(|| {
-            self.land(Landing { flight: FlightId(self.id), began, outcome: Err(error), span: None })
+            let (flight, outcome) = (FlightId(self.id), Err(error));
+            self.land(Landing { flight, began, outcome, span: None, held: None })
         })
     }
 

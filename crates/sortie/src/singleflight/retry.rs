@@ -12,6 +12,7 @@ use crate::singleflight::call::FlightCx;
 use crate::singleflight::error::FlightError;
 use crate::singleflight::launch::Load;
 use crate::singleflight::party::Outcome;
+use crate::singleflight::table::Table;
 
 /// Which failures are tried again, how often, and when.
 pub(super) struct Retries<E> {
@@ -21,6 +22,20 @@ pub(super) struct Retries<E> {
     /// Spreads the pauses of different flights.
     jitter: RandomState,
     count: AtomicU64,
+}
+
+impl<K, V, E> Table<K, V, E> {
+    /// What a flight tries its load again with, if it does. `cx` is there whenever it might.
+    pub(super) fn again<T>(&self, load: &Load<T, E>, cx: Option<&FlightCx>) -> Option<Again<T, E>> {
+        let retries = Arc::clone(self.retries.as_ref()?);
+        let (load, cx, observer) = (Arc::clone(load), cx?.clone(), self.observer.clone());
+        Some(Again { load, cx, retries, observer, attempt: 1 })
+    }
+
+    /// Whether a load that has ended so in its first poll is tried again.
+    pub(super) fn is_retried<T>(&self, ended: &Outcome<T, E>) -> bool {
+        ended.is_err() && self.retries.as_ref().is_some_and(|retries| retries.wants(1, ended))
+    }
 }
 
 impl<E> Retries<E> {

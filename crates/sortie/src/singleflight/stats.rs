@@ -53,6 +53,9 @@ pub struct FlightStats {
     pub in_flight_lingering: u64,
     /// Callers waiting now.
     pub in_flight_waiters: u64,
+    /// Bytes of values that callers have not taken yet, where they are
+    /// [counted](crate::SingleFlightBuilder::shared_bytes_max).
+    pub in_flight_bytes: u64,
 }
 
 impl FlightStats {
@@ -101,6 +104,7 @@ impl FlightStats {
             retries: _,
             in_flight_lingering: _,
             in_flight_waiters: _,
+            in_flight_bytes: _,
         } = self;
         *leaders += other.leaders;
         *followers += other.followers;

@@ -21,17 +21,17 @@ use crate::observe::{Begins, Ends, Event, Observer};
 use crate::rt::sync::Mutex;
 use crate::rt::time::Instant;
 use crate::singleflight::boarding::Gate;
-use crate::singleflight::call::FlightCx;
 use crate::singleflight::config::Config;
 use crate::singleflight::entry::{Entry, State};
 use crate::singleflight::flight::{Desk, Effects, Ids};
-use crate::singleflight::launch::{Begin, Bell, Load, Loader, launch};
+use crate::singleflight::launch::{Begin, Bell, Loader, launch};
 use crate::singleflight::lineage::{self, Waits};
 use crate::singleflight::lingering::Lingering;
 use crate::singleflight::pace::Pace;
 use crate::singleflight::party::{Cell, Outcome, Seats, Sitter};
-use crate::singleflight::retry::{Again, Retries};
+use crate::singleflight::retry::Retries;
 use crate::singleflight::settle::Due;
+use crate::singleflight::shared::Shared;
 use crate::singleflight::stats::FlightStats;
 use crate::singleflight::tether::Tether;
 use crate::singleflight::traffic::{Departed, Seat, Traffic};
@@ -49,7 +49,8 @@ pub(super) struct Table<K, V, E> {
     pub(super) lingering: Lingering,
     pub(super) pace: Option<Pace>,
     pub(super) retries: Option<Arc<Retries<E>>>,
-    observer: Option<Arc<dyn Observer>>,
+    pub(super) shared: Option<Arc<Shared<V>>>,
+    pub(super) observer: Option<Arc<dyn Observer>>,
 }
 
 // Two cache lines: the prefetcher of x86 fetches them in pairs.
@@ -81,6 +82,7 @@ impl<K, V, E> Table<K, V, E> {
     pub(super) fn new(
         config: Config,
         retries: Option<Arc<Retries<E>>>,
+        shared: Option<Arc<Shared<V>>>,
         observer: Option<Arc<dyn Observer>>,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -99,6 +101,7 @@ impl<K, V, E> Table<K, V, E> {
             waiters: AtomicUsize::new(0),
             lingering: Lingering::default(),
             retries,
+            shared,
             pace: config.is_paced().then(Pace::new),
             observer,
         }
@@ -131,18 +134,6 @@ impl<K, V, E> Table<K, V, E> {
         self.config.boarding.then(|| Gate::new(now))
     }
 
-    /// What a flight tries its load again with, if it does. `cx` is there whenever it might.
-    pub(super) fn again<T>(&self, load: &Load<T, E>, cx: Option<&FlightCx>) -> Option<Again<T, E>> {
-        let retries = Arc::clone(self.retries.as_ref()?);
-        let (load, cx, observer) = (Arc::clone(load), cx?.clone(), self.observer.clone());
-        Some(Again { load, cx, retries, observer, attempt: 1 })
-    }
-
-    /// Whether a load that has ended so in its first poll is tried again.
-    pub(super) fn is_retried<T>(&self, ended: &Outcome<T, E>) -> bool {
-        ended.is_err() && self.retries.as_ref().is_some_and(|retries| retries.wants(1, ended))
-    }
-
     pub(super) fn is_observed(&self) -> bool {
         self.observer.is_some()
     }
@@ -161,6 +152,7 @@ impl<K, V, E> Table<K, V, E> {
         sum.in_flight_lingering = self.lingering.count() as u64;
         sum.retries = self.retries.as_ref().map_or(0, |retries| retries.count());
         sum.in_flight_waiters = self.waiters.load(Relaxed) as u64;
+        sum.in_flight_bytes = self.shared.as_ref().map_or(0, |shared| shared.bytes() as u64);
         sum
     }
 
@@ -266,6 +258,7 @@ where
             return Err(outcome);
         }
         drop(shard);
+        let mut held = self.shared.as_ref().and_then(|shared| shared.hold(&outcome));
         let mut untaken = Some(outcome);
         let found = |entry: &Entry<K, V, E>| entry.has_flight(id);
         let landed = self.transition(hash, found, |traffic, desk, fx| {
@@ -273,7 +266,7 @@ where
             if let Some(flight) = traffic.flight(id) {
                 self.note(hash, Ends::of(&outcome), flight.began);
             }
-            match traffic.land(id, outcome, span, desk, fx) {
+            match traffic.land(id, outcome, (span, held.take()), desk, fx) {
                 Ok(cell) => Some(cell),
                 Err(outcome) => {
                     untaken = Some(outcome);

@@ -27,7 +27,8 @@ use crate::singleflight::error::FlightError;
 use crate::singleflight::flight::{Desk, Effects, Flight, Waiting};
 use crate::singleflight::launch::{Bell, Loader};
 use crate::singleflight::lineage::Waits;
-use crate::singleflight::party::{Cell, Outcome, Party, Seats, Sitter};
+use crate::singleflight::party::{Cell, Landing, Outcome, Party, Seats, Sitter};
+use crate::singleflight::shared::Held;
 use crate::singleflight::tether::Tether;
 
 /// The entry of one key. `running` is `None` only within a transition.
@@ -305,7 +306,7 @@ impl<V, E> Traffic<V, E> {
         &mut self,
         id: u64,
         outcome: Outcome<V, E>,
-        span: Option<Id>,
+        (span, held): (Option<Id>, Option<Held>),
         desk: &mut Desk<'_>,
         fx: &mut Effects<V, E>,
     ) -> Result<Arc<Cell<V, E>>, Outcome<V, E>> {
@@ -325,11 +326,11 @@ impl<V, E> Traffic<V, E> {
                 Err(outcome)
             }
             (_, true, _) if how == Ends::Landed => {
-                let cell = Self::deliver(&mut flight, outcome, fx);
+                let cell = Self::deliver(&mut flight, outcome, held, fx);
                 self.supersede(&cell, desk, fx);
                 Ok(cell)
             }
-            _ => Ok(Self::deliver(&mut flight, outcome, fx)),
+            _ => Ok(Self::deliver(&mut flight, outcome, held, fx)),
         };
         let answered: usize = fx.landed.iter().map(Seats::taken).sum();
         desk.ended(&flight, how, answered + usize::from(flight.inline), fx);
@@ -341,10 +342,11 @@ impl<V, E> Traffic<V, E> {
     fn deliver(
         flight: &mut Flight<V, E>,
         outcome: Outcome<V, E>,
+        held: Option<Held>,
         fx: &mut Effects<V, E>,
     ) -> Arc<Cell<V, E>> {
         let cell = Arc::clone(&flight.party.cell);
-        let landing = flight.landing(outcome);
+        let landing = Landing { held, ..flight.landing(outcome) };
         fx.landed.push(flight.party.land(landing));
         fx.landed.extend(flight.inherited.iter_mut().map(|party| party.land_in(&cell)));
         cell

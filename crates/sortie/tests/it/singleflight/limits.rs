@@ -67,6 +67,36 @@ async fn vitess_18783_past_waiters_max_a_caller_gets_a_real_answer_or_a_refusal(
 }
 
 #[tokio::test(start_paused = true)]
+async fn past_shared_bytes_max_a_caller_meets_a_limit_until_they_are_taken() {
+    for at_limit in [AtLimit::Solo, AtLimit::Busy] {
+        let most = NonZeroUsize::new(1_000).unwrap();
+        // Each value weighs 600 of them.
+        let limit =
+            |builder: SingleFlightBuilder<_, _, _>| builder.shared_bytes_max(most, |_: &usize| 600);
+        let flights = build(limit, at_limit);
+        let loads = Loads::script([Goes::After(10)]);
+        let call = |key: &'static str| Box::pin(flights.run(key.into(), loads.load()));
+        let (mut slow, mut other) = (call("slow"), call("other"));
+        assert!(poll!(slow.as_mut()).is_pending() && poll!(other.as_mut()).is_pending());
+        tokio::time::sleep(super::support::ms_of(20)).await;
+        assert_eq!(flights.stats().in_flight_bytes, 1_200, "nobody has taken them");
+        // A new load may begin, but not be shared.
+        let mut leads = call(KEY);
+        assert!(poll!(leads.as_mut()).is_pending());
+        match (at_limit, call(KEY).await) {
+            (AtLimit::Solo, answer) => assert_eq!(answer.unwrap(), 4),
+            (_, answer) => assert!(matches!(answer, Err(FlightError::Busy))),
+        }
+        assert_eq!((slow.await.unwrap(), other.await.unwrap(), leads.await.unwrap()), (1, 2, 3));
+        assert_eq!(flights.stats().in_flight_bytes, 0);
+        let (one, two) = futures::join!(call(KEY), call(KEY));
+        assert_eq!(one.unwrap(), two.unwrap());
+        let stats = check_quiet(&flights, &loads).await;
+        assert_eq!((stats.followers, stats.solos + stats.busy), (1, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_solo_load_keeps_to_deadlines_and_contains_its_panic() {
     let flights = build(|builder| builder.flights_max(one()), AtLimit::Solo);
     let busy = Loads::script([Goes::Hangs]);
