@@ -38,6 +38,11 @@ const ASK_MAX: Duration = Duration::from_secs(5);
 /// Bytes of an answer: one row of a name and a secret.
 const ANSWER_MAX: usize = 8 << 10;
 
+/// The OID of `text`.
+const TEXT: u32 = 25;
+
+type Row = Vec<Option<Bytes>>;
+
 /// Where users are found. Clones share what is remembered.
 #[derive(Clone)]
 pub(crate) struct Directory(ReadThrough<String, Option<ScramVerifier>, String>);
@@ -144,11 +149,6 @@ impl Question {
     }
 }
 
-/// The OID of `text`.
-const TEXT: u32 = 25;
-
-type Row = Vec<Option<Bytes>>;
-
 /// The secret of the one user that a query has found: its second column, as in `PgBouncer`.
 fn secret(rows: &[Row]) -> Result<Option<ScramVerifier>, String> {
     let secret = match rows {
@@ -182,7 +182,7 @@ mod tests {
         let verifier = ScramVerifier::of_password("x");
         let cell = |text: &str| Some(Bytes::copy_from_slice(text.as_bytes()));
         let found = vec![cell("a"), cell(&verifier.to_string())];
-        assert_eq!(secret(&[found.clone()]), Ok(Some(verifier)));
+        assert_eq!(secret(std::slice::from_ref(&found)), Ok(Some(verifier)));
         assert_eq!(secret(&[]), Ok(None));
         assert_eq!(secret(&[vec![cell("a"), None]]), Ok(None));
         assert_eq!(secret(&[vec![cell("a"), cell("md5abc")]]), Ok(None));
