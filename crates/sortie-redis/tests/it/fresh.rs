@@ -99,12 +99,11 @@ where
                 };
                 let least: Vec<_> =
                     keys.iter().map(|key| rows.least(place(*key), process, bound)).collect();
-                let values = match keys.len() {
-                    1 => vec![through.get(&keys[0]).await],
-                    _ => {
-                        let found = through.get_many(keys).await.into_iter();
-                        found.map(|answer| answer.map(|it| it.value)).collect()
-                    }
+                let values = if let [key] = &keys[..] {
+                    vec![through.get(key).await]
+                } else {
+                    let found = through.get_many(keys).await.into_iter();
+                    found.map(|answer| answer.map(|it| it.value)).collect()
                 };
                 for (value, least) in values.into_iter().zip(least) {
                     let value = value.expect("loads do not fail");

@@ -16,6 +16,7 @@ use crate::rt::time::Instant;
 use crate::{Cache, Cached, Call, FlightError, Landed, Role};
 
 type Answers<V, E> = Vec<Answered<V, E>>;
+type Missed<L, W> = Vec<(usize, Seed<L, W>)>;
 
 /// A key that needs a load.
 struct Wanted<K, L> {
@@ -118,7 +119,7 @@ where
     async fn load_missed(
         &self,
         keys: &[K],
-        missed: Vec<(usize, Seed<C::Lease, C::Wait>)>,
+        missed: Missed<C::Lease, C::Wait>,
     ) -> Vec<(usize, Answered<V, E>)> {
         let spared = missed.into_iter().map(|(place, seed)| async move {
             (place, seed, self.spared(&keys[place], Want::ANY).await)

@@ -113,7 +113,9 @@ where
         let load = async { load(wanted.clone()).await };
         let loaded = self.tried(&wanted, load, policy).await?;
         // Of those too that it had nothing for.
-        wanted.iter().for_each(|key| self.backoff.worked(key));
+        for key in &wanted {
+            self.backoff.worked(key);
+        }
         let stored = loaded.into_iter().map(|(key, loaded)| {
             let lease = leases.remove(&key);
             async move {

@@ -103,13 +103,11 @@ where
             Place::Occupied(mut found) => {
                 let traffic = found.get_mut().traffic(soft_age);
                 let asked = Asked { hash, join, now, gate, sitter, soft_age, nested };
-                match self.meet(traffic, asked, (ids, stats), &mut husk, loader) {
-                    Some(arrival) => arrival,
-                    None => {
-                        let why = if self.is_full() { Limit::Bytes } else { Limit::Waiters };
-                        Self::at_limit(at_limit, stats, key.own(), why)
-                    }
-                }
+                let met = self.meet(traffic, asked, (ids, stats), &mut husk, loader);
+                met.unwrap_or_else(|| {
+                    let why = if self.is_full() { Limit::Bytes } else { Limit::Waiters };
+                    Self::at_limit(at_limit, stats, key.own(), why)
+                })
             }
         };
         drop(shard);

@@ -75,6 +75,9 @@ pub(super) struct SeatId {
     pub(super) seat: usize,
 }
 
+/// A leader's, with what it is inside of.
+type SeatedLeader<V, E> = (Seated<V, E>, Option<Box<Waits>>);
+
 /// A seat, and the cell to be read once its waker was woken.
 pub(super) type Seated<V, E> = (SeatId, Arc<Cell<V, E>>);
 
@@ -87,7 +90,7 @@ impl<K, V, E> Table<K, V, E> {
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let count = (cores * 4).next_power_of_two().clamp(64, 1024);
-        let shard = |index| {
+        let desks = |index| {
             let ids = Ids { last: index, stride: count as u64 };
             let entries = HashTable::new();
             Shard(Mutex::new(Desks { entries, spare: 0, ids, stats: FlightStats::default() }))
@@ -95,7 +98,7 @@ impl<K, V, E> Table<K, V, E> {
         Self {
             config,
             spare_max: config.flights_max / (128 * count),
-            shards: (0..count as u64).map(shard).collect(),
+            shards: (0..count as u64).map(desks).collect(),
             hasher: DefaultHashBuilder::default(),
             keys: AtomicUsize::new(0),
             waiters: AtomicUsize::new(0),
@@ -200,7 +203,7 @@ where
         loader: Option<Loader<V, E>>,
         bell: Option<Bell>,
         sitter: Sitter<'_>,
-    ) -> Departed<(Seated<V, E>, Option<Box<Waits>>), V, E> {
+    ) -> Departed<SeatedLeader<V, E>, V, E> {
         let nested = !lineage::is_empty();
         self.waiters.fetch_add(1, Relaxed);
         let found = |entry: &Entry<K, V, E>| entry.has_flight(id);

@@ -79,7 +79,7 @@ async fn lease_of(cache: &MemoryCache<u64, usize>, key: u64) -> MemoryLease<u64,
 type Answers = Vec<Result<sortie::Answer<usize>, FlightError<io::Error>>>;
 
 fn hows(answers: &Answers) -> Vec<How> {
-    answers.iter().map(|answer| answer.as_ref().unwrap().how).collect()
+    answers.iter().map(|answer| answer.as_ref().expect("an answer").how).collect()
 }
 
 #[tokio::test(start_paused = true)]

@@ -79,7 +79,7 @@ async fn write<C>(rows: &Rows, through: &Through<C>, cache: &C, rng: &mut TestRn
 where
     C: Sweep<usize, u64> + 'static,
 {
-    let (key, ours) = (below(rng, KEYS), rng.next_u32() % 2 == 0);
+    let (key, ours) = (below(rng, KEYS), below(rng, 2) == 0);
     let parity = key % 2;
     match rng.next_u32() % 8 {
         kind @ 0..5 => {
@@ -94,16 +94,18 @@ where
         }
         5 | 6 => {
             (0..KEYS).filter(|key| key % 2 == parity).for_each(|key| rows.write(key));
-            match ours {
-                true => through.invalidate_tag(TAGS[parity], None).await,
-                false => cache.invalidate_tag(TAGS[parity], None).await,
+            if ours {
+                through.invalidate_tag(TAGS[parity], None).await;
+            } else {
+                cache.invalidate_tag(TAGS[parity], None).await;
             }
         }
         _ => {
             (0..KEYS).for_each(|key| rows.write(key));
-            match ours {
-                true => through.invalidate_all(None).await,
-                false => cache.invalidate_all(None).await,
+            if ours {
+                through.invalidate_all(None).await;
+            } else {
+                cache.invalidate_all(None).await;
             }
         }
     }

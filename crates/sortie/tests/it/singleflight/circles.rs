@@ -168,7 +168,7 @@ async fn a_circle_through_a_later_flight_that_a_leader_is_left_to_is_told() {
     let inner = flights.clone();
     // a leads b, whose successor fails at once.
     let loads = in_turn([fails(200), fails(0)]);
-    let leads: Load = Arc::new(move || {
+    let a_leads: Load = Arc::new(move || {
         let (inner, loads) = (inner.clone(), Arc::clone(&loads));
         async move {
             match inner.run("b", move || loads()).await {
@@ -179,7 +179,7 @@ async fn a_circle_through_a_later_flight_that_a_leader_is_left_to_is_told() {
         .boxed()
     });
     let long = Flights::new();
-    let a = run(&long, "a", leads).await;
+    let a = run(&long, "a", a_leads).await;
     sleep(ms_of(100)).await;
     let other = ask(&flights, Join::Running, asks(&long, 20, &["a"], Join::Running));
     assert!(told(&other.await.unwrap()));

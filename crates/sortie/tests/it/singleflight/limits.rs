@@ -81,13 +81,13 @@ async fn past_shared_bytes_max_a_caller_meets_a_limit_until_they_are_taken() {
         tokio::time::sleep(super::support::ms_of(20)).await;
         assert_eq!(flights.stats().in_flight_bytes, 1_200, "nobody has taken them");
         // A new load may begin, but not be shared.
-        let mut leads = call(KEY);
-        assert!(poll!(leads.as_mut()).is_pending());
+        let mut third = call(KEY);
+        assert!(poll!(third.as_mut()).is_pending());
         match (at_limit, call(KEY).await) {
             (AtLimit::Solo, answer) => assert_eq!(answer.unwrap(), 4),
             (_, answer) => assert!(matches!(answer, Err(FlightError::Busy))),
         }
-        assert_eq!((slow.await.unwrap(), other.await.unwrap(), leads.await.unwrap()), (1, 2, 3));
+        assert_eq!((slow.await.unwrap(), other.await.unwrap(), third.await.unwrap()), (1, 2, 3));
         assert_eq!(flights.stats().in_flight_bytes, 0);
         let (one, two) = futures::join!(call(KEY), call(KEY));
         assert_eq!(one.unwrap(), two.unwrap());
