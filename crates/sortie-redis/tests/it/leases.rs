@@ -1,11 +1,17 @@
 //! One lease per key among all processes: two caches on the same servers are two processes here.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use sortie::{Cache, Fill, Loaded, Lookup, Position, ShardId, Sweep, Tag, WalPoint};
+use sortie::{
+    Cache, Fill, Loaded, Lookup, Position, ReadThrough, ShardId, SingleFlight, Sweep, Tag, WalPoint,
+};
+use sortie_testkit::Redis;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::{PATIENCE, Servers, at, lease, put, read, settings, wait};
+use crate::support::{PATIENCE, Servers, at, lease, put, read, settings, until, wait};
 
 #[tokio::test]
 async fn a_value_is_read_by_all_once_it_was_filled() {
@@ -232,6 +238,42 @@ async fn a_look_up_that_is_dropped_gives_back_the_lease_that_was_coming() {
         .await
         .unwrap();
     }
+}
+
+/// Reads that are given up while they load: rueidis#1010 left the lock of each.
+#[tokio::test]
+async fn rueidis_1010_reads_that_are_given_up_leave_no_lease_and_no_key() {
+    // As many as are given back at once; beyond that they would end by themselves.
+    const KEYS: u64 = 1_000;
+    let redis = Redis::start().await;
+    let count = async || redis.ask(&["DBSIZE"]).await.trim_matches(':').parse::<u64>().unwrap();
+    let cache = settings("a").lease(PATIENCE * 10).open(&redis.url()).expect("an address");
+    until("it is connected", || cache.is_there()).await;
+    let begun = Arc::new(AtomicU64::new(0));
+    let counts = Arc::clone(&begun);
+    let flights = SingleFlight::new(); // Whose loads end with their last caller.
+    let rows = ReadThrough::new(cache, move |_key: u64| {
+        counts.fetch_add(1, SeqCst);
+        std::future::pending::<Result<u64, std::io::Error>>()
+    })
+    .with_flights(flights);
+    let mut reads = JoinSet::new();
+    for key in 0..KEYS {
+        let rows = rows.clone();
+        reads.spawn(async move { rows.get(&key).await });
+    }
+    until("all of them load", || begun.load(SeqCst) == KEYS).await;
+    // Beside the leases there are the cache's own few keys, which stay.
+    let few = count().await.checked_sub(KEYS).expect("a lease for each");
+    assert!(few < 100, "{few}");
+    drop(reads);
+    let gone = timeout(PATIENCE, async {
+        while count().await != few {
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(gone.await.is_ok(), "{} leases stay", count().await - few);
+    assert_eq!(rows.flights().stats().in_flight_flights, 0);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod far_away;
 mod fresh;
 mod get_set;
 mod hedge;
+mod leaks;
 mod read_through;
 mod reads;
 mod reads_many;

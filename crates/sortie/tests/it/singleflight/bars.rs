@@ -1,10 +1,8 @@
-//! The bars: a herd behind a load that hangs, a million keys that leave nothing, keys not copied.
+//! The bars: a herd behind a load that hangs, keys that are not copied.
 
 use std::borrow::Borrow;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use futures::poll;
 use sortie::{Call, FlightError, SingleFlight, WhenStuck};
 use tokio::time::{Instant, sleep};
 
@@ -46,59 +44,6 @@ async fn at_a_second_hang_they_have_their_deadlines_and_new_ones_are_busy() {
     }
     assert_eq!(loads.begun(), 2);
     check_quiet(&flights, &loads).await;
-}
-
-/// Pages of memory that are the process's own.
-fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse().unwrap()
-}
-
-/// Begins a load for each key and gives it up.
-async fn give_up(flights: &SingleFlight<u64, u64, ()>, keys: std::ops::Range<u64>) {
-    for key in keys {
-        let mut call = Box::pin(flights.run(key, std::future::pending));
-        assert!(poll!(call.as_mut()).is_pending());
-        drop(call);
-        if key % 32 == 0 {
-            tokio::task::yield_now().await;
-        }
-    }
-    // The runtime drops so many aborted tasks at a time.
-    for _ in 0..1_000_000 {
-        if tokio::runtime::Handle::current().metrics().num_alive_tasks() == 0 {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
-    panic!("aborted tasks stay");
-}
-
-/// In a process of its own, where nobody else's memory comes and goes.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_million_keys_given_up_leave_no_entry_no_task_and_no_byte() {
-    const CHILD: &str = "SORTIE_LEAKS_ALONE";
-    const NAME: &str = "a_million_keys_given_up_leave_no_entry_no_task_and_no_byte";
-    if std::env::var_os(CHILD).is_none() {
-        let mut alone = Command::new(std::env::current_exe().unwrap());
-        let alone = alone.arg(NAME).args(["--test-threads", "1", "--nocapture"]).env(CHILD, "1");
-        assert!(alone.status().unwrap().success());
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(async {
-        let flights = SingleFlight::new();
-        give_up(&flights, 0..200_000).await;
-        let before = resident();
-        give_up(&flights, 200_000..1_000_000).await;
-        let grown = resident().saturating_sub(before);
-        let stats = flights.stats();
-        assert_eq!((stats.leaders, stats.aborted), (1_000_000, 1_000_000));
-        assert_eq!((stats.in_flight_flights, stats.in_flight_waiters), (0, 0));
-        // A byte for each key would be 195 pages of 4 KiB.
-        assert!(grown < 100, "{grown} pages more after 800,000 keys");
-    });
 }
 
 #[derive(Eq, Hash, PartialEq)]
