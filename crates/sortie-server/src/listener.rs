@@ -5,7 +5,7 @@
 //!
 //! 1. At most `connections_max` connections have a task. For one more the client that has been
 //!    logging in for the longest time is turned out, so that nobody shuts others out by silence.
-//!    Where nobody is logging in, or `LEAVING_MAX` are on their way out, it is closed at once.
+//!    Where nobody is logging in it is closed at once.
 //! 2. When [`run`] returns, no connection is left: a drain waits for those that end on their own
 //!    for `DRAIN_MAX`, or until it is told not to wait, and then drops the rest.
 
@@ -23,8 +23,8 @@ use crate::logins::Logins;
 /// How long a drain waits for connections to end on their own.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(5);
 
-/// Connections that were turned out and have not ended yet.
-const LEAVING_MAX: usize = 64;
+/// How long a client that was turned out may take to be gone.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
 
 /// A pause before the next accept when the system is out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -87,10 +87,11 @@ async fn accept<F, Fut>(
         tokio::select! {
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
-                Ok((_stream, peer)) if !has_room(connections.len(), connections_max, logins) => {
-                    tracing::warn!(%peer, connections_max, "too many connections: closed one");
-                }
                 Ok((stream, peer)) => {
+                    if !make_room(connections, connections_max, logins).await {
+                        tracing::warn!(%peer, connections_max, "too many connections: closed one");
+                        continue;
+                    }
                     // Replies are written whole, so waiting to fill a packet only adds delay.
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, %peer, "can't turn off Nagle's algorithm");
@@ -116,10 +117,15 @@ async fn accept<F, Fut>(
     }
 }
 
-/// Whether one more can be taken on.
-fn has_room(connections: usize, connections_max: usize, logins: &Logins) -> bool {
-    connections < connections_max
-        || (connections < connections_max + LEAVING_MAX && logins.turn_out_oldest())
+/// Makes room for one more, if there is none. Returns whether there is.
+async fn make_room(connections: &mut JoinSet<()>, connections_max: usize, logins: &Logins) -> bool {
+    if connections.len() >= connections_max && logins.turn_out_oldest() {
+        // Meanwhile nobody is accepted: whoever floods us waits, too.
+        if let Ok(Some(ended)) = timeout(LEAVE_MAX, connections.join_next()).await {
+            report(ended);
+        }
+    }
+    connections.len() < connections_max
 }
 
 fn report(ended: Result<(), JoinError>) {
