@@ -115,7 +115,8 @@ fn keys_read_through_a_cache_and_given_up_leave_no_lease_either() {
             assert!(free, "the lease of {key} stayed");
         }
         eprintln!("{grown} pages more after {} keys", keys / 2);
-        // Ten bytes for each of the fewest keys, and less than one for each of a million.
-        assert!(grown < 50, "{grown} pages more after {} keys", keys / 2);
+        // Forty bytes for each of the fewest keys, with room for what warms up; less than two for
+        // each of a million.
+        assert!(grown < 200, "{grown} pages more after {} keys", keys / 2);
     });
 }
