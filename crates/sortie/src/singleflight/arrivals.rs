@@ -73,6 +73,7 @@ where
     E: Send + Sync + 'static,
 {
     /// Finds a caller its place. `loader` is asked for only if its load may be begun by others.
+    #[inline]
     pub(super) fn arrive(
         self: &Arc<Self>,
         caller: Caller<'_, impl Sought<K>>,

@@ -199,7 +199,7 @@ where
         let mut found = by_key(outcome);
         for Lead { index, key, hash, id } in leads {
             let mine = take(&mut found, &key);
-            stops[index] = Stop::Landed(self.landed(hash, id, mine, began, &span));
+            stops[index] = Stop::Landed(self.landed(hash, id, mine, began, span.id()));
         }
     }
 

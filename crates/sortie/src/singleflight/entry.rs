@@ -28,6 +28,7 @@ pub(super) enum State<V, E> {
 
 impl<V, E> State<V, E> {
     /// A load in its leader's first poll.
+    #[inline]
     pub(super) fn first(
         id: u64,
         began: Instant,

@@ -8,6 +8,7 @@ use futures_util::TryFutureExt;
 use futures_util::future::{Either, pending, select};
 use tokio::sync::Notify;
 use tracing::Span;
+use tracing::level_filters::LevelFilter;
 use tracing::span::Id;
 
 use crate::observe::{Begins, Event};
@@ -223,8 +224,9 @@ pub(super) async fn called(bell: Option<&Notify>, alarm: Option<Instant>) {
     select(pin!(rung), pin!(tick)).await;
 }
 
+#[inline]
 pub(super) fn cx(id: u64, began: Instant, gate: Option<Arc<Gate>>, config: &Config) -> FlightCx {
-    let gates = gate.into_iter().collect();
+    let gates = gate.map_or_else(Vec::new, |gate| vec![gate]);
     FlightCx { flight: FlightId(id), began, flight_max: config.flight_max, gates }
 }
 
@@ -234,5 +236,12 @@ pub(super) fn bell(config: &Config) -> Option<Bell> {
 
 /// The span of one load.
 pub(super) fn span(id: u64, how: &'static str) -> Span {
-    tracing::debug_span!("flight", id, how)
+    span_if_heard(id, how).unwrap_or_else(Span::none)
+}
+
+/// As `span`, for a load that may be over at once: where nobody listens, one look at that is all.
+#[inline]
+pub(super) fn span_if_heard(id: u64, how: &'static str) -> Option<Span> {
+    let heard = LevelFilter::current() >= LevelFilter::DEBUG;
+    heard.then(|| tracing::debug_span!("flight", id, how))
 }

@@ -62,6 +62,7 @@ thread_local! {
 }
 
 /// Whether the current code runs inside any load at all.
+#[inline]
 pub(super) fn is_empty() -> bool {
     STACK.with_borrow(Vec::is_empty)
 }
@@ -186,11 +187,20 @@ pub(super) fn ancestors() -> Vec<Frame> {
 }
 
 /// Runs `work` inside the frames that `push` adds.
+#[inline]
 pub(super) fn inside<R>(push: impl FnOnce(&mut Vec<Frame>), work: impl FnOnce() -> R) -> R {
     struct Restore(usize);
     impl Drop for Restore {
+        #[inline]
         fn drop(&mut self) {
-            STACK.with_borrow_mut(|stack| stack.truncate(self.0));
+            STACK.with_borrow_mut(|stack| {
+                // One frame is the rule, and quicker.
+                if stack.len() == self.0 + 1 {
+                    stack.pop();
+                } else {
+                    stack.truncate(self.0);
+                }
+            });
         }
     }
 

@@ -154,7 +154,7 @@ where
         let taken_off = poll_fn(|task| {
             let sitter = Sitter { waker: task.waker(), until };
             Poll::Ready(match poll_inside(load.as_mut(), slice::from_ref(&frame), &span, task) {
-                Poll::Ready(outcome) => Err(self.landed(hash, id, outcome, began, &span)),
+                Poll::Ready(outcome) => Err(self.landed(hash, id, outcome, began, span.id())),
                 Poll::Pending => match self.table.depart(hash, id, None, None, sitter) {
                     Ok((seat, _alarm)) => Ok(seat),
                     Err(cell) => Err(self.answered(&cell, began)),

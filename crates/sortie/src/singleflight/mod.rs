@@ -22,6 +22,7 @@ mod crew;
 mod entry;
 mod error;
 mod flight;
+mod flying;
 mod launch;
 mod lineage;
 mod lingering;
@@ -183,7 +184,8 @@ where
         L: Fn() -> F + Send + Sync + 'static,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        let landed = self.run_with(key, Call::new(), move |_cx| load()).await?;
+        let hash = self.table.hash(&key);
+        let landed = self.fly(Owned(key), hash, Call::new(), move |_cx| load()).await?;
         Ok(landed.value)
     }
 

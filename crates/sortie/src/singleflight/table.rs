@@ -236,6 +236,7 @@ where
     }
 
     /// Publishes the outcome of a flight and removes it. The outcome comes back if nobody took it.
+    #[inline]
     pub(super) fn land(
         self: &Arc<Self>,
         hash: u64,

@@ -1,6 +1,5 @@
 //! The first poll of a call: it lands at once, takes a seat, or runs alone.
 
-use std::future::poll_fn;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
@@ -8,6 +7,7 @@ use std::task::{Context, Poll};
 use futures_util::TryFutureExt;
 use futures_util::future::ready;
 use tracing::Span;
+use tracing::span::Id;
 
 use crate::observe::{Begins, Event};
 use crate::rt::task::Handle;
@@ -55,51 +55,6 @@ where
     V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    /// What every call of one key comes to.
-    pub(super) async fn fly<S, L, F>(
-        &self,
-        key: S,
-        hash: u64,
-        call: Call,
-        load: L,
-    ) -> Outcome<Landed<V>, E>
-    where
-        S: Sought<K>,
-        L: Fn(FlightCx) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<V, E>> + Send + 'static,
-    {
-        let now = Instant::now();
-        if call.deadline.is_some_and(|deadline| deadline <= now) {
-            self.table.count(hash, |stats| &mut stats.expired);
-            return Err(FlightError::TimedOut);
-        }
-        let gate = self.table.gate(now);
-        let mut key = Some(key);
-        let mut load = Some(load);
-        let takeoff = poll_fn(|task| {
-            let key = key.take().expect("polled once");
-            let Call { join, deadline, at_limit } = call;
-            let join = join.unwrap_or(self.table.config.join);
-            let sitter = Sitter { waker: task.waker(), until: deadline };
-            let gate = gate.as_ref();
-            let caller = Caller { key, hash, join, now, at_limit, gate, sitter };
-            Poll::Ready(self.takeoff(caller, &mut load, task))
-        });
-        match takeoff.await {
-            Takeoff::Landed(landed) => landed,
-            Takeoff::Seated(seat) => {
-                // A follower keeps nothing of its own load alive while it waits.
-                drop(load);
-                seat.ended(call.deadline).await.answer()
-            }
-            Takeoff::Solo(key) => {
-                let load = load.take().expect("a solo caller's load was not taken");
-                // Boxed: no other call must carry room for it.
-                Box::pin(self.solo(key, call.deadline, now, load)).await
-            }
-        }
-    }
-
     /// Runs a load outside the table, for a caller that has asked for that.
     pub(crate) async fn alone<L, F>(&self, key: K, call: Call, load: L) -> Outcome<Landed<V>, E>
     where
@@ -111,7 +66,7 @@ where
         self.solo(key, call.deadline, now, move |_cx| load(now)).await
     }
 
-    async fn solo<L, F>(
+    pub(super) async fn solo<L, F>(
         &self,
         key: K,
         deadline: Option<Instant>,
@@ -131,6 +86,7 @@ where
     }
 
     /// Finds the caller its place; a leader's load is polled here.
+    #[inline]
     pub(super) fn takeoff<L, F>(
         &self,
         caller: Caller<'_, impl Sought<K>>,
@@ -160,6 +116,7 @@ where
     }
 
     /// Finds the caller its place, and says so to the observer.
+    #[inline]
     pub(super) fn place(
         &self,
         caller: Caller<'_, impl Sought<K>>,
@@ -190,6 +147,7 @@ where
     }
 
     /// Polls a load once, here. Only one that is not ready gets a task.
+    #[inline]
     fn lead<L, F>(
         &self,
         hash: u64,
@@ -204,7 +162,7 @@ where
     {
         let (FlightId(id), began) = (cx.flight, cx.began);
         let again = self.table.retries.is_some().then(|| cx.clone());
-        let span = launch::span(id, Begins::Leader.label());
+        let span = launch::span_if_heard(id, Begins::Leader.label());
         let mut loading = None;
         let first_poll = AssertUnwindSafe(|| {
             let mut future = Box::pin(load(cx).map_err(FlightError::failed));
@@ -216,7 +174,10 @@ where
         });
         let polled = lineage::inside(
             |stack| stack.push(self.frame(id)),
-            || span.in_scope(|| catch_unwind(first_poll)),
+            || {
+                let _entered = span.as_ref().map(Span::enter);
+                catch_unwind(first_poll)
+            },
         );
         let outcome = match polled {
             // It is tried again, and that is its task's.
@@ -231,22 +192,23 @@ where
                 return self.depart(hash, (id, began, until), (load, again), (loading, span), task);
             }
         };
-        Takeoff::Landed(self.landed(hash, id, outcome, began, &span))
+        let span = span.as_ref().and_then(Span::id);
+        Takeoff::Landed(self.landed(hash, id, outcome, began, span))
     }
 
     /// Lands a flight within its leader's first poll.
+    #[inline]
     pub(super) fn landed(
         &self,
         hash: u64,
         id: u64,
         outcome: Outcome<V, E>,
         began: Instant,
-        span: &Span,
+        span: Option<Id>,
     ) -> Outcome<Landed<V>, E> {
-        match self.table.land(hash, id, outcome, span.id()) {
+        match self.table.land(hash, id, outcome, span.clone()) {
             Err(mine) => {
-                self.table
-                    .tell(|| Event::answered(Role::Leader, mine.is_ok(), began, began, span.id()));
+                self.table.tell(|| Event::answered(Role::Leader, mine.is_ok(), began, began, span));
                 mine.map(|value| Landed { value, role: Role::Leader, flight: FlightId(id), began })
             }
             Ok(cell) => self.answered(&cell, began),
@@ -270,13 +232,14 @@ where
         hash: u64,
         (id, began, until): (u64, Instant, Option<Instant>),
         (load, again): (L, Option<FlightCx>),
-        (loading, span): (Loading<V, E>, Span),
+        (loading, span): (Loading<V, E>, Option<Span>),
         task: &mut Context<'_>,
     ) -> Takeoff<'_, K, V, E>
     where
         L: Fn(FlightCx) -> F + Send + Sync + 'static,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
+        let span = span.unwrap_or_else(Span::none);
         // From here on a panic lands the flight as aborted instead of leaving it for ever.
         let airborne = Airborne::new(&self.table, hash, id, &span);
         let handle = Handle::try_current();

@@ -57,6 +57,7 @@ pub(super) enum Choice {
 }
 
 impl<V, E> Traffic<V, E> {
+    #[inline]
     pub(super) fn new(first: Flight<V, E>) -> Self {
         Self { fence: 0, running: Some(first), next: None, waiting: None }
     }

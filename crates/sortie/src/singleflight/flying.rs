@@ -1,0 +1,144 @@
+//! One call of one key, from its first poll to its answer.
+//!
+//! Written by hand: most calls end in their first poll, and that must not pay for the state of
+//! those that wait.
+
+use std::hash::Hash;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::rt::time::{self, Instant, Sleep};
+use crate::singleflight::SingleFlight;
+use crate::singleflight::arrivals::Caller;
+use crate::singleflight::call::{Call, FlightCx, Landed};
+use crate::singleflight::error::FlightError;
+use crate::singleflight::party::{Outcome, Sitter};
+use crate::singleflight::seat::{Ended, Seat};
+use crate::singleflight::sought::Sought;
+use crate::singleflight::takeoff::Takeoff;
+
+/// What every call of one key comes to.
+pub(super) struct Flying<'a, S, L, K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    flights: &'a SingleFlight<K, V, E>,
+    hash: u64,
+    call: Call,
+    /// Taken in the first poll, as the load is.
+    key: Option<S>,
+    load: Option<L>,
+    stage: Stage<'a, K, V, E>,
+}
+
+enum Stage<'a, K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    /// Not polled yet, or over.
+    Still,
+    /// Boxed: a timer is large, and most calls have none.
+    Waits(Seat<'a, K, V, E>, Option<Pin<Box<Sleep>>>),
+    Alone(Alone<'a, V, E>),
+}
+
+/// Boxed: no other call must carry room for it.
+type Alone<'a, V, E> = Pin<Box<dyn Future<Output = Outcome<Landed<V>, E>> + Send + 'a>>;
+
+/// Nothing in it is polled in place.
+impl<S, L, K, V, E> Unpin for Flying<'_, S, L, K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+}
+
+impl<K, V, E> SingleFlight<K, V, E>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    #[inline]
+    pub(super) fn fly<S, L>(
+        &self,
+        key: S,
+        hash: u64,
+        call: Call,
+        load: L,
+    ) -> Flying<'_, S, L, K, V, E> {
+        let (key, load) = (Some(key), Some(load));
+        Flying { flights: self, hash, call, key, load, stage: Stage::Still }
+    }
+}
+
+impl<S, L, F, K, V, E> Future for Flying<'_, S, L, K, V, E>
+where
+    S: Sought<K>,
+    L: Fn(FlightCx) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<V, E>> + Send + 'static,
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    type Output = Outcome<Landed<V>, E>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { flights, hash, call, key, load, stage } = self.get_mut();
+        let Some(key) = key.take() else { return stage.poll(task) };
+        let (flights, hash, Call { join, deadline, at_limit }) = (*flights, *hash, *call);
+        let now = Instant::now();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            flights.table.count(hash, |stats| &mut stats.expired);
+            return Poll::Ready(Err(FlightError::TimedOut));
+        }
+        let gate = flights.table.gate(now);
+        let join = join.unwrap_or(flights.table.config.join);
+        let sitter = Sitter { waker: task.waker(), until: deadline };
+        let caller = Caller { key, hash, join, now, at_limit, gate: gate.as_ref(), sitter };
+        *stage = match flights.takeoff(caller, load, task) {
+            Takeoff::Landed(landed) => return Poll::Ready(landed),
+            Takeoff::Seated(seat) => {
+                Stage::Waits(seat, deadline.map(|it| Box::pin(time::sleep_until(it))))
+            }
+            Takeoff::Solo(key) => {
+                let load = load.take().expect("a solo caller's load was not taken");
+                Stage::Alone(Box::pin(flights.solo(key, deadline, now, load)))
+            }
+        };
+        // A follower keeps nothing of its own load alive while it waits.
+        *load = None;
+        stage.poll(task)
+    }
+}
+
+impl<K, V, E> Stage<'_, K, V, E>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    /// Polls what comes after the first poll.
+    fn poll(&mut self, task: &mut Context<'_>) -> Poll<Outcome<Landed<V>, E>> {
+        let polled = match self {
+            Self::Waits(seat, late) => match (seat.poll(task).map(Ended::answer), late) {
+                (Poll::Pending, Some(late)) => {
+                    late.as_mut().poll(task).map(|()| Err(FlightError::TimedOut))
+                }
+                (polled, _) => polled,
+            },
+            Self::Alone(alone) => alone.as_mut().poll(task),
+            Self::Still => panic!("polled after it was ready"),
+        };
+        if polled.is_ready() {
+            *self = Self::Still;
+        }
+        polled
+    }
+}
