@@ -245,6 +245,19 @@ impl Shared for SharedLane {
         }
     }
 
+    fn reads_committed(&self, who: &relay::Who) -> bool {
+        let known = self.0.get(who.cluster).and_then(Lane::known);
+        let is_set = |name: &str| name.contains("transaction") || name == "session characteristics";
+        known.is_some_and(|known| known.reads_committed)
+            && !who.parameters.iter().any(|(name, value)| match &**name {
+                "options" => match Settings::options(value) {
+                    Ok(options) => options.iter().any(|(name, _)| is_set(name)),
+                    Err(_unreadable) => true,
+                },
+                name => is_set(name),
+            })
+    }
+
     async fn read(
         &self,
         who: &Arc<relay::Who>,

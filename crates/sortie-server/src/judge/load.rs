@@ -74,8 +74,8 @@ const OPERATORS: &str = "
     JOIN pg_catalog.pg_language l ON l.oid = p.prolang
     WHERE o.oid >= 16384 AND l.lanname NOT IN ('internal', 'c')";
 
-/// Whether texts compare by their bytes, and whether anything that statements are judged by is
-/// other than PostgreSQL made it.
+/// Whether texts compare by their bytes, whether anything that statements are judged by is other
+/// than PostgreSQL made it, and whether everybody's transactions read what is committed.
 const RULES: &str = "
     SELECT d.datcollate IN ('C', 'POSIX')
         AND coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c') = 'c',
@@ -91,7 +91,11 @@ const RULES: &str = "
         WHERE p.oid >= 16384 AND p.proname IN ('count', 'sum', 'min', 'max')
         AND NOT EXISTS (SELECT FROM unnest(p.proargtypes) x WHERE x >= 16384))
       OR EXISTS (SELECT FROM pg_catalog.pg_cast c
-        WHERE c.oid >= 16384 AND c.castsource < 16384 AND c.casttarget < 16384)
+        WHERE c.oid >= 16384 AND c.castsource < 16384 AND c.casttarget < 16384),
+      pg_catalog.current_setting('default_transaction_isolation')
+        IN ('read committed', 'read uncommitted')
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) x
+        WHERE pg_catalog.split_part(x, '=', 1) = 'default_transaction_isolation')
     FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
 
 /// Why a cluster could not be looked at.
@@ -140,6 +144,7 @@ async fn look_at(server: &Server) -> Result<RawShard, String> {
     let mut shard = RawShard::default();
     for row in ask(server, &login, deadline, RULES).await? {
         (shard.bytewise, shard.overridden) = (flag(&row, 0), flag(&row, 1));
+        shard.reads_committed = flag(&row, 2);
     }
     for row in ask(server, &login, deadline, RELATIONS).await? {
         let relation = RawRelation { oid: number(&row, 2), kind: text(&row, 3).to_owned() };

@@ -14,6 +14,7 @@ use crate::sql::{
 pub(super) struct RawShard {
     pub(super) bytewise: bool,
     pub(super) overridden: bool,
+    pub(super) reads_committed: bool,
     /// By schema and name.
     pub(super) relations: BTreeMap<(Arc<str>, Arc<str>), RawRelation>,
     /// By the table's number.
@@ -85,7 +86,11 @@ pub(super) fn known(shards: &[RawShard], tables: &[TableConfig]) -> Known {
             tracing::warn!(schema, name, "a configured table is no plain table of every shard");
         }
     }
-    Known { catalog: Catalog::new(relations, system, bytewise), vocabulary: vocabulary(shards) }
+    Known {
+        catalog: Catalog::new(relations, system, bytewise),
+        vocabulary: vocabulary(shards),
+        reads_committed: shards.iter().all(|shard| shard.reads_committed),
+    }
 }
 
 enum Kind {

@@ -79,7 +79,8 @@ fn known() -> Arc<Known> {
         operators: ["===".into()].into(),
         overridden: false,
     };
-    Arc::new(Known { catalog: Catalog::new(relations, system, false), vocabulary })
+    let catalog = Catalog::new(relations, system, false);
+    Arc::new(Known { catalog, vocabulary, reads_committed: true })
 }
 
 /// The verdict as one word, or the code of the refusal.

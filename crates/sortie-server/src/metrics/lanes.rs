@@ -16,7 +16,7 @@ type Shown = (
     fn(&LaneStats) -> Vec<(&'static str, u64)>,
 );
 
-const SHOWN: [Shown; 11] = [
+const SHOWN: [Shown; 12] = [
     ("lane_statements", "Statements of clients by their lane", Counter, Some("lane"), |it| {
         let piped = it.piped.iter().map(|(_, count)| count).sum();
         vec![("shared", it.shared), ("pipe", piped), ("refused", it.refused)]
@@ -37,6 +37,13 @@ const SHOWN: [Shown; 11] = [
         Counter,
         None,
         |it| alone(it.observed_micros),
+    ),
+    (
+        "lazy_transactions",
+        "Transactions begun without a server, by whether they needed one before their end",
+        Counter,
+        Some("server"),
+        |it| vec![("none", it.spared), ("needed", it.begun)],
     ),
     ("pins", "Server connections taken by sessions", Counter, None, |it| alone(it.pins)),
     ("pins_in_flight", "Server connections now held by sessions", Gauge, None, |it| {

@@ -119,6 +119,11 @@ impl<P> Course<P> {
         self.expects.extend((0..replay.queries).map(|_| Expect::replay()));
     }
 
+    /// A query of the session's own has gone out ahead of the client's.
+    pub(crate) fn expect_own(&mut self) {
+        self.expects.push_back(Expect::replay());
+    }
+
     /// The session has the connection no more. Returns what is on it.
     pub(crate) fn end(&mut self) -> Here {
         self.settle();

@@ -124,7 +124,30 @@ fn extended(input: &[u8]) -> Batch {
     }
 }
 
+/// The first statement of a batch that is about several, up to its Execute.
+pub(super) fn ahead(input: &[u8]) -> Option<Single> {
+    let mut single = Single { is_plain: true, ..Single::default() };
+    while single.executes == 0 {
+        let head = frames::head(&input[single.len..]).ok()??;
+        let frame = input.get(single.len..single.len + head.len)?;
+        if head.tag == b'S' || !single.take(head, frame, single.len) {
+            return None;
+        }
+        single.len += head.len;
+    }
+    (single.is_plain && single.bind.is_some()).then_some(single)
+}
+
 impl Single {
+    /// Whether it prepares a statement, and nothing else.
+    pub(super) fn is_parse(&self) -> bool {
+        self.parse.is_some()
+            && self.bind.is_none()
+            && self.executes == 0
+            && !self.describes
+            && !self.closes
+    }
+
     /// Takes one more frame in. Returns whether the batch may still be about one statement.
     fn take(&mut self, head: Head, frame: &[u8], at: usize) -> bool {
         let place = at..at + head.len;
@@ -182,7 +205,7 @@ pub(super) fn is_of_session(effects: &Effects) -> bool {
             | Effect::Deallocate(_)
             | Effect::Switch(..)
             | Effect::Show(_)
-            | Effect::Control => true,
+            | Effect::Control(_) => true,
         })
 }
 

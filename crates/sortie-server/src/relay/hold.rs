@@ -120,6 +120,7 @@ where
         }
         self.course.end();
         let unready = self.unready.take();
+        self.unsend();
         if cut {
             // Whatever is said now would be the rest of the frame that has begun.
             return Err(Failure::Gone);

@@ -41,9 +41,18 @@ where
             return self.pipe(reason, signals).await;
         }
         let effects = Effects::of(text);
-        if let Some(own) = decide::own(&effects) {
+        let control = effects.control().map(|_| text.to_owned());
+        let own = match control {
+            Some(text) => self.control(&effects, &text),
+            None if self.has_failed() => None,
+            None => decide::own(&effects),
+        };
+        if let Some(own) = own {
             self.answer_simple(&own, len);
             return Ok(());
+        }
+        if self.has_failed() {
+            return self.pipe(PipeReason::Transaction, signals).await;
         }
         let planned = may_share.and_then(|()| {
             let who = self.who().ok_or(PipeReason::Parameters)?;
@@ -73,18 +82,33 @@ where
         let Some(statement) = new.as_deref().or_else(|| self.ledger.known(&name)) else {
             return self.pipe(PipeReason::Shape, signals).await;
         };
-        if let Some(own) = decide::own(&statement.effects) {
+        let hint = statement.hint;
+        let own = match statement.effects.control() {
+            Some(_) if single.is_plain => {
+                let (effects, text) = (statement.effects.clone(), statement.text().to_owned());
+                self.control(&effects, &text)
+            }
+            Some(_) => None,
+            None if self.has_failed() => None,
+            None => decide::own(&statement.effects),
+        };
+        if let Some(own) = own {
             self.answer_single(&own, &single, &name, new);
             return Ok(());
         }
-        let hint = statement.hint;
         let planned = match self.may_share(hint) {
+            _ if self.has_failed() => Err(PipeReason::Transaction),
             Err(reason) => Err(reason),
             Ok(()) if single.in_portions => Err(PipeReason::Portions),
-            Ok(()) if !single.is_plain => Err(PipeReason::Shape),
+            Ok(()) if !single.is_plain && !self.prepares_lazily(&single) => Err(PipeReason::Shape),
             Ok(()) => self.planned(&name, new.as_deref_mut()),
         };
         match planned {
+            Ok(_) if single.is_parse() => {
+                // It is proven that a server would take it.
+                self.answer_single(&Own::Done(""), &single, &name, new);
+                Ok(())
+            }
             Ok((who, plan)) => {
                 self.share(&who, &plan, Share::Single(single, name, new), signals).await
             }
@@ -157,7 +181,7 @@ where
 
     /// Whether a statement with this hint may be shared, as far as it does not depend on what it
     /// says.
-    fn may_share(&self, hint: Switches) -> Result<(), PipeReason> {
+    pub(super) fn may_share(&self, hint: Switches) -> Result<(), PipeReason> {
         let switches = hint.or(self.switches);
         let mode = self.cluster.mode(self.account.mode);
         if switches.pipe.unwrap_or(mode == Mode::Pipe) {
@@ -216,7 +240,7 @@ where
         }
     }
 
-    fn answer_single(
+    pub(super) fn answer_single(
         &mut self,
         own: &Own,
         single: &Single,
@@ -232,6 +256,10 @@ where
         while let Ok(Some(head)) = frames::head(rest) {
             let (frame, behind) = rest.split_at(head.len);
             rest = behind;
+            if head.tag == b'S' {
+                self.ready();
+                continue;
+            }
             let output = &mut self.client.output;
             if let Err(error) = own.answer_frame(frame, &mut self.switches, shards, output) {
                 self.fail(&error, true);

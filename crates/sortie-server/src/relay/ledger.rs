@@ -206,7 +206,7 @@ impl<P> Ledger<P> {
             Effect::Deallocate(Some(name)) => self.forget(name.as_bytes()),
             Effect::Deallocate(None) => self.forget_named(),
             Effect::Nothing
-            | Effect::Control
+            | Effect::Control(_)
             | Effect::Switch(..)
             | Effect::Show(_)
             | Effect::Dirty(_) => return true,

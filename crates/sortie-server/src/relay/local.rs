@@ -1,7 +1,8 @@
-//! Statements that sortie answers itself: about its own switches.
+//! Statements that sortie answers itself: about its own switches, and about transactions that no
+//! server knows of.
 
 use bytes::BytesMut;
-use sortie_postgres::backend::{self, DataRow, Field, Status};
+use sortie_postgres::backend::{self, DataRow, Field};
 
 use super::effect::Effect;
 use super::frames;
@@ -11,13 +12,15 @@ use crate::sql::SqlError;
 /// The OID and the size of `text`.
 const TEXT: (u32, i16) = (25, -1);
 
-/// A statement about a switch.
+/// A statement that is answered here.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Own {
     /// `SET` or, without a value, `RESET`.
     Set(Box<str>, Option<Box<str>>),
     /// `SHOW`.
     Show(Box<str>),
+    /// It has been done, and this is its tag.
+    Done(&'static str),
 }
 
 impl Own {
@@ -44,7 +47,7 @@ impl Own {
         self.run(switches, shards, output)
     }
 
-    /// Answers one message of a batch that is about this statement alone.
+    /// Answers one message of a batch that is about this statement alone, but for its Sync.
     pub(super) fn answer_frame(
         &self,
         frame: &[u8],
@@ -61,7 +64,7 @@ impl Own {
                     backend::parameter_description(output, std::iter::empty());
                 }
                 match self {
-                    Self::Set(..) => backend::no_data(output),
+                    Self::Set(..) | Self::Done(_) => backend::no_data(output),
                     Self::Show(_) => self.describe(output),
                 }
             }
@@ -71,7 +74,6 @@ impl Own {
                 }
                 self.run(switches, shards, output)?;
             }
-            b'S' => backend::ready_for_query(output, Status::Idle),
             _ => {}
         }
         Ok(())
@@ -108,6 +110,7 @@ impl Own {
                 backend::command_complete(output, tag);
             }
             Self::Show(_) => backend::command_complete(output, "SHOW"),
+            Self::Done(tag) => backend::command_complete(output, tag),
         }
         Ok(())
     }

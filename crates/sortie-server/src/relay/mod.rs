@@ -37,6 +37,7 @@ mod health;
 mod hold;
 mod homes;
 mod lanes;
+mod lazy;
 mod ledger;
 mod local;
 mod pump;

@@ -152,6 +152,9 @@ where
             // Nothing of the client's may run before the connection is as its session wants it.
             return Ok(());
         }
+        if self.begin_there() {
+            return Ok(());
+        }
         while self.out.len() < INGRESS_MAX && !self.leaving {
             let input = &mut self.client.input;
             if self.passing > 0 {

@@ -47,7 +47,11 @@ where
                     self.unready.get_or_insert(Unready::Unset(error));
                 }
             }
-            match self.course.hear(&mut self.ledger, event.tag, event.ends(), status) {
+            let heard = self.course.hear(&mut self.ledger, event.tag, event.ends(), status);
+            if let Some(error) = status.and_then(|status| self.hear_begun(status)) {
+                self.unready.get_or_insert(Unready::Unset(error));
+            }
+            match heard {
                 Heard::Pass => {}
                 Heard::Swallow => {
                     let over = unset && !self.course.is_unset();

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
-use sortie_postgres::backend::{self, Severity, Status};
+use sortie_postgres::backend::{self, Severity};
 use sortie_postgres::{ConnId, Event, Login, Parameters};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::futures::Notified;
@@ -32,6 +32,7 @@ use super::decide::{self, Batch};
 use super::health::Present;
 use super::hold::{Held, Unready};
 use super::homes::Homes;
+use super::lazy::Lazy;
 use super::ledger::Ledger;
 use super::shared::{Shared, Who};
 use super::stats::{Gauge, Lanes};
@@ -55,6 +56,8 @@ pub(super) struct Session<'a, S, L: Shared> {
     pub(super) ledger: Ledger<L::Plan>,
     pub(super) homes: Homes<ConnId>,
     pub(super) switches: Switches,
+    /// Its transaction, if no server knows of it.
+    pub(super) lazy: Option<Lazy>,
     pub(super) course: Course<L::Plan>,
     pub(super) held: Option<Held<'a>>,
     /// Why the connection that it holds could not be made the session's own.
@@ -147,6 +150,7 @@ where
             }
             Batch::Simple(range) => self.simple(range.end, signals).await,
             Batch::Single(single) => self.single(single, signals).await,
+            Batch::Other(reason) if self.begin_ahead(reason) => Ok(()),
             Batch::Other(reason) => self.pipe(reason, signals).await,
             Batch::Lost(tag) => Err(lost(tag)),
         }
@@ -260,12 +264,14 @@ where
 
     /// Says that the next batch is awaited.
     pub(super) fn ready(&mut self) {
-        backend::ready_for_query(&mut self.client.output, Status::Idle);
+        let status = self.status();
+        backend::ready_for_query(&mut self.client.output, status);
     }
 
     /// Says an error of a batch that no server has seen; `simple` if a Query asked for it.
     pub(super) fn fail(&mut self, error: &SqlError, simple: bool) {
         self.inner.stats.error();
+        self.fail_lazy();
         failure::say(&mut self.client.output, Severity::Error, error);
         if simple {
             self.ready();

@@ -20,6 +20,11 @@ pub(crate) trait Shared: Send + Sync + 'static {
     /// Judges one statement. Waits for nothing: what is not known yet is doubt.
     fn judge(&self, who: &Who, asked: &Asked<'_>) -> Verdict<Self::Plan>;
 
+    /// Whether a transaction that a session begins now gives every statement a snapshot of its own,
+    /// unless it says otherwise itself: its default level is `READ COMMITTED`. What is not known
+    /// is doubt.
+    fn reads_committed(&self, who: &Who) -> bool;
+
     /// Reads what a plan asks for.
     ///
     /// # Cancel safety

@@ -286,6 +286,7 @@ impl<'a, S, L: Shared> Session<'a, S, L> {
             ledger,
             homes: Homes::new(),
             switches: opened.switches,
+            lazy: None,
             course: Course::new(),
             held: None,
             unready: None,

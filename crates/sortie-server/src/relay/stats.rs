@@ -21,6 +21,8 @@ pub(crate) struct Lanes {
     lost: AtomicU64,
     observed: AtomicU64,
     observed_micros: AtomicU64,
+    spared: AtomicU64,
+    begun: AtomicU64,
 }
 
 /// What the lanes did since the start, and gauges that go back to zero.
@@ -50,6 +52,10 @@ pub(crate) struct LaneStats {
     pub(crate) observed: u64,
     /// The time that servers took for them, in microseconds.
     pub(crate) observed_micros: u64,
+    /// Transactions that ended without any server.
+    pub(crate) spared: u64,
+    /// Transactions that a client began, and a server when it was needed.
+    pub(crate) begun: u64,
 }
 
 /// Counts up until it is dropped.
@@ -111,6 +117,11 @@ impl Lanes {
         add(&self.observed_micros, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
+    /// A transaction that was begun without a server has ended so, or has one now.
+    pub(crate) fn transacted(&self, on_server: bool) {
+        add(if on_server { &self.begun } else { &self.spared }, 1);
+    }
+
     pub(crate) fn read(&self) -> LaneStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let piped = PipeReason::ALL.iter().map(|it| (it.label(), read(&self.piped[*it as usize])));
@@ -128,6 +139,8 @@ impl Lanes {
             lost: read(&self.lost),
             observed: read(&self.observed),
             observed_micros: read(&self.observed_micros),
+            spared: read(&self.spared),
+            begun: read(&self.begun),
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::sql::Catalog;
 pub(crate) struct Known {
     pub(crate) catalog: Catalog,
     pub(crate) vocabulary: Vocabulary,
+    /// Every role's transactions begin at the level `READ COMMITTED`.
+    pub(crate) reads_committed: bool,
 }
 
 /// The names of a cluster that mean something in a statement, besides its relations.

@@ -19,9 +19,11 @@
 //! 2. A text that can't be read is dirty.
 
 mod call;
+mod control;
 mod query;
 mod set;
 
+pub(crate) use self::control::Control;
 pub(crate) use self::set::is_readable;
 
 use std::fmt;
@@ -35,7 +37,7 @@ pub(crate) enum Effect {
     /// Nothing that outlives its transaction.
     Nothing,
     /// Nothing, but it begins or ends a transaction, and with it what others left.
-    Control,
+    Control(Control),
     /// A parameter has another value, this one if it can be read; running the text again sets it
     /// again.
     Set(Box<str>, Option<Box<str>>),
@@ -262,7 +264,15 @@ impl Effects {
 
     /// Whether a statement begins or ends a transaction.
     pub(crate) fn controls(&self) -> bool {
-        self.left.contains(&Effect::Control)
+        self.left.iter().any(|effect| matches!(effect, Effect::Control(_)))
+    }
+
+    /// What the text does to its session's transaction, if that is all it does.
+    pub(crate) fn control(&self) -> Option<Control> {
+        match (self.statements, &*self.left) {
+            (1, [Effect::Control(control)]) => Some(*control),
+            _ => None,
+        }
     }
 
     /// Whether something is left that no rollback takes back.
@@ -327,7 +337,7 @@ fn effect(statement: &[Lexeme]) -> Effect {
         "set" => set::set(rest),
         "reset" => set::reset(rest),
         "begin" | "start" | "commit" | "end" | "rollback" | "abort" | "savepoint" | "release" => {
-            Effect::Control
+            Effect::Control(Control::of(first, rest))
         }
         "explain" => query::explain(rest),
         "copy" => query::copy(rest),

@@ -148,17 +148,29 @@ fn what_drivers_set_at_their_start_can_be_set_again() {
 
 #[test]
 fn transactions_are_seen_and_leave_nothing() {
-    for text in [
-        "begin",
-        "START TRANSACTION READ ONLY",
-        "commit and chain",
-        "end",
-        "rollback to savepoint a",
-        "abort",
-        "savepoint a",
-        "release a",
+    let (begin, start) = (Control::Begin("BEGIN"), Control::Begin("START TRANSACTION"));
+    for (text, control) in [
+        ("begin", begin),
+        ("BEGIN WORK READ ONLY", begin),
+        ("begin isolation level read committed, read only;", begin),
+        ("START TRANSACTION READ ONLY ISOLATION LEVEL READ UNCOMMITTED", start),
+        ("start", Control::Other),
+        ("begin read write", Control::Other),
+        ("begin isolation level repeatable read", Control::Other),
+        ("begin , read only", Control::Other),
+        ("begin read only,", Control::Other),
+        ("begin transaction deferrable", Control::Other),
+        ("commit", Control::Commit),
+        ("END transaction and no chain", Control::Commit),
+        ("commit and chain", Control::Other),
+        ("commit prepared 'a'", Control::Other),
+        ("abort work", Control::Rollback),
+        ("rollback to savepoint a", Control::Other),
+        ("rollback to a", Control::Other),
+        ("savepoint a", Control::Other),
+        ("release a", Control::Other),
     ] {
-        check(text, &[Effect::Control]);
+        check(text, &[Effect::Control(control)]);
     }
 }
 
@@ -237,7 +249,9 @@ fn what_can_not_be_had_again_is_dirty() {
 
 #[test]
 fn each_statement_of_a_text_is_read() {
-    let left = [Effect::Control, set("a", "1"), Effect::Dirty(Reason::Write), Effect::Control];
+    let (begin, commit) = (Control::Begin("BEGIN"), Control::Commit);
+    let (begin, commit) = (Effect::Control(begin), Effect::Control(commit));
+    let left = [begin, set("a", "1"), Effect::Dirty(Reason::Write), commit];
     check("begin; set a = 1; ; select 1; delete from t; commit;", &left);
 }
 

@@ -1,0 +1,173 @@
+//! Transactions that no server knows of yet.
+//!
+//! Drivers with autocommit off send `BEGIN` ahead of every read. In a transaction of the level
+//! `READ COMMITTED` each statement has a snapshot of its own: as long as only statements come that
+//! may be shared, nobody can tell whether a server has begun it. So sortie says `BEGIN` itself, and
+//! goes on sharing; the first statement that needs a server finds the transaction begun there (and
+//! failed there, if a shared statement has failed), and from then on the pipe has it to its end.
+//!
+//! # Invariants
+//!
+//! 1. While a session has a lazy transaction, every `ReadyForQuery` that it is told has the
+//!    transaction's status; a failed one is ended by the client, or goes to a server.
+//! 2. Nothing of the client's is sent to a server before its transaction has begun there.
+//! 3. A session that is dirty, bound to one shard, or has switched sharing off has none: what can't
+//!    be shared would gain nothing.
+//!
+//! # Limits
+//!
+//! The time that `now()` says, and that a server's timeouts of transactions count from, is that of
+//! the first statement which needs a server. Who waits within a lazy transaction holds nothing.
+
+use bytes::Bytes;
+use sortie_postgres::backend::Status;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::decide::{self, Single};
+use super::effect::{Control, Effects};
+use super::frames;
+use super::local::Own;
+use super::session::Session;
+use super::shared::{PipeReason, Shared};
+use super::switches::Switches;
+use crate::config::Mode;
+use crate::sql::{SqlError, state};
+
+/// A transaction that was begun here.
+#[derive(Debug)]
+pub(super) struct Lazy {
+    /// The text that began it.
+    begin: Bytes,
+    has_failed: bool,
+    /// It is being begun on the server that the session holds.
+    is_sent: bool,
+}
+
+impl<S, L> Session<'_, S, L>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    L: Shared,
+{
+    /// What the client is told of its transaction when nothing is under way.
+    pub(super) fn status(&self) -> Status {
+        match &self.lazy {
+            None => Status::Idle,
+            Some(lazy) if lazy.has_failed => Status::Failed,
+            Some(_) => Status::Transaction,
+        }
+    }
+
+    /// Whether the session's transaction has failed, and no server knows.
+    pub(super) fn has_failed(&self) -> bool {
+        self.lazy.as_ref().is_some_and(|lazy| lazy.has_failed)
+    }
+
+    /// Something has failed that no server has seen.
+    pub(super) fn fail_lazy(&mut self) {
+        if let Some(lazy) = &mut self.lazy {
+            lazy.has_failed = true;
+        }
+    }
+
+    /// Does what a statement asks of the session's transaction, if that needs no server.
+    pub(super) fn control(&mut self, effects: &Effects, text: &[u8]) -> Option<Own> {
+        let tag = match (effects.control()?, self.lazy.is_some()) {
+            (Control::Begin(tag), false) if self.may_begin(text) => {
+                let begin = Bytes::copy_from_slice(text);
+                self.lazy = Some(Lazy { begin, has_failed: false, is_sent: false });
+                tag
+            }
+            (end @ (Control::Commit | Control::Rollback), true) => {
+                let is_kept = end == Control::Commit && !self.has_failed();
+                self.lazy = None;
+                self.lanes.transacted(false);
+                if is_kept { "COMMIT" } else { "ROLLBACK" }
+            }
+            _ => return None,
+        };
+        Some(Own::Done(tag))
+    }
+
+    /// Whether a transaction may be begun here.
+    fn may_begin(&mut self, text: &[u8]) -> bool {
+        if !self.is_sharing(Switches::hint(text)) {
+            return false;
+        }
+        let Some(who) = self.who() else { return false };
+        self.release();
+        self.held.is_none() && self.inner.lane.reads_committed(&who)
+    }
+
+    /// A batch of an idle session that is about more than one statement: where the first of them
+    /// begins a transaction, as some drivers send it, it is answered, and what follows is looked
+    /// at for itself. Returns whether that is so.
+    pub(super) fn begin_ahead(&mut self, reason: PipeReason) -> bool {
+        if reason != PipeReason::Shape
+            || self.lazy.is_some()
+            || !self.is_sharing(Switches::default())
+        {
+            return false;
+        }
+        let Some(single) = decide::ahead(&self.client.input) else { return false };
+        let Some((name, new)) = self.subject(&single) else { return false };
+        let Some(statement) = new.as_deref().or_else(|| self.ledger.known(&name)) else {
+            return false;
+        };
+        let (effects, text) = (statement.effects.clone(), statement.text().to_owned());
+        if !matches!(effects.control(), Some(Control::Begin(_))) {
+            return false;
+        }
+        let Some(own) = self.control(&effects, &text) else { return false };
+        self.answer_single(&own, &single, &name, new);
+        true
+    }
+
+    /// Whether a statement with this hint may be shared, and not only counted as one that might.
+    fn is_sharing(&self, hint: Switches) -> bool {
+        self.cluster.mode(self.account.mode) != Mode::Observe && self.may_share(hint).is_ok()
+    }
+
+    /// Whether a batch that only prepares a statement may be answered without a server: the
+    /// statement is one of those that are shared, and a transaction is open that no server knows.
+    pub(super) fn prepares_lazily(&self, single: &Single) -> bool {
+        self.lazy.is_some() && single.is_parse()
+    }
+
+    /// The connection is the session's own: begins its transaction there. Returns whether that was
+    /// still to be done.
+    pub(super) fn begin_there(&mut self) -> bool {
+        let Some(lazy) = self.lazy.as_mut().filter(|lazy| !lazy.is_sent) else { return false };
+        lazy.is_sent = true;
+        frames::query(&mut self.out, &lazy.begin);
+        self.course.expect_own();
+        if lazy.has_failed {
+            frames::query(&mut self.out, b"sortie refuses the statement");
+            self.course.expect_own();
+        }
+        true
+    }
+
+    /// The server has said its status behind something of the session's own. Returns what the
+    /// client is told if its transaction is not there.
+    pub(super) fn hear_begun(&mut self, status: Status) -> Option<SqlError> {
+        if self.course.is_replaying() {
+            return None;
+        }
+        let lazy = self.lazy.take_if(|lazy| lazy.is_sent)?;
+        let wanted = if lazy.has_failed { Status::Failed } else { Status::Transaction };
+        if status == wanted {
+            self.lanes.transacted(true);
+            return None;
+        }
+        self.lazy = Some(Lazy { is_sent: false, ..lazy });
+        let message = "the transaction could not be begun on a server";
+        Some(SqlError::new(state::INTERNAL_ERROR, message))
+    }
+
+    /// The connection is gone on which the transaction was to be begun.
+    pub(super) fn unsend(&mut self) {
+        if let Some(lazy) = &mut self.lazy {
+            lazy.is_sent = false;
+        }
+    }
+}
