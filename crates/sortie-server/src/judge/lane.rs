@@ -188,13 +188,17 @@ impl Lane {
         deadline: Option<Instant>,
     ) -> Result<Outcome, SqlError> {
         let person = self.who(who);
-        if !proof.judged.spread {
+        let Some(prepared) = &proof.judged.spread else {
+            let is_format = |format: &i16| matches!(format, 0 | 1);
+            if bind.is_some_and(|bind| !bind.result_formats.iter().all(is_format)) {
+                return Ok(Outcome::Pipe(PipeReason::Types));
+            }
             let shard = who.shard.unwrap_or(0);
             let shard = ShardId::new(u32::try_from(shard).expect("shards are few"));
             let read = self.path.read_alone(&person, shard, proof, bind, deadline).await?;
             let Some(reply) = read else { return Ok(Outcome::Pipe(PipeReason::Size)) };
             return Ok(Outcome::Reply(told(reply.head.clone(), &reply)));
-        }
+        };
         let (formats, values, results) = bind.map_or_else(Default::default, |bind| {
             (&*bind.formats, &*bind.values, &*bind.result_formats)
         });
@@ -202,8 +206,7 @@ impl Lane {
         let copied = |value: &Bytes| Bytes::copy_from_slice(value);
         let values: Vec<_> = values.iter().map(|value| value.as_ref().map(copied)).collect();
         let moved = |error: SqlError| error.moved(|place| proof.canonical.original(place));
-        let Bound::Read(bound) = proof.judged.prepared.bind(formats, &values).map_err(moved)?
-        else {
+        let Bound::Read(bound) = prepared.bind(formats, &values).map_err(moved)? else {
             return Err(SqlError::new(state::INTERNAL_ERROR, "a proof of what is no read"));
         };
         let reply = self.path.read(&person, &bound, results, deadline).await.map_err(moved)?;
@@ -245,6 +248,10 @@ impl Shared for SharedLane {
         }
     }
 
+    fn is_valid(plan: &Proof) -> bool {
+        plan.judged.is_valid
+    }
+
     fn reads_committed(&self, who: &relay::Who) -> bool {
         let known = self.0.get(who.cluster).and_then(Lane::known);
         let is_set = |name: &str| name.contains("transaction") || name == "session characteristics";
@@ -269,7 +276,7 @@ impl Shared for SharedLane {
             return Ok(Outcome::Pipe(PipeReason::Catalog));
         };
         let bind = match values {
-            Values::Simple if !plan.judged.prepared.params().is_empty() => {
+            Values::Simple if plan.judged.has_params => {
                 let message = "there is no parameter $1";
                 return Err(SqlError::new(state::UNDEFINED_PARAMETER, message));
             }

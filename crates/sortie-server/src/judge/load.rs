@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use sortie_postgres::{Body, Login, Request, Server};
 use tokio::time::{Instant, timeout};
 
-use super::raw::{RawColumn, RawRelation, RawShard};
+use super::raw::{RawColumn, RawFunction, RawRelation, RawShard};
 use crate::config::TableConfig;
 use crate::read::{checkout, values_of_rows};
 use crate::sql::{Collation, Known, Type};
@@ -61,7 +61,8 @@ const COLUMNS: &str = "
     ORDER BY a.attrelid, a.attnum";
 
 const FUNCTIONS: &str = "
-    SELECT p.proname, bool_or(p.provolatile = 'v'), bool_or(p.oid >= 16384)
+    SELECT p.proname, bool_or(p.provolatile = 'v'), bool_or(p.oid >= 16384),
+      bool_or(p.provolatile <> 'i')
     FROM pg_catalog.pg_proc p GROUP BY p.proname";
 
 const TYPES: &str = "
@@ -168,7 +169,9 @@ async fn look_at(server: &Server) -> Result<RawShard, String> {
         shard.columns.entry(number(&row, 0)).or_default().push(column);
     }
     for row in ask(server, &login, deadline, FUNCTIONS).await? {
-        shard.functions.insert(text(&row, 0).into(), (flag(&row, 1), flag(&row, 2)));
+        let function =
+            RawFunction { volatile: flag(&row, 1), made: flag(&row, 2), changing: flag(&row, 3) };
+        shard.functions.insert(text(&row, 0).into(), function);
     }
     for row in ask(server, &login, deadline, TYPES).await? {
         shard.types.insert(text(&row, 0).into());

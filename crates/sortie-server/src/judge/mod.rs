@@ -2,7 +2,7 @@
 //!
 //! | shards | statement | verdict |
 //! |---|---|---|
-//! | one | one SELECT of the grammar that is proven, on a plain table | shared |
+//! | one | a query of plain tables and of functions that say the same to all ([`check_steady`]) | shared |
 //! | one | anything else | to a server: PostgreSQL itself answers |
 //! | several | such a SELECT on a sharded table, whose parts can be merged exactly | shared |
 //! | several | whatever depends on no row of a sharded table ([`check_harmless`]) | to any server |
@@ -28,13 +28,14 @@ pub(crate) use self::lane::{ClusterServers, SharedLane};
 use self::load::look;
 use crate::relay::PipeReason;
 use crate::sql::{
-    Harm, Known, Placement, Prepared, SqlError, check_harmless, prepare, split, state,
+    Harm, Known, Placement, Prepared, SqlError, Unsteady, check_harmless, check_steady, prepare,
+    split, state,
 };
 
 const READ_ONLY: &str = state::READ_ONLY_SQL_TRANSACTION;
 const SYNTAX: &str = state::SYNTAX_ERROR;
 
-/// A statement that is proven to be shareable, as one client sent it.
+/// A statement that may be shared, as one client sent it.
 #[derive(Clone, Debug)]
 pub(crate) struct Proof {
     pub(crate) judged: Arc<Shareable>,
@@ -47,9 +48,13 @@ pub(crate) struct Proof {
 #[derive(Debug)]
 pub(crate) struct Shareable {
     pub(crate) text: Arc<str>,
-    pub(crate) prepared: Prepared,
-    /// It is put together from several shards.
-    pub(crate) spread: bool,
+    /// The types that were declared.
+    pub(crate) oids: Arc<[u32]>,
+    /// It is put together from several shards, by this form of it.
+    pub(crate) spread: Option<Prepared>,
+    pub(crate) has_params: bool,
+    /// It is known that a server takes it.
+    pub(crate) is_valid: bool,
 }
 
 /// Judges the statements of one cluster. Bounded; shared by all sessions.
@@ -125,14 +130,21 @@ impl Judge {
 }
 
 fn judge_alone(text: &str, oids: &[u32], known: &Known) -> Judged {
-    match prepare(text, Some(oids), &known.catalog) {
-        Err(error) => Judged::Pipe(reason(&error)),
-        Ok(prepared) => match prepared.table() {
-            None => Judged::Pipe(PipeReason::Command),
-            Some(_) if known.vocabulary.overridden => Judged::Pipe(PipeReason::Catalog),
-            Some(_) => share(text, prepared, false),
-        },
-    }
+    let steady = match check_steady(text, known) {
+        Ok(_) if known.vocabulary.overridden => return Judged::Pipe(PipeReason::Catalog),
+        Ok(steady) => steady,
+        Err(Unsteady::Command) => return Judged::Pipe(PipeReason::Command),
+        Err(Unsteady::Relation) => return Judged::Pipe(PipeReason::Relation),
+        Err(Unsteady::Function) => return Judged::Pipe(PipeReason::Function),
+        Err(Unsteady::Grammar) => return Judged::Pipe(PipeReason::Grammar),
+    };
+    Judged::Share(Arc::new(Shareable {
+        text: text.into(),
+        oids: oids.into(),
+        spread: None,
+        has_params: steady.has_params,
+        is_valid: prepare(text, Some(oids), &known.catalog).is_ok(),
+    }))
 }
 
 fn judge_spread(text: &str, oids: &[u32], known: &Known) -> Judged {
@@ -162,7 +174,7 @@ fn judge_spread(text: &str, oids: &[u32], known: &Known) -> Judged {
         }
         (Ok(prepared), Some(Placement::Sharded(_))) => {
             match prepared.check_mergeable(known.catalog.is_bytewise()) {
-                Ok(()) => share(text, prepared, true),
+                Ok(()) => spread(text, oids, prepared),
                 Err(error) => refuse(error),
             }
         }
@@ -183,8 +195,14 @@ fn judge_spread(text: &str, oids: &[u32], known: &Known) -> Judged {
     }
 }
 
-fn share(text: &str, prepared: Prepared, spread: bool) -> Judged {
-    Judged::Share(Arc::new(Shareable { text: text.into(), prepared, spread }))
+fn spread(text: &str, oids: &[u32], prepared: Prepared) -> Judged {
+    Judged::Share(Arc::new(Shareable {
+        text: text.into(),
+        oids: oids.into(),
+        has_params: !prepared.params().is_empty(),
+        spread: Some(prepared),
+        is_valid: true,
+    }))
 }
 
 /// Why a statement that is not understood goes to a server.

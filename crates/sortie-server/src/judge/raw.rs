@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::{Spread, TableConfig};
 use crate::sql::{
     Catalog, Collation, Known, Placement, Relation, RelationKind, Table, TableColumn, Type,
-    Vocabulary,
+    Vocabulary, is_steady,
 };
 
 /// One shard's catalogs.
@@ -19,8 +19,7 @@ pub(super) struct RawShard {
     pub(super) relations: BTreeMap<(Arc<str>, Arc<str>), RawRelation>,
     /// By the table's number.
     pub(super) columns: HashMap<u32, Vec<RawColumn>>,
-    /// Whether one of this name is volatile, and whether one was made by somebody.
-    pub(super) functions: HashMap<Arc<str>, (bool, bool)>,
+    pub(super) functions: HashMap<Arc<str>, RawFunction>,
     pub(super) types: HashSet<Arc<str>>,
     pub(super) operators: HashSet<Arc<str>>,
 }
@@ -29,6 +28,17 @@ pub(super) struct RawShard {
 pub(super) struct RawRelation {
     pub(super) oid: u32,
     pub(super) kind: String,
+}
+
+/// All functions of one name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RawFunction {
+    /// One of them is volatile.
+    pub(super) volatile: bool,
+    /// One of them is not immutable.
+    pub(super) changing: bool,
+    /// One of them was made by somebody.
+    pub(super) made: bool,
 }
 
 pub(super) type RawColumn = TableColumn;
@@ -162,16 +172,21 @@ fn vocabulary(shards: &[RawShard]) -> Vocabulary {
     for shard in shards {
         vocabulary.made.extend(shard.types.iter().cloned());
         vocabulary.operators.extend(shard.operators.iter().cloned());
-        let made = shard.functions.iter().filter(|(_, (_, made))| *made);
+        let made = shard.functions.iter().filter(|(_, function)| function.made);
         vocabulary.made.extend(made.map(|(name, _)| Arc::clone(name)));
     }
-    let harmless = |name: &&Arc<str>| {
-        shards.iter().all(|shard| match shard.functions.get(*name) {
-            Some((volatile, false)) => Vocabulary::is_harmless(name, *volatile),
-            _ => false,
-        })
-    };
-    let names = shards.first().into_iter().flat_map(|shard| shard.functions.keys());
-    vocabulary.functions = names.filter(harmless).cloned().collect();
+    for name in shards.first().into_iter().flat_map(|shard| shard.functions.keys()) {
+        let everywhere = |is: fn(&str, RawFunction) -> bool| {
+            let functions = shards.iter().map(|shard| shard.functions.get(name));
+            functions.into_iter().all(|it| it.is_some_and(|it| !it.made && is(name, *it)))
+        };
+        let is_harmless = everywhere(|name, it| Vocabulary::is_harmless(name, it.volatile));
+        if is_harmless {
+            vocabulary.functions.insert(Arc::clone(name));
+        }
+        let steady = is_harmless && everywhere(|name, it| is_steady(name, it.changing));
+        let set = if steady { &mut vocabulary.steady } else { &mut vocabulary.unsteady };
+        set.insert(Arc::clone(name));
+    }
     vocabulary
 }

@@ -54,20 +54,32 @@ pub(super) fn of_pool(error: &PoolError) -> SqlError {
 /// What a session has set, under that name, could not be set on another connection: the body of
 /// what the server said to it.
 pub(super) fn unready(body: &[u8], name: Option<&str>) -> SqlError {
-    let mut frame = BytesMut::with_capacity(5 + body.len());
-    frame.put_u8(b'E');
-    frame.put_u32(u32::try_from(body.len() + 4).unwrap_or(u32::MAX));
-    frame.put_slice(body);
-    let (code, reason) = match ServerError::new(frame.freeze()) {
-        Ok(said) => (code(said.sqlstate()), said.message()),
-        Err(_unreadable) => (state::CONNECTION_FAILURE, "the server refused it".to_owned()),
-    };
+    let (code, reason) = said(body);
     let message = format!("what this session has set can't be set on another connection: {reason}");
     let cure = match name.filter(|name| !name.contains(' ')) {
         Some(name) => format!("RESET {name}, DISCARD ALL, or connect anew."),
         None => "DISCARD ALL, or connect anew.".to_owned(),
     };
     SqlError::new(code, message).hint(format!("The statement has not been run. {cure}"))
+}
+
+/// A transaction that the client has begun could not be begun on a server, which said this.
+pub(super) fn unbegun(body: &[u8]) -> SqlError {
+    let (code, reason) = said(body);
+    let message = format!("the transaction can't be begun on a server: {reason}");
+    SqlError::new(code, message).hint("The statement has not been run.")
+}
+
+/// The code and the message in the body of a server's error.
+fn said(body: &[u8]) -> (&'static str, String) {
+    let mut frame = BytesMut::with_capacity(5 + body.len());
+    frame.put_u8(b'E');
+    frame.put_u32(u32::try_from(body.len() + 4).unwrap_or(u32::MAX));
+    frame.put_slice(body);
+    match ServerError::new(frame.freeze()) {
+        Ok(said) => (code(said.sqlstate()), said.message()),
+        Err(_unreadable) => (state::CONNECTION_FAILURE, "the server refused it".to_owned()),
+    }
 }
 
 /// Whether every server would say so: it is about what the client asked for.

@@ -104,8 +104,10 @@ where
             Ok(()) => self.planned(&name, new.as_deref_mut()),
         };
         match planned {
-            Ok(_) if single.is_parse() => {
-                // It is proven that a server would take it.
+            Ok((_, plan)) if single.is_parse() => {
+                if !L::is_valid(&plan) {
+                    return self.pipe(PipeReason::Shape, signals).await;
+                }
                 self.answer_single(&Own::Done(""), &single, &name, new);
                 Ok(())
             }

@@ -19,19 +19,21 @@
 //! The time that `now()` says, and that a server's timeouts of transactions count from, is that of
 //! the first statement which needs a server. Who waits within a lazy transaction holds nothing.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use sortie_postgres::backend::Status;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::decide::{self, Single};
 use super::effect::{Control, Effects};
-use super::frames;
 use super::local::Own;
 use super::session::Session;
 use super::shared::{PipeReason, Shared};
 use super::switches::Switches;
+use super::{failure, frames};
 use crate::config::Mode;
-use crate::sql::{SqlError, state};
+use crate::sql::SqlError;
 
 /// A transaction that was begun here.
 #[derive(Debug)]
@@ -41,7 +43,14 @@ pub(super) struct Lazy {
     has_failed: bool,
     /// It is being begun on the server that the session holds.
     is_sent: bool,
+    /// Why the server would not.
+    refused: Option<SqlError>,
+    /// The Bind of the last read, if its portal is there: it lives as long as the transaction.
+    portal: Option<Bytes>,
 }
+
+/// An Execute of the unnamed portal, and a Sync.
+const EXECUTE: &[u8] = b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
 
 impl<S, L> Session<'_, S, L>
 where
@@ -74,7 +83,13 @@ where
         let tag = match (effects.control()?, self.lazy.is_some()) {
             (Control::Begin(tag), false) if self.may_begin(text) => {
                 let begin = Bytes::copy_from_slice(text);
-                self.lazy = Some(Lazy { begin, has_failed: false, is_sent: false });
+                self.lazy = Some(Lazy {
+                    begin,
+                    has_failed: false,
+                    is_sent: false,
+                    refused: None,
+                    portal: None,
+                });
                 tag
             }
             (end @ (Control::Commit | Control::Rollback), true) => {
@@ -143,8 +158,32 @@ where
         if lazy.has_failed {
             frames::query(&mut self.out, b"sortie refuses the statement");
             self.course.expect_own();
+        } else if let Some(bind) = lazy.portal.take().filter(|_| asks_portal(&self.client.input)) {
+            if let Some((_, name)) = frames::bind(&bind) {
+                self.course.ensure_own(&self.ledger, name, &mut self.out);
+            }
+            self.out.extend_from_slice(&bind);
+            self.out.extend_from_slice(EXECUTE);
+            self.course.expect_own();
         }
         true
+    }
+
+    /// A read was answered within the transaction: its portal is there, if it has one.
+    pub(super) fn keep_portal(&mut self, bind: Option<Range<usize>>) {
+        if let Some(lazy) = &mut self.lazy {
+            lazy.portal = bind.map(|bind| Bytes::copy_from_slice(&self.client.input[bind]));
+        }
+    }
+
+    /// The server has said an error while the transaction is begun there.
+    pub(super) fn hear_refused(&mut self, body: &[u8]) {
+        if let Some(lazy) = &mut self.lazy
+            && lazy.is_sent
+            && !lazy.has_failed
+        {
+            lazy.refused = Some(failure::unbegun(body));
+        }
     }
 
     /// The server has said its status behind something of the session's own. Returns what the
@@ -159,9 +198,9 @@ where
             self.lanes.transacted(true);
             return None;
         }
-        self.lazy = Some(Lazy { is_sent: false, ..lazy });
-        let message = "the transaction could not be begun on a server";
-        Some(SqlError::new(state::INTERNAL_ERROR, message))
+        let error = lazy.refused.unwrap_or_else(|| failure::unbegun(b"\0"));
+        self.lazy = Some(Lazy { is_sent: false, refused: None, ..lazy });
+        Some(error)
     }
 
     /// The connection is gone on which the transaction was to be begun.
@@ -170,4 +209,28 @@ where
             lazy.is_sent = false;
         }
     }
+}
+
+/// Whether what comes next may be about the unnamed portal that is there, and not about another
+/// one.
+fn asks_portal(input: &[u8]) -> bool {
+    let mut rest = input;
+    while let Ok(Some(head)) = frames::head(rest)
+        && let Some(frame) = rest.get(..head.len)
+    {
+        let named = match head.tag {
+            b'Q' => return false,
+            b'B' if frames::bind(frame).is_some_and(|(portal, _)| portal.is_empty()) => {
+                return false;
+            }
+            b'E' => frames::execute(frame).map(|(portal, _)| portal),
+            b'D' | b'C' => frames::target(frame).filter(|it| it.0 == b'P').map(|it| it.1),
+            _ => None,
+        };
+        if named.is_some_and(<[u8]>::is_empty) {
+            return true;
+        }
+        rest = &rest[head.len..];
+    }
+    true
 }

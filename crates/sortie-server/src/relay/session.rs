@@ -213,7 +213,7 @@ where
                 // It finds nothing running, and is forgotten.
                 self.key.settle();
             }
-            if signals.is_draining(cx) {
+            if signals.is_draining(cx) && (self.lazy.is_none() || signals.is_over(cx)) {
                 return Poll::Ready(Err(Failure::Fatal(shutting_down())));
             }
             Poll::Pending

@@ -79,6 +79,10 @@ where
 
     /// Says an answer, in the protocol by which it was asked for.
     async fn answer(&mut self, reply: &Reply, asked: Share<L::Plan>) -> Result<(), Failure> {
+        self.keep_portal(match &asked {
+            Share::Single(single, ..) if !single.closes => single.bind.clone(),
+            Share::Single(..) | Share::Simple(_) => None,
+        });
         let output = &mut self.client.output;
         buffers::borrow(output);
         let mut closes = false;

@@ -20,6 +20,9 @@ pub(crate) trait Shared: Send + Sync + 'static {
     /// Judges one statement. Waits for nothing: what is not known yet is doubt.
     fn judge(&self, who: &Who, asked: &Asked<'_>) -> Verdict<Self::Plan>;
 
+    /// Whether it is known that a server takes the statement of a plan.
+    fn is_valid(plan: &Self::Plan) -> bool;
+
     /// Whether a transaction that a session begins now gives every statement a snapshot of its own,
     /// unless it says otherwise itself: its default level is `READ COMMITTED`. What is not known
     /// is doubt.

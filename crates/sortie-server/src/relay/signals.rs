@@ -36,7 +36,7 @@ impl<D: Future<Output = ()>> Signals<'_, '_, D> {
     }
 
     /// Whether it has drained for as long as transactions may go on.
-    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
         self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
     }
 }

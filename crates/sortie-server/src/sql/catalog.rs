@@ -158,6 +158,13 @@ impl Catalog {
         })
     }
 
+    /// Whether something has this name, other than plain tables.
+    pub(crate) fn is_more_than_table(&self, name: &str) -> bool {
+        let named = self.relations.get(name).map_or(&[][..], Vec::as_slice);
+        let is_table = |relation: &Relation| matches!(relation.kind, RelationKind::Table(_));
+        self.system.contains(name) || !named.iter().all(is_table)
+    }
+
     /// Whether texts that are no columns are ordered by their bytes.
     pub(crate) fn is_bytewise(&self) -> bool {
         self.bytewise

@@ -24,27 +24,13 @@ use crate::sql::known::Known;
 use crate::sql::lex::{Lexeme, Token};
 use crate::sql::parse::Source;
 use crate::sql::statistics;
+use crate::sql::words::{self, KEYWORDS, given, listed, name, opens, word};
 
 /// Statements that hold no query: their first words.
 const PLAIN: &str = "abort begin close commit deallocate discard end fetch move release reset \
                      rollback savepoint set show start unlisten";
 /// Words that may begin a query.
 const QUERIES: &str = "select values with";
-/// Keywords that a parenthesis may follow without a function being called.
-const KEYWORDS: &str = "all analyze and any array as between bit by case cast char character \
-                        coalesce collate copy cube decimal dec distinct else end except exists \
-                        explain extract filter float from full greatest group grouping having \
-                        ilike in inner inout intersect interval is join lateral least left like \
-                        limit materialized national nchar normalize not nullif numeric offset on \
-                        only operator or outer over overlay partition position precision \
-                        recursive right rollup row rows select sets similar some substring \
-                        symmetric then time timestamp to treat trim union using values varchar \
-                        varying when where window with within";
-/// Words that end a FROM clause.
-const AFTER_FROM: &str = "except for group having intersect limit offset order union where window";
-/// Words between FROM or JOIN and a relation.
-const BEFORE_RELATION: &str = "lateral only rows";
-
 /// Why a statement does not pass.
 #[derive(Debug)]
 pub(crate) struct Harm {
@@ -187,7 +173,7 @@ impl Check<'_> {
             let Some(name) = name(called).filter(|_| self.opens(at)) else { continue };
             // A name after AS is given, a name after WITH as well.
             let is_given = at > 1 && self.lexemes[at - 2].is("as") || self.given.contains(name);
-            let schema = self.qualifier(at - 1);
+            let schema = words::qualifier(self.lexemes, at - 1);
             let is_keyword = schema.is_none() && word(called).is_some_and(|w| listed(KEYWORDS, w));
             let is_builtin = matches!(schema, None | Some("pg_catalog" | "information_schema"))
                 && self.known.vocabulary.functions.contains(name);
@@ -199,53 +185,10 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// The name in front of a name and a point.
-    fn qualifier(&self, at: usize) -> Option<&str> {
-        let point = at.checked_sub(1).map(|point| &self.lexemes[point].token);
-        if point != Some(&Token::Punctuation(".")) {
-            return None;
-        }
-        Some(at.checked_sub(2).and_then(|at| name(&self.lexemes[at])).unwrap_or_default())
-    }
-
-    /// Rule 2: what stands after FROM and JOIN, and after commas between relations. Returns the
-    /// places of their names.
+    /// Rule 2. Returns the places of the relations' names.
     fn relations(&self) -> Result<Vec<usize>, Harm> {
-        let mut places = Vec::new();
-        // Of each open parenthesis: whether there is a SELECT in it, and a FROM clause now.
-        let mut open = vec![(false, false)];
-        let mut awaited = false;
-        let mut before = "";
-        for (at, lexeme) in self.lexemes.iter().enumerate() {
-            let last = open.last_mut().expect("never empty");
-            let word = word(lexeme).unwrap_or_default();
-            match &lexeme.token {
-                Token::Punctuation("(") => {
-                    // `FROM (a JOIN b …)` and `FROM (SELECT …)`: relations either way.
-                    let nested = awaited;
-                    open.push((nested, nested));
-                    continue;
-                }
-                Token::Punctuation(")") => {
-                    open.truncate((open.len() - 1).max(1));
-                    awaited = false;
-                }
-                Token::Punctuation(",") => awaited = last.1,
-                _ if word == "select" => (*last, awaited) = ((true, false), false),
-                _ if word == "from" && last.0 && before != "distinct" => {
-                    (last.1, awaited) = (true, true);
-                }
-                _ if word == "join" => (last.1, awaited) = (true, true),
-                _ if listed(AFTER_FROM, word) => (last.1, awaited) = (false, false),
-                _ if awaited && !listed(BEFORE_RELATION, word) => {
-                    awaited = false;
-                    self.relation(at)?;
-                    places.push(at);
-                }
-                _ => {}
-            }
-            before = word;
-        }
+        let places = words::relations(self.lexemes);
+        places.iter().try_for_each(|place| self.relation(*place))?;
         Ok(places)
     }
 
@@ -284,46 +227,6 @@ impl Check<'_> {
             }
         }
     }
-}
-
-/// The names that WITH gives: those in front of `AS (`, `AS MATERIALIZED (` and the like. More
-/// than there are does no harm: a name that stands for a relation of the cluster never passes.
-fn given(lexemes: &[Lexeme]) -> HashSet<&str> {
-    let with = lexemes.iter().any(|lexeme| lexeme.is("with"));
-    let is_as = |at: usize| lexemes.get(at).is_some_and(|lexeme| lexeme.is("as"));
-    let names = lexemes.iter().enumerate().filter(|(at, _)| {
-        let listed = lexemes.get(at + 1).is_some_and(opens);
-        let after = if listed {
-            let close = |lexeme: &Lexeme| lexeme.token == Token::Punctuation(")");
-            at + 2 + lexemes[at + 1..].iter().position(close).unwrap_or(lexemes.len())
-        } else {
-            at + 1
-        };
-        is_as(after)
-    });
-    names.filter(|_| with).filter_map(|(_, lexeme)| name(lexeme)).collect()
-}
-
-fn word(lexeme: &Lexeme) -> Option<&str> {
-    match &lexeme.token {
-        Token::Word(word) => Some(word),
-        _ => None,
-    }
-}
-
-fn name(lexeme: &Lexeme) -> Option<&str> {
-    match &lexeme.token {
-        Token::Word(name) | Token::Quoted(name) => Some(name),
-        _ => None,
-    }
-}
-
-fn opens(lexeme: &Lexeme) -> bool {
-    lexeme.token == Token::Punctuation("(")
-}
-
-fn listed(list: &str, word: &str) -> bool {
-    list.split(' ').any(|known| known == word)
 }
 
 impl Harm {

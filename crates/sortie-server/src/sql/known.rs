@@ -19,6 +19,9 @@ pub(crate) struct Known {
 pub(crate) struct Vocabulary {
     /// Built-in functions that are known to read no table and to leave nothing behind.
     pub(crate) functions: HashSet<Arc<str>>,
+    /// Those that say the same for the same arguments and parameters of a session, and the others.
+    pub(crate) steady: HashSet<Arc<str>>,
+    pub(crate) unsteady: HashSet<Arc<str>>,
     /// Functions and types that somebody made: they may read any table.
     pub(crate) made: HashSet<Arc<str>>,
     /// Operators that somebody made in a language that can read tables.

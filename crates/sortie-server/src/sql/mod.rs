@@ -41,9 +41,11 @@ mod settings;
 mod split;
 mod spread;
 mod statistics;
+mod steady;
 mod types;
 mod utf8;
 mod value;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -64,6 +66,7 @@ pub(crate) use self::local::{ConstItem, ConstRow, Local};
 pub(crate) use self::prepared::{Bound, BoundRead, Identity, Prepared, prepare};
 pub(crate) use self::settings::Settings;
 pub(crate) use self::split::{Piece, split};
+pub(crate) use self::steady::{Unsteady, check_steady, is_steady};
 pub(crate) use self::types::{Column, Type};
 pub(crate) use self::utf8::utf8;
 pub(crate) use self::value::Datum;

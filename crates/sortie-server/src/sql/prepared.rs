@@ -118,11 +118,6 @@ impl Prepared {
         &self.text
     }
 
-    /// The types of parameters that were declared.
-    pub(crate) fn oids(&self) -> &Arc<[u32]> {
-        &self.oids
-    }
-
     /// Types of the parameters, in order, for `ParameterDescription`.
     pub(crate) fn params(&self) -> &[Type] {
         &self.params

@@ -77,8 +77,8 @@ async fn of_a_query_statements_are_prepared() {
     let (mut first, mut second) =
         (Wire::connect(sortie.listen()).await, Wire::connect(sortie.listen()).await);
     let opened = async || sortie.server.metrics().await.sum("sortie_pins_in_flight", &[]);
-    first.rows("BEGIN").await;
-    second.rows("BEGIN").await;
+    first.rows("BEGIN; SELECT 1").await;
+    second.rows("BEGIN; SELECT 1").await;
     assert!(opened().await > 1.5);
     second.rows("COMMIT").await;
     let batch = Batch::new().query("EXECUTE long");

@@ -55,7 +55,7 @@ async fn a_server_that_is_full_says_so() {
     let mut holding = Vec::new();
     loop {
         let mut wire = Wire::connect(sortie.listen()).await;
-        let begun = wire.try_simple("BEGIN").await.unwrap();
+        let begun = wire.try_simple("BEGIN; SELECT 1").await.unwrap();
         match begun.iter().find_map(sortie_testkit::Frame::report) {
             Some(report) => break assert_eq!(report.sqlstate, "53300"),
             None => holding.push(wire),

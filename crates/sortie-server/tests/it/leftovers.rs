@@ -61,7 +61,7 @@ async fn vanish(sortie: &Endpoint, cluster: &Cluster, statement: impl Fn(usize) 
     // All of the pool can be had again, at once.
     let mut clients = connect(sortie.listen(), POOL as usize).await;
     for client in &mut clients {
-        client.rows("BEGIN").await;
+        client.rows("BEGIN; SELECT 1").await;
     }
 }
 

@@ -51,7 +51,7 @@ async fn the_reason_and_what_to_do_about_it() {
     let _others = among_others().await;
     let (server, _config, mut wire) = rig().await;
     for (before, reason, cure, after) in [
-        ("BEGIN", "in a transaction", "outside of a transaction", "ROLLBACK"),
+        ("BEGIN; SELECT 1", "in a transaction", "outside of a transaction", "ROLLBACK"),
         ("SET sortie.lane = pipe", "sortie.lane = pipe", "RESET sortie.lane", "RESET sortie.lane"),
         (
             "SET sortie.share = off",
@@ -142,7 +142,7 @@ async fn a_shard_that_is_set_in_a_way_that_nobody_can_follow() {
         wire.rows("RESET sortie.shard").await;
     }
     // Where the connection is the session's own, and where a transaction is open.
-    for before in [DIRTY, "BEGIN"] {
+    for before in [DIRTY, "BEGIN; SELECT 1"] {
         wire.rows(before).await;
         assert_eq!(wire.refusal("SET sortie.shard = 1").await.sqlstate, "55P02", "{before}");
         wire.simple("ROLLBACK").await;

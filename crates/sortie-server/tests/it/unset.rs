@@ -58,7 +58,9 @@ async fn costs_no_connection_and_is_left_again() {
         }
         assert_eq!(other.rows(PID).await[0][0], pid, "a connection was closed for that");
         // What does not change it is refused, and nothing runs behind a cure that fails.
-        for text in ["RESET ALL", "SET work_mem = '1MB'", "BEGIN", "SET ROLE nobody_at_all"] {
+        for text in
+            ["RESET ALL", "SET work_mem = '1MB'", "BEGIN; SELECT 1", "SET ROLE nobody_at_all"]
+        {
             let frames = wire.ask(&Batch::new().query(text)).await;
             assert!(sqlstate(&frames).is_some(), "{text}");
             let refused = wire.refusal(WHO).await;

@@ -22,7 +22,7 @@ use super::super::{ReadPath, Reply, Who};
 use super::frames::{self, Values};
 use super::{PgReplica, Query};
 use crate::judge::Proof;
-use crate::sql::{Identity, SqlError, result_formats};
+use crate::sql::{Identity, SqlError};
 
 impl ReadPath<PgReplica> {
     /// Reads from one shard what `proof` asks for; `bind` has the values and formats of an
@@ -44,14 +44,12 @@ impl ReadPath<PgReplica> {
         bind: Option<&Bind>,
         deadline: Option<Instant>,
     ) -> Result<Option<Arc<Reply>>, SqlError> {
-        let prepared = &proof.judged.prepared;
         let results = bind.map_or(&[][..], |bind| &bind.result_formats);
-        let columns = prepared.columns().map_or(0, <[_]>::len);
         let key = ReadKey {
             who: who.clone(),
             identity: Identity {
                 text: Arc::clone(&proof.judged.text),
-                oids: Arc::clone(prepared.oids()),
+                oids: Arc::clone(&proof.judged.oids),
                 formats: bind.map_or(&[][..], |bind| &bind.formats).into(),
                 // Copied: the key must not pin a client's read buffer.
                 values: bind.map_or_else(Arc::default, |bind| {
@@ -59,7 +57,7 @@ impl ReadPath<PgReplica> {
                     bind.values.iter().map(|value| value.as_ref().map(copied)).collect()
                 }),
             },
-            binary: result_formats(results, columns)?.into(),
+            binary: results.iter().map(|format| *format == 1).collect(),
             shape: if bind.is_some() { Shape::Extended } else { Shape::Simple },
             shards: Arc::from([shard]),
         };

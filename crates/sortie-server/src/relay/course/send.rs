@@ -312,6 +312,12 @@ impl<P> Course<P> {
         }
     }
 
+    /// As [`Course::ensure`], ahead of something of the session's own.
+    pub(crate) fn ensure_own(&mut self, ledger: &Ledger<P>, name: &[u8], out: &mut BytesMut) {
+        self.ensure(ledger, name, out);
+        self.sent = 0;
+    }
+
     /// Sees to it that the statement of this name is here, if the session has it.
     fn ensure(&mut self, ledger: &Ledger<P>, name: &[u8], out: &mut BytesMut) {
         let frame = match ledger.need(name, &self.here) {

@@ -29,7 +29,7 @@ async fn two_hundred_generated_statements_equal_one_postgresql_with_all_rows() {
         else {
             panic!("{text}")
         };
-        let columns = plan.judged.prepared.columns().unwrap().len();
+        let columns = plan.judged.spread.as_ref().unwrap().columns().unwrap().len();
         let results: Vec<i16> =
             (0..columns).map(|_| i16::from(generator.dice.roll(2) == 1)).collect();
         let values = bound(&formats, &values, &results);

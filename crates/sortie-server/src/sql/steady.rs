@@ -1,0 +1,201 @@
+//! Statements of one server whose answer may be shared: it depends on the rows of plain tables, on
+//! the values in the statement and on the session's parameters, all of which are in the key.
+//!
+//! A statement passes if
+//!
+//! 1. it is a query that writes and locks nothing;
+//! 2. every relation that it names, and at least one, is a plain table, or a name given by WITH;
+//! 3. every name in front of a parenthesis is a keyword, or a function of PostgreSQL's own that says
+//!    the same for the same arguments and parameters ([`is_steady`]);
+//! 4. no name in it, wherever it stands, is that of any other relation, or of a function or a type
+//!    that somebody made, and no operator is one that somebody made in another language than C;
+//! 5. it asks for no time and for nobody's name, neither by a keyword nor in a constant (`'today'`).
+//!
+//! It is read word by word, as [`check_harmless`](super::check_harmless) does it: what is not known
+//! does not pass. What is no valid statement may pass; the server says so to all who share it.
+//!
+//! # Limits
+//!
+//! A time in words that stands in a row or in a parameter (`'today'`, cast to a date) is seen as a
+//! text; who shares such a read gets the time of a load that began after he asked.
+
+use super::catalog::Found;
+use super::known::Known;
+use super::lex::{Lexeme, Token};
+use super::parse::Source;
+use super::words::{self, KEYWORDS, given, listed, name, opens, word};
+
+/// Why a statement does not pass.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Unsteady {
+    /// It is no query, or writes, or locks.
+    Command,
+    /// It names something that is no plain table.
+    Relation,
+    /// It calls a function that is not on the list, or asks for the time or a name.
+    Function,
+    /// It can't be read, or in more than one way.
+    Grammar,
+}
+
+/// What passes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Steady {
+    /// It has parameters.
+    pub(crate) has_params: bool,
+}
+
+/// Words by which a query writes, locks, samples, or is written in a way that is not read here.
+const OTHER: &str = "delete insert into merge operator table tablesample update";
+/// Words that ask for a time, or for who asks.
+const ASKING: &str = "current_catalog current_date current_role current_schema current_time \
+                      current_timestamp current_user localtime localtimestamp session_user \
+                      system_user user";
+/// Words in constants that stand for a time.
+const TIMES: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
+/// Functions whose results depend on nothing but their arguments and on parameters of the session,
+/// though PostgreSQL calls some of them stable for that.
+const KEYED: &str = "array_to_json array_to_string concat concat_ws date date_part date_trunc \
+                     extract format json_agg json_build_array json_build_object json_object_agg \
+                     jsonb_agg jsonb_build_array jsonb_build_object jsonb_object_agg \
+                     plainto_tsquery quote_literal quote_nullable row_to_json timezone to_char \
+                     to_date to_json to_jsonb to_number to_timestamp to_tsquery to_tsvector \
+                     websearch_to_tsquery";
+
+/// Whether a built-in function says the same for the same arguments and parameters. `changing`: one
+/// of all functions of this name is not immutable.
+pub(crate) fn is_steady(name: &str, changing: bool) -> bool {
+    !changing || listed(KEYED, name)
+}
+
+/// Checks a statement.
+///
+/// # Errors
+///
+/// Why it does not pass.
+pub(crate) fn check_steady(text: &str, known: &Known) -> Result<Steady, Unsteady> {
+    let source = Source::new(text).map_err(|_unreadable| Unsteady::Grammar)?;
+    let lexemes = source.lexemes.as_slice();
+    let check = Check { known, lexemes };
+    let first = lexemes.iter().find(|lexeme| !opens(lexeme)).and_then(word);
+    if !first.is_some_and(|first| listed("select values with", first)) {
+        return Err(Unsteady::Command);
+    }
+    check.words()?;
+    check.names()?;
+    check.calls()?;
+    check.relations()?;
+    let has_params = lexemes.iter().any(|lexeme| matches!(lexeme.token, Token::Param(_)));
+    Ok(Steady { has_params })
+}
+
+struct Check<'a> {
+    known: &'a Known,
+    lexemes: &'a [Lexeme],
+}
+
+impl Check<'_> {
+    /// Rules 1 and 5.
+    fn words(&self) -> Result<(), Unsteady> {
+        let mut before = "";
+        for lexeme in self.lexemes {
+            let here = word(lexeme).unwrap_or_default();
+            let locks = before == "for" && matches!(here, "share" | "no" | "key");
+            if locks || listed(OTHER, here) {
+                return Err(Unsteady::Command);
+            }
+            if listed(ASKING, here) {
+                return Err(Unsteady::Function);
+            }
+            match &lexeme.token {
+                Token::String(text) if names_time(text) => return Err(Unsteady::Function),
+                Token::OtherString | Token::Unknown(_) => return Err(Unsteady::Grammar),
+                _ => {}
+            }
+            before = here;
+        }
+        Ok(())
+    }
+
+    /// Rule 4.
+    fn names(&self) -> Result<(), Unsteady> {
+        let vocabulary = &self.known.vocabulary;
+        for lexeme in self.lexemes {
+            if let Token::Operator(sign) = &lexeme.token
+                && vocabulary.operators.contains(sign.as_str())
+            {
+                return Err(Unsteady::Function);
+            }
+            let Some(name) = name(lexeme) else { continue };
+            if vocabulary.made.contains(name) {
+                return Err(Unsteady::Function);
+            }
+            if self.known.catalog.is_more_than_table(name) {
+                return Err(Unsteady::Relation);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rule 3.
+    fn calls(&self) -> Result<(), Unsteady> {
+        let vocabulary = &self.known.vocabulary;
+        let given = given(self.lexemes);
+        for at in 1..self.lexemes.len() {
+            let called = &self.lexemes[at - 1];
+            let Some(name) = name(called).filter(|_| opens(&self.lexemes[at])) else { continue };
+            let schema = words::qualifier(self.lexemes, at - 1);
+            let is_keyword = schema.is_none() && word(called).is_some_and(|w| listed(KEYWORDS, w));
+            let is_builtin = matches!(schema, None | Some("pg_catalog"));
+            let is_steady = is_builtin && vocabulary.steady.contains(name);
+            // `WITH a (b) AS`, `FROM a AS b (c)`: no call, unless there is something to be called.
+            let is_alias = given.contains(name) || (at > 1 && self.lexemes[at - 2].is("as"));
+            let is_name = is_alias && !vocabulary.unsteady.contains(name);
+            if !is_keyword && !is_steady && !is_name {
+                return Err(Unsteady::Function);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rule 2.
+    fn relations(&self) -> Result<(), Unsteady> {
+        let given = given(self.lexemes);
+        let is_point =
+            |at: usize| self.lexemes.get(at).is_some_and(|l| l.token == Token::Punctuation("."));
+        let mut tables = 0;
+        for at in words::relations(self.lexemes) {
+            let first = name(&self.lexemes[at]).ok_or(Unsteady::Grammar)?;
+            let is_long = is_point(at + 1);
+            let second = if is_long { self.lexemes.get(at + 2).and_then(name) } else { None };
+            let end = if is_long { at + 3 } else { at + 1 };
+            if self.lexemes.get(end).is_some_and(opens) && second.is_none() {
+                // A function: rule 3 has it.
+                continue;
+            }
+            let found = match second {
+                _ if is_point(end) => Found::Unknown,
+                None if given.contains(first) => continue,
+                None => self.known.catalog.find(None, first),
+                Some(second) => self.known.catalog.find(Some(first), second),
+            };
+            // By rule 4 all of several are tables, and the key says in which schemas it is looked
+            // for.
+            match found {
+                Found::Table(_) | Found::Ambiguous => tables += 1,
+                Found::Opaque(_) | Found::System | Found::Unknown => {
+                    return Err(Unsteady::Relation);
+                }
+            }
+        }
+        // What reads no table is cheap, or is asked for something else than its answer.
+        if tables > 0 { Ok(()) } else { Err(Unsteady::Command) }
+    }
+}
+
+/// Whether a constant has a word in it that stands for a time.
+fn names_time(text: &str) -> bool {
+    let words = text.split(|character: char| !character.is_ascii_alphabetic());
+    let is_time = |word: &str| TIMES.iter().any(|time| word.eq_ignore_ascii_case(time));
+    words.into_iter().any(is_time)
+}
