@@ -2,7 +2,7 @@
 //!
 //! | shards | statement | verdict |
 //! |---|---|---|
-//! | one | a query of plain tables and of functions that say the same to all ([`check_steady`]) | shared |
+//! | one | a steady query of plain tables ([`check_steady`]) | shared |
 //! | one | anything else | to a server: PostgreSQL itself answers |
 //! | several | such a SELECT on a sharded table, whose parts can be merged exactly | shared |
 //! | several | whatever depends on no row of a sharded table ([`check_harmless`]) | to any server |

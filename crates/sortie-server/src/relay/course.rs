@@ -15,6 +15,7 @@
 //! 4. What a message depends on is known when it goes out: it waits for a batch that is on its way
 //!    and may still fail ([`Course::must_wait`]).
 
+mod ahead;
 mod expect;
 mod hear;
 mod send;

@@ -5,11 +5,11 @@
 //!
 //! 1. it is a query that writes and locks nothing;
 //! 2. every relation that it names, and at least one, is a plain table, or a name given by WITH;
-//! 3. every name in front of a parenthesis is a keyword, or a function of PostgreSQL's own that says
-//!    the same for the same arguments and parameters ([`is_steady`]);
+//! 3. every name in front of a parenthesis is a keyword, or a function of PostgreSQL's own that
+//!    says the same for the same arguments and parameters ([`is_steady`]);
 //! 4. no name in it, wherever it stands, is that of any other relation, or of a function or a type
 //!    that somebody made, and no operator is one that somebody made in another language than C;
-//! 5. it asks for no time and for nobody's name, neither by a keyword nor in a constant (`'today'`).
+//! 5. it asks for no time and for nobody's name, by no keyword and in no constant (`'today'`).
 //!
 //! It is read word by word, as [`check_harmless`](super::check_harmless) does it: what is not known
 //! does not pass. What is no valid statement may pass; the server says so to all who share it.

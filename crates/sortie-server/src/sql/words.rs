@@ -1,20 +1,21 @@
-//! Statements read word by word, by PostgreSQL's lexical rules and not by a grammar: where relations
-//! are named, what is called, what WITH names.
+//! Statements read word by word, by PostgreSQL's lexical rules and not by a grammar: where
+//! relations are named, what is called, what WITH names.
 
 use std::collections::HashSet;
 
 use super::lex::{Lexeme, Token};
 
 /// Keywords that a parenthesis may follow without a function being called.
-pub(super) const KEYWORDS: &str = "all analyze and any array as between bit by case cast char character \
-                        coalesce collate copy cube decimal dec distinct else end except exists \
-                        explain extract filter float from full greatest group grouping having \
-                        ilike in inner inout intersect interval is join lateral least left like \
-                        limit materialized national nchar normalize not nullif numeric offset on \
-                        only operator or outer over overlay partition position precision \
-                        recursive right rollup row rows select sets similar some substring \
-                        symmetric then time timestamp to treat trim union using values varchar \
-                        varying when where window with within";
+pub(super) const KEYWORDS: &str = "all analyze and any array as between bit by case cast char \
+                               character coalesce collate copy cube decimal dec distinct else end \
+                               except exists explain extract filter float from full greatest \
+                               group grouping having ilike in inner inout intersect interval is \
+                               join lateral least left like limit materialized national nchar \
+                               normalize not nullif numeric offset on only operator or outer over \
+                               overlay partition position precision recursive right rollup row \
+                               rows select sets similar some substring symmetric then time \
+                               timestamp to treat trim union using values varchar varying when \
+                               where window with within";
 /// Words that end a FROM clause.
 const AFTER_FROM: &str = "except for group having intersect limit offset order union where window";
 /// Words between FROM or JOIN and a relation.

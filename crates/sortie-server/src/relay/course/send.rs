@@ -7,7 +7,7 @@ use super::Course;
 use super::expect::{Expect, Left, Pending};
 use crate::relay::effect::{Effect, Effects, Reason};
 use crate::relay::frames;
-use crate::relay::ledger::{Ledger, Need, Statement};
+use crate::relay::ledger::{Ledger, Statement};
 use crate::sql::SqlError;
 
 impl<P> Course<P> {
@@ -136,7 +136,7 @@ impl<P> Course<P> {
     }
 
     /// What is under way about this name, if anything is.
-    fn pending(&self, name: &[u8]) -> Option<Pending<'_, P>> {
+    pub(super) fn pending(&self, name: &[u8]) -> Option<Pending<'_, P>> {
         self.expects.iter().rev().find_map(|expect| expect.about(name))
     }
 
@@ -309,89 +309,6 @@ impl<P> Course<P> {
         self.is_spoiled |= reason.outlasts_discard();
         if ledger.soil(reason) {
             self.soiled.push(reason);
-        }
-    }
-
-    /// As [`Course::ensure`], ahead of something of the session's own.
-    pub(crate) fn ensure_own(&mut self, ledger: &Ledger<P>, name: &[u8], out: &mut BytesMut) {
-        self.ensure(ledger, name, out);
-        self.sent = 0;
-    }
-
-    /// Sees to it that the statement of this name is here, if the session has it.
-    fn ensure(&mut self, ledger: &Ledger<P>, name: &[u8], out: &mut BytesMut) {
-        let frame = match ledger.need(name, &self.here) {
-            Need::Nothing => return,
-            _ if !self.is_sure => return,
-            _ if self.pending(name).is_some() => return,
-            // It is to be gone by then.
-            _ if self.expects.iter().any(|expect| expect.takes(name)) => return,
-            Need::Parse(frame) => Some(frame),
-            Need::Close(frame) => {
-                frames::close(out, name);
-                let before = self.here.number(name);
-                self.expect_close(name, before);
-                frame
-            }
-        };
-        self.here.forget(name);
-        if let (Some(frame), Some(number)) = (frame, ledger.number(name)) {
-            out.extend_from_slice(&frame);
-            self.expect_parse(name, number, None);
-            self.sent += 1;
-        }
-    }
-
-    fn expect_close(&mut self, name: &[u8], before: Option<u64>) {
-        let name = Some(Bytes::copy_from_slice(name));
-        self.expects.push_back(Expect::Close { name, ours: true, before });
-        self.named += 1;
-        self.sent += 1;
-    }
-
-    fn expect_parse(&mut self, name: &[u8], number: u64, statement: Option<Box<Statement<P>>>) {
-        self.here.touch(name);
-        let before = self.here.prepare(name, number);
-        let (name, index) = (Bytes::copy_from_slice(name), self.sent);
-        self.named += 1;
-        self.expects.push_back(Expect::Parse { name, statement, index, before });
-    }
-
-    /// Sees to it that all statements of the session are here, before something goes out that may
-    /// use any of them; in a batch of their own before a Query.
-    fn ensure_all(
-        &mut self,
-        ledger: &Ledger<P>,
-        before_query: bool,
-        status: Status,
-        out: &mut BytesMut,
-    ) {
-        if self.is_whole || status == Status::Failed {
-            return;
-        }
-        let names: Vec<Bytes> = ledger.names().cloned().collect();
-        if before_query {
-            self.prepare_ahead(ledger, &names, out);
-        } else {
-            for name in &names {
-                self.ensure(ledger, name, out);
-            }
-        }
-        self.is_whole = true;
-    }
-
-    /// Prepares statements here, ahead of a query that may use them by their names.
-    fn prepare_ahead(&mut self, ledger: &Ledger<P>, names: &[Bytes], out: &mut BytesMut) {
-        // A Sync would end what the client has begun.
-        let open = self.unsynced || self.sent > 0;
-        let before = out.len();
-        for name in names {
-            self.ensure(ledger, name, out);
-        }
-        if out.len() > before && !open {
-            out.extend_from_slice(b"S\0\0\0\x04");
-            self.expects.push_back(Expect::replay());
-            self.sent = 0;
         }
     }
 }
