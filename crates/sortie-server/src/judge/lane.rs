@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 use sortie::ShardId;
-use sortie_postgres::{Bind, Server, backend};
+use sortie_postgres::{Bind, Server, ServerError, backend};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -195,7 +195,15 @@ impl Lane {
             }
             let shard = who.shard.unwrap_or(0);
             let shard = ShardId::new(u32::try_from(shard).expect("shards are few"));
-            let read = self.path.read_alone(&person, shard, proof, bind, deadline).await?;
+            let read = self.path.read_alone(&person, shard, proof, bind, deadline).await;
+            let read = match read {
+                // Rows may have come before it.
+                Err(error) if !proof.judged.is_valid && is_of_statement(&error) => {
+                    self.suspect(&error);
+                    return Ok(Outcome::Pipe(PipeReason::Error));
+                }
+                read => read?,
+            };
             let Some(reply) = read else { return Ok(Outcome::Pipe(PipeReason::Size)) };
             return Ok(Outcome::Reply(told(reply.head.clone(), &reply)));
         };
@@ -291,6 +299,13 @@ impl Shared for SharedLane {
         let read = Box::pin(lane.read(who, plan, bind, deadline)).await;
         read.inspect_err(|error| lane.suspect(error))
     }
+}
+
+/// Whether an error is a server's about what was asked, and not about the server itself.
+fn is_of_statement(error: &SqlError) -> bool {
+    let said = error.report.as_deref().and_then(|report| ServerError::new(report.clone()).ok());
+    let classes = ["0A", "21", "22", "23", "42", "54"];
+    said.is_some_and(|said| classes.iter().any(|class| said.sqlstate().starts_with(class)))
 }
 
 /// The first parameter by which a text, or what is worked out on this side, may mean something

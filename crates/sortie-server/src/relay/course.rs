@@ -120,9 +120,23 @@ impl<P> Course<P> {
         self.expects.extend((0..replay.queries).map(|_| Expect::replay()));
     }
 
-    /// A query of the session's own has gone out ahead of the client's.
+    /// A Query of the session's own has gone out ahead of the client's: it takes the unnamed
+    /// statement away.
+    pub(crate) fn expect_query(&mut self) {
+        self.here.forget(b"");
+        let _is_gone = self.here.take_strange();
+        self.expect_own();
+    }
+
+    /// Something of the session's own has gone out, that ends like this.
     pub(crate) fn expect_own(&mut self) {
         self.expects.push_back(Expect::replay());
+    }
+
+    /// As [`Course::expect_own`], and something that is nobody's has the empty name now.
+    pub(crate) fn expect_unnamed(&mut self) {
+        self.here.estrange();
+        self.expect_own();
     }
 
     /// The session has the connection no more. Returns what is on it.

@@ -88,6 +88,11 @@ pub(crate) fn query(output: &mut BytesMut, text: &[u8]) {
     frame(output, b'Q', &[text, b"\0"]);
 }
 
+/// Appends a Parse of the unnamed statement.
+pub(crate) fn parse_unnamed(output: &mut BytesMut, text: &[u8]) {
+    frame(output, b'P', &[b"\0", text, b"\0\0\0"]);
+}
+
 /// Appends a Parse of the unnamed statement that fails.
 pub(crate) fn parse_failing(output: &mut BytesMut) {
     frame(output, b'P', &[b"\0sortie refuses the statement\0\0\0"]);

@@ -43,7 +43,7 @@ where
         let effects = Effects::of(text);
         let control = effects.control().map(|_| text.to_owned());
         let own = match control {
-            Some(text) => self.control(&effects, &text),
+            Some(text) => self.control(&effects, &text, false),
             None if self.has_failed() => None,
             None => decide::own(&effects),
         };
@@ -86,7 +86,7 @@ where
         let own = match statement.effects.control() {
             Some(_) if single.is_plain => {
                 let (effects, text) = (statement.effects.clone(), statement.text().to_owned());
-                self.control(&effects, &text)
+                self.control(&effects, &text, !single.closes)
             }
             Some(_) => None,
             None if self.has_failed() => None,

@@ -45,9 +45,21 @@ pub(super) struct Lazy {
     is_sent: bool,
     /// Why the server would not.
     refused: Option<SqlError>,
-    /// The Bind of the last read, if its portal is there: it lives as long as the transaction.
-    portal: Option<Bytes>,
+    /// The unnamed portal that would be there: it lives as long as the transaction.
+    portal: Option<Portal>,
 }
+
+/// A portal that nobody knows of, and that has run to its end.
+#[derive(Debug)]
+enum Portal {
+    /// Of the statement that began the transaction.
+    Begin,
+    /// Of a read: its Bind.
+    Read(Bytes),
+}
+
+/// A Bind of the unnamed portal to the unnamed statement, without values.
+const BIND: &[u8] = b"B\0\0\0\x0c\0\0\0\0\0\0\0\0";
 
 /// An Execute of the unnamed portal, and a Sync.
 const EXECUTE: &[u8] = b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
@@ -79,7 +91,8 @@ where
     }
 
     /// Does what a statement asks of the session's transaction, if that needs no server.
-    pub(super) fn control(&mut self, effects: &Effects, text: &[u8]) -> Option<Own> {
+    /// `portal` tells that it has one, as the extended protocol has it.
+    pub(super) fn control(&mut self, effects: &Effects, text: &[u8], portal: bool) -> Option<Own> {
         let tag = match (effects.control()?, self.lazy.is_some()) {
             (Control::Begin(tag), false) if self.may_begin(text) => {
                 let begin = Bytes::copy_from_slice(text);
@@ -88,7 +101,7 @@ where
                     has_failed: false,
                     is_sent: false,
                     refused: None,
-                    portal: None,
+                    portal: portal.then_some(Portal::Begin),
                 });
                 tag
             }
@@ -132,7 +145,7 @@ where
         if !matches!(effects.control(), Some(Control::Begin(_))) {
             return false;
         }
-        let Some(own) = self.control(&effects, &text) else { return false };
+        let Some(own) = self.control(&effects, &text, !single.closes) else { return false };
         self.answer_single(&own, &single, &name, new);
         true
     }
@@ -153,12 +166,22 @@ where
     pub(super) fn begin_there(&mut self) -> bool {
         let Some(lazy) = self.lazy.as_mut().filter(|lazy| !lazy.is_sent) else { return false };
         lazy.is_sent = true;
+        let portal = lazy.portal.take();
+        let portal = portal.filter(|_| !lazy.has_failed && asks_portal(&self.client.input));
+        if matches!(portal, Some(Portal::Begin)) {
+            frames::parse_unnamed(&mut self.out, &lazy.begin);
+            self.out.extend_from_slice(BIND);
+            self.out.extend_from_slice(EXECUTE);
+            self.course.expect_unnamed();
+            return true;
+        }
         frames::query(&mut self.out, &lazy.begin);
-        self.course.expect_own();
+        self.course.expect_query();
         if lazy.has_failed {
             frames::query(&mut self.out, b"sortie refuses the statement");
-            self.course.expect_own();
-        } else if let Some(bind) = lazy.portal.take().filter(|_| asks_portal(&self.client.input)) {
+            self.course.expect_query();
+        }
+        if let Some(Portal::Read(bind)) = portal {
             if let Some((_, name)) = frames::bind(&bind) {
                 self.course.ensure_own(&self.ledger, name, &mut self.out);
             }
@@ -172,7 +195,8 @@ where
     /// A read was answered within the transaction: its portal is there, if it has one.
     pub(super) fn keep_portal(&mut self, bind: Option<Range<usize>>) {
         if let Some(lazy) = &mut self.lazy {
-            lazy.portal = bind.map(|bind| Bytes::copy_from_slice(&self.client.input[bind]));
+            let copied = |bind| Portal::Read(Bytes::copy_from_slice(&self.client.input[bind]));
+            lazy.portal = bind.map(copied);
         }
     }
 
@@ -219,7 +243,13 @@ fn asks_portal(input: &[u8]) -> bool {
         && let Some(frame) = rest.get(..head.len)
     {
         let named = match head.tag {
-            b'Q' => return false,
+            b'Q' => {
+                let text = frames::text(&frame[frames::HEADER_LEN..]).map_or(&[][..], |it| it.0);
+                if Effects::of(text).statements > 0 {
+                    return false;
+                }
+                None
+            }
             b'B' if frames::bind(frame).is_some_and(|(portal, _)| portal.is_empty()) => {
                 return false;
             }

@@ -88,6 +88,7 @@ where
                 moved = !self.out.is_empty();
             }
             let Some(held) = &mut self.held else { return Poll::Ready(Ok(Stop::AtRest)) };
+            let replaying = self.course.is_replaying();
             let is_full = self.client.output.len() >= EGRESS_MAX;
             if !is_full {
                 buffers::borrow(&mut self.client.output);
@@ -105,7 +106,7 @@ where
             if let Some(why) = self.take_unready() {
                 return Poll::Ready(Ok(Stop::Unready(why)));
             }
-            if moved && !self.client.input.is_empty() && !self.is_at_rest() {
+            if moved && !self.client.input.is_empty() && (replaying || !self.is_at_rest()) {
                 // It waited for room, or for the end of a replay.
                 self.accept()?;
             }

@@ -144,11 +144,13 @@ pub(crate) enum PipeReason {
     Types,
     /// Its answer is too big.
     Size,
+    /// It failed where it was shared: PostgreSQL says itself how far it came, and why not further.
+    Error,
 }
 
 impl PipeReason {
     /// All of them, for whoever counts them.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Lane,
         Self::Share,
         Self::Observe,
@@ -165,6 +167,7 @@ impl PipeReason {
         Self::Catalog,
         Self::Types,
         Self::Size,
+        Self::Error,
     ];
 
     /// Its name in metrics.
@@ -186,6 +189,7 @@ impl PipeReason {
             Self::Catalog => "catalog",
             Self::Types => "types",
             Self::Size => "size",
+            Self::Error => "error",
         }
     }
 }

@@ -78,7 +78,27 @@ fn needy() -> Vec<Vec<Batch>> {
         queries(&["BEGIN ISOLATION LEVEL REPEATABLE READ", TWO, "COMMIT"]),
         queries(&["BEGIN READ ONLY", "SHOW transaction_read_only", "COMMIT"]),
         queries(&["BEGIN ISOLATION LEVEL READ UNCOMMITTED", "SHOW transaction_isolation", "END"]),
+        vec![
+            extended("BEGIN").sync(),
+            Batch::new().query(";").parse("", ONE, &[]).execute("").sync().query("END"),
+        ],
+        vec![
+            extended("BEGIN").sync(),
+            Batch::new().describe(b'P', "").sync(),
+            extended(TWO).sync().execute("").sync().query("END"),
+        ],
+        queries(&["BEGIN", TWO, "SELECT nobody FROM users", TWO, "COMMIT"]),
         queries(&["BEGIN; SELECT 1", TWO, "COMMIT"]),
+        vec![
+            Batch::new().query("BEGIN").query(";"),
+            extended(TWO).sync(),
+            Batch::new().query(";").parse("", ONE, &[]).execute("").sync().query("END"),
+        ],
+        vec![
+            Batch::new().query("BEGIN"),
+            extended(TWO).sync(),
+            Batch::new().describe(b'P', "").close(b'P', "").sync().query("END"),
+        ],
         queries(&["BEGIN", "SELECT 1; SELECT 2", TWO, ";", "COMMIT"]),
         queries(&["COMMIT", "ROLLBACK", TWO]),
         queries(&["BEGIN", "DECLARE c CURSOR FOR SELECT 1", "FETCH c", "COMMIT"]),

@@ -25,7 +25,10 @@ impl<P> Course<P> {
         }
         let swallow = || if replaying { Heard::Swallow } else { Heard::Pass };
         match tag {
-            b'1' | b'3' => self.hear_complete(ledger, tag, ended),
+            b'1' | b'3' => match self.hear_complete(ledger, tag, ended) {
+                Heard::Pass => swallow(),
+                heard => heard,
+            },
             b'C' if ended => {
                 let first = self.expects.iter().find(|expect| expect.is_ready());
                 // Of a Query, and not of a message that it was sent behind.

@@ -46,6 +46,12 @@ impl Here {
         self.lacks.retain(|name| !supplies(effect, name));
     }
 
+    /// The unnamed statement here is nobody's.
+    pub(crate) fn estrange(&mut self) {
+        self.forget(b"");
+        self.is_strange = true;
+    }
+
     /// Whether the unnamed statement may be somebody else's; it is not any more after this.
     pub(crate) fn take_strange(&mut self) -> bool {
         std::mem::take(&mut self.is_strange)
