@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::relay::start;
+use crate::relay::{count, start};
 use crate::support::{among_others, spent};
 
 const ONE: &str = "SELECT user_id, name FROM users WHERE user_id = $1";
@@ -136,7 +136,7 @@ async fn before(url: String, user: &str) -> (Server, NamedTempFile) {
     let (server, config) = start(&[url], 5).await;
     let mut wire = Wire::connect_as(server.listen(), user).await;
     let began = Instant::now();
-    while shared(&server.metrics().await) == 0.0 {
+    while shared(&server.metrics().await) == 0 {
         assert!(began.elapsed() < LOOKED_MAX, "the catalogs are not read");
         wire.rows("SELECT count(*) FROM users WHERE user_id = 1").await;
         sleep(Duration::from_millis(50)).await;
@@ -145,12 +145,16 @@ async fn before(url: String, user: &str) -> (Server, NamedTempFile) {
     (server, config)
 }
 
-fn shared(said: &Metrics) -> f64 {
-    said.sum("sortie_lane_statements_total", &["lane=\"shared\""])
+fn shared(said: &Metrics) -> i64 {
+    count(said, "sortie_lane_statements_total", &["lane=\"shared\""])
 }
 
-fn transactions(said: &Metrics, server: &str) -> f64 {
-    said.sum("sortie_lazy_transactions_total", &[&format!("server=\"{server}\"")])
+fn pins(said: &Metrics) -> i64 {
+    count(said, "sortie_pins_total", &[])
+}
+
+fn transactions(said: &Metrics, server: &str) -> i64 {
+    count(said, "sortie_lazy_transactions_total", &[&format!("server=\"{server}\"")])
 }
 
 /// All that is said on a new connection.
@@ -179,22 +183,17 @@ async fn transactions_are_answered_as_postgresql_answers_them() {
         let theirs = answers(there, "sortie", script).await;
         assert_eq!(ours, theirs, "spared {nth}");
         let said = server.metrics().await;
-        #[expect(clippy::cast_precision_loss, reason = "a few")]
-        let ended = (nth + 1) as f64;
-        assert_eq!(transactions(&said, "none") - transactions(&begin, "none"), ended, "{nth}");
+        let ended = transactions(&said, "none") - transactions(&begin, "none");
+        assert_eq!(ended, i64::try_from(nth).unwrap() + 1, "{nth}");
         assert_eq!(transactions(&said, "needed"), transactions(&begin, "needed"), "{nth}");
-        assert_eq!(
-            said.sum("sortie_pins_total", &[]),
-            begin.sum("sortie_pins_total", &[]),
-            "{nth}"
-        );
+        assert_eq!(pins(&said), pins(&begin), "{nth}");
     }
     for (nth, script) in needy().iter().enumerate() {
         let ours = answers(server.listen(), "postgres", script).await;
         let theirs = answers(there, "sortie", script).await;
         assert_eq!(ours, theirs, "needy {nth}");
     }
-    assert!(transactions(&server.metrics().await, "needed") > 10.0);
+    assert!(transactions(&server.metrics().await, "needed") > 10);
     server.abandoned().await;
     server.stop().await;
 }
@@ -233,12 +232,12 @@ async fn who_wants_one_snapshot_gets_one() {
     assert!(!sees(&server, &postgres, &[], "BEGIN ISOLATION LEVEL SERIALIZABLE").await);
     let reset = [&*set, "RESET default_transaction_isolation"];
     assert!(sees(&server, &postgres, &reset, "BEGIN").await);
-    assert!(transactions(&server.metrics().await, "none") >= 2.0);
+    assert!(transactions(&server.metrics().await, "none") >= 2);
     server.stop().await;
     postgres.script(&format!("ALTER ROLE tester SET {level};")).await;
     let (server, _config) = before(url, "tester").await;
     assert!(!sees(&server, &postgres, &[], "BEGIN").await);
-    assert_eq!(transactions(&server.metrics().await, "none"), 0.0);
+    assert_eq!(transactions(&server.metrics().await, "none"), 0);
     server.stop().await;
     postgres.stop().await;
 }

@@ -53,7 +53,7 @@ pub(crate) fn error(frames: &[Frame]) -> String {
 }
 
 /// A counter or a gauge, which are whole numbers.
-fn count(said: &Metrics, name: &str, labels: &[&str]) -> i64 {
+pub(crate) fn count(said: &Metrics, name: &str, labels: &[&str]) -> i64 {
     #[expect(clippy::cast_possible_truncation, reason = "a count of a few")]
     let count = said.sum(name, labels) as i64;
     count
