@@ -24,7 +24,7 @@
 //! | `pool.idle` | `"10m"` | how long an idle connection above `warm_min` is kept |
 //! | `pool.lifetime` | `"1h"` | age at which a connection is replaced |
 //! | `timeouts.wait` | `"5s"` | for a free connection |
-//! | `timeouts.flight` | `"60s"` | for a shared read, however many wait for it |
+//! | `timeouts.flight` | `"60s"` | a shared read; past it each asks for himself |
 //! | `timeouts.silence` | `"10s"` | for a server that answers nothing at all, or `"off"` |
 //!
 //! What has no default:

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie::{
-    Call, Cluster, FlightCx, FlightStats, Hedge, HedgeLedger, Join, ReplicaSet, Scatter,
-    ScatterLedger, ScatterStats, ShardId, ShardMap, SingleFlight,
+    Call, Cluster, FlightCx, FlightError, FlightStats, Hedge, HedgeLedger, Join, ReplicaSet,
+    Scatter, ScatterLedger, ScatterStats, ShardId, ShardMap, SingleFlight,
 };
 use tokio::time::Instant;
 
@@ -149,7 +149,8 @@ impl<S: Source> ReadPath<S> {
                 path.fetch(who, bound, Arc::clone(&shards), Arc::clone(&binary))
             }
         };
-        match self.0.fly(key, deadline, load).await? {
+        let flown = self.0.fly(key, deadline, load).await;
+        match flown.map_err(|failed| error::flight(&failed, deadline, self.0.flight_max))? {
             Landing::Whole(reply) => Ok(reply),
             Landing::TooBig => unreachable!("a merged read lands whole"),
         }
@@ -183,15 +184,12 @@ impl<S: Source> Inner<S> {
         key: ReadKey,
         deadline: Option<Instant>,
         load: impl Fn(FlightCx) -> F + Send + Sync + 'static,
-    ) -> Result<Landing, SqlError>
+    ) -> Result<Landing, FlightError<SqlError>>
     where
         F: Future<Output = Result<Landing, SqlError>> + Send + 'static,
     {
         let call = deadline.map_or_else(Call::new, |deadline| Call::new().deadline(deadline));
-        match self.flights.run_with(key, call, load).await {
-            Ok(landed) => Ok(landed.value),
-            Err(failed) => Err(error::flight(&failed, deadline, self.flight_max)),
-        }
+        self.flights.run_with(key, call, load).await.map(|landed| landed.value)
     }
 
     /// The shards that may have rows of the result, in order.

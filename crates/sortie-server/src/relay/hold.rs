@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::cluster::Leased;
 use super::decide::{self, Batch};
-use super::effect::Effects;
+use super::effect::{Control, Effects};
 use super::failure as server_failure;
 use super::frames;
 use super::ledger::Here;
@@ -217,14 +217,14 @@ where
             Batch::Simple(range) => {
                 let frame = &self.client.input[range];
                 let (text, _) = frames::text(&frame[frames::HEADER_LEN..])?;
-                let is_cure = self.course.is_cure(&Effects::of(text));
-                (frame.len(), is_cure || ends_transaction(text))
+                let effects = Effects::of(text);
+                (frame.len(), self.course.is_cure(&effects) || ends_transaction(&effects))
             }
             Batch::Single(single) => {
                 let (name, new) = self.subject(&single)?;
                 let statement = new.as_deref().or_else(|| self.ledger.known(&name))?;
-                let is_cure = self.course.is_cure(&statement.effects);
-                (single.len, is_cure || ends_transaction(statement.text()))
+                let effects = &statement.effects;
+                (single.len, self.course.is_cure(effects) || ends_transaction(effects))
             }
             _ => return None,
         };
@@ -333,11 +333,8 @@ where
 }
 
 /// Whether a text is an end of a transaction, and nothing else.
-fn ends_transaction(text: &[u8]) -> bool {
-    let text = text.trim_ascii();
-    let text = text.strip_suffix(b";").unwrap_or(text).trim_ascii_end();
-    let ends: [&[u8]; 4] = [b"rollback", b"commit", b"abort", b"end"];
-    ends.iter().any(|end| end.eq_ignore_ascii_case(text))
+fn ends_transaction(effects: &Effects) -> bool {
+    matches!(effects.control(), Some(Control::Commit | Control::Rollback))
 }
 
 /// However a session ends: what it left on its connection is cleaned before anybody else has it.

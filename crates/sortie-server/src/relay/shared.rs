@@ -142,7 +142,7 @@ pub(crate) enum PipeReason {
     Catalog,
     /// Its parameters or results are not of the types that are proven.
     Types,
-    /// Its answer is too big.
+    /// Its answer is too big, or takes too long.
     Size,
     /// It failed where it was shared: PostgreSQL says itself how far it came, and why not further.
     Error,

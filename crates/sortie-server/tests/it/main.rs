@@ -25,6 +25,7 @@ mod garbage;
 mod herd;
 mod keys;
 mod lab;
+mod late;
 mod lazy;
 mod leftovers;
 mod long;

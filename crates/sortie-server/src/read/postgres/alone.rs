@@ -5,16 +5,17 @@
 //! 1. What is sent is the leader's text and values, byte for byte; nobody else's differ in more
 //!    than ordinary comments.
 //! 2. A place in an error is one in the text of the reader who is told.
-//! 3. An answer past the sharing limit is never held: everybody reads for himself, and for some
-//!    seconds nobody tries again.
+//! 3. An answer past the sharing limit is never held, and one that takes longer than a flight may
+//!    is not given up: everybody reads for himself, and for some seconds nobody tries again.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sortie::ShardId;
+use sortie::{FlightError, ShardId};
 use sortie_postgres::{Bind, Request};
 use tokio::time::Instant;
 
+use super::super::error;
 use super::super::key::{ReadKey, Shape};
 use super::super::path::{Inner, Landing};
 use super::super::source::Source;
@@ -27,7 +28,7 @@ use crate::sql::{Identity, SqlError};
 impl ReadPath<PgReplica> {
     /// Reads from one shard what `proof` asks for; `bind` has the values and formats of an
     /// extended query, and is missing for a simple one. `None` is an answer that is too big to be
-    /// shared.
+    /// shared, or takes longer than a flight may.
     ///
     /// # Errors
     ///
@@ -83,7 +84,15 @@ impl ReadPath<PgReplica> {
                 path.too_big.add(key);
                 Ok(None)
             }
-            Err(error) => Err(error.moved(|at| proof.canonical.original(at))),
+            // By its own clock it may go on.
+            Err(FlightError::TimedOut) if deadline.is_none_or(|it| it > Instant::now()) => {
+                path.too_big.add(key);
+                Ok(None)
+            }
+            Err(failed) => {
+                let error = error::flight(&failed, deadline, path.flight_max);
+                Err(error.moved(|at| proof.canonical.original(at)))
+            }
         }
     }
 }
