@@ -152,8 +152,9 @@ async fn batches_of_several_queries_are_stopped_one_after_the_other() {
     drop(mine);
     let stats = settled(&server).await;
     assert_eq!((stats.cancelled, stats.idle), (1, 1));
-    // One that comes between two of the queries hits none, and is sent again.
-    assert!((3..=5).contains(&stats.cancels_sent), "{stats:?}");
+    // One that comes between two of the queries hits none, and is sent again. One may also hit two:
+    // PostgreSQL signals its process and then the process's group.
+    assert!((2..=6).contains(&stats.cancels_sent), "{stats:?}");
     quiet(&place).await;
 }
 
