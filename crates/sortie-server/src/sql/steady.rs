@@ -56,11 +56,11 @@ const TIMES: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
 /// Functions whose results depend on nothing but their arguments and on parameters of the session,
 /// though PostgreSQL calls some of them stable for that.
 const KEYED: &str = "array_to_json array_to_string concat concat_ws date date_part date_trunc \
-                     extract format json_agg json_build_array json_build_object json_object_agg \
-                     jsonb_agg jsonb_build_array jsonb_build_object jsonb_object_agg \
-                     plainto_tsquery quote_literal quote_nullable row_to_json timezone to_char \
-                     to_date to_json to_jsonb to_number to_timestamp to_tsquery to_tsvector \
-                     websearch_to_tsquery";
+                     extract format generate_series json_agg json_build_array \
+                     json_build_object json_object_agg jsonb_agg jsonb_build_array \
+                     jsonb_build_object jsonb_object_agg plainto_tsquery quote_literal \
+                     quote_nullable row_to_json timezone to_char to_date to_json to_jsonb \
+                     to_number to_timestamp to_tsquery to_tsvector websearch_to_tsquery";
 
 /// Whether a built-in function says the same for the same arguments and parameters. `changing`: one
 /// of all functions of this name is not immutable.
