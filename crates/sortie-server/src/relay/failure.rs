@@ -54,7 +54,10 @@ pub(super) fn of_pool(error: &PoolError) -> SqlError {
 /// What a session has set, under that name, could not be set on another connection: the body of
 /// what the server said to it.
 pub(super) fn unready(body: &[u8], name: Option<&str>) -> SqlError {
-    let (code, reason) = said(body);
+    let (code, reason) = match server_error(body) {
+        Some(said) => (code(said.sqlstate()), said.message()),
+        None => (state::CONNECTION_FAILURE, "the server refused it".to_owned()),
+    };
     let message = format!("what this session has set can't be set on another connection: {reason}");
     let cure = match name.filter(|name| !name.contains(' ')) {
         Some(name) => format!("RESET {name}, DISCARD ALL, or connect anew."),
@@ -63,23 +66,26 @@ pub(super) fn unready(body: &[u8], name: Option<&str>) -> SqlError {
     SqlError::new(code, message).hint(format!("The statement has not been run. {cure}"))
 }
 
-/// A transaction that the client has begun could not be begun on a server, which said this.
+/// A transaction that the client has begun could not be begun on a server: what it said, if it can
+/// be read.
 pub(super) fn unbegun(body: &[u8]) -> SqlError {
-    let (code, reason) = said(body);
-    let message = format!("the transaction can't be begun on a server: {reason}");
-    SqlError::new(code, message).hint("The statement has not been run.")
+    match server_error(body) {
+        Some(said) => SqlError::of_server(&said),
+        None => {
+            let message = "the transaction can't be begun on a server";
+            SqlError::new(state::CONNECTION_FAILURE, message)
+                .hint("The statement has not been run.")
+        }
+    }
 }
 
-/// The code and the message in the body of a server's error.
-fn said(body: &[u8]) -> (&'static str, String) {
+/// A server's error with this body.
+fn server_error(body: &[u8]) -> Option<ServerError> {
     let mut frame = BytesMut::with_capacity(5 + body.len());
     frame.put_u8(b'E');
     frame.put_u32(u32::try_from(body.len() + 4).unwrap_or(u32::MAX));
     frame.put_slice(body);
-    match ServerError::new(frame.freeze()) {
-        Ok(said) => (code(said.sqlstate()), said.message()),
-        Err(_unreadable) => (state::CONNECTION_FAILURE, "the server refused it".to_owned()),
-    }
+    ServerError::new(frame.freeze()).ok()
 }
 
 /// Whether every server would say so: it is about what the client asked for.

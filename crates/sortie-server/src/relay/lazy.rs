@@ -222,7 +222,7 @@ where
             self.lanes.transacted(true);
             return None;
         }
-        let error = lazy.refused.unwrap_or_else(|| failure::unbegun(b"\0"));
+        let error = lazy.refused.unwrap_or_else(|| failure::unbegun(b""));
         self.lazy = Some(Lazy { is_sent: false, refused: None, ..lazy });
         Some(error)
     }

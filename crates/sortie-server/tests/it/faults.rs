@@ -87,7 +87,7 @@ async fn a_primary_that_is_killed_comes_back() {
     let insert = "INSERT INTO marks VALUES (1, 1) ON CONFLICT DO NOTHING";
     until_answered(sortie.listen(), insert).await;
     let mut pinned = Wire::connect(sortie.listen()).await;
-    pinned.rows("BEGIN").await;
+    pinned.rows("BEGIN; SELECT 1").await;
     cluster.primary(0).kill().await;
     let state = outcome_on(&mut pinned, "SELECT 1").await.unwrap_err().expect("an SQLSTATE");
     assert!(UNAVAILABLE.contains(&state.as_str()), "{state}");
@@ -197,7 +197,7 @@ async fn a_full_disk_is_passed_on_by_the_pipe_and_passed_over_by_the_shared_lane
     let standbys = [first.listen(), second.listen()];
     let sortie = endpoint(primary.listen(), &standbys, Setup::default()).await;
     let mut wire = Wire::connect(sortie.listen()).await;
-    wire.rows("BEGIN").await;
+    wire.rows("BEGIN; SELECT 1").await;
     primary.inject(Injection::error("53100"));
     assert_eq!(wire.refusal("SELECT now()").await.sqlstate, "53100");
     wire.rows("ROLLBACK").await;

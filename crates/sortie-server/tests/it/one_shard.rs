@@ -114,7 +114,7 @@ async fn is_never_passed_off_as_the_cluster() {
         is_refused(text, &wire.simple(&format!("{text}; SELECT 1")).await);
         wire.rows("DISCARD ALL").await;
     }
-    for begin in ["BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"] {
+    for begin in ["BEGIN; SELECT 1", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"] {
         for text in IN_A_TRANSACTION {
             for batch in [Batch::new().query(text), extended(text)] {
                 wire.rows(begin).await;
