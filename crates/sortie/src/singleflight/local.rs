@@ -73,7 +73,7 @@ where
     /// let queries = Cell::new(0); // Of this thread, and borrowed by the loads.
     /// let load = |_cx| async {
     ///     queries.set(queries.get() + 1);
-    ///     tokio::task::yield_now().await;
+    ///     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     ///     Ok(100)
     /// };
     /// let (one, two) = tokio::join!(
