@@ -69,14 +69,9 @@ pub(super) fn unready(body: &[u8], name: Option<&str>) -> SqlError {
 /// A transaction that the client has begun could not be begun on a server: what it said, if it can
 /// be read.
 pub(super) fn unbegun(body: &[u8]) -> SqlError {
-    match server_error(body) {
-        Some(said) => SqlError::of_server(&said),
-        None => {
-            let message = "the transaction can't be begun on a server";
-            SqlError::new(state::CONNECTION_FAILURE, message)
-                .hint("The statement has not been run.")
-        }
-    }
+    let message = "the transaction can't be begun on a server";
+    let unknown = SqlError::new(state::CONNECTION_FAILURE, message);
+    server_error(body).map_or(unknown, |said| SqlError::of_server(&said))
 }
 
 /// A server's error with this body.
