@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::hash::Hash;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::slice;
@@ -170,13 +171,16 @@ where
         }
         let end = [flight_end, until].into_iter().flatten().min();
         let mut late = end.map(|end| Box::pin(time::sleep_until(end)));
+        // It has just said that it waits: a load that gives way is not driven on at once.
+        let mut waits = true;
         let ended = poll_fn(|task| {
             // A later flight may have answered them all.
             if let Poll::Ready(ended) = seat.poll(task) {
                 return Poll::Ready(Err(ended));
             }
-            if let Poll::Ready(outcome) =
-                poll_inside(load.as_mut(), slice::from_ref(&frame), &span, task)
+            if !mem::take(&mut waits)
+                && let Poll::Ready(outcome) =
+                    poll_inside(load.as_mut(), slice::from_ref(&frame), &span, task)
             {
                 return Poll::Ready(Ok(outcome));
             }

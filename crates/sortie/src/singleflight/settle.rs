@@ -72,14 +72,7 @@ impl<V, E> Traffic<V, E> {
             Begin { bell: launch::bell(desk.config), cx, alarm, loader: loader.clone(), how };
         flight.bell.clone_from(&begin.bell);
         flight.loader = Some(loader);
-        self.may_be_left_to(&flight);
-        match &mut self.running {
-            Some(running) => {
-                running.relieved = true;
-                self.next = Some(flight);
-            }
-            None => self.running = Some(flight),
-        }
+        self.seat(flight);
         fx.begin = Some(begin);
     }
 

@@ -160,9 +160,21 @@ impl<V, E> Traffic<V, E> {
     }
 
     /// Notes that all who wait for this key may be left to a flight that begins.
-    pub(super) fn may_be_left_to(&self, later: &Flight<V, E>) {
+    fn may_be_left_to(&self, later: &Flight<V, E>) {
         let all = self.flights().flat_map(Flight::parties).chain(later.parties());
         all.for_each(|party| party.may_be_left_to(later.id));
+    }
+
+    /// Gives a flight that begins its place: it relieves the one that runs, if one does.
+    pub(super) fn seat(&mut self, flight: Flight<V, E>) {
+        self.may_be_left_to(&flight);
+        match &mut self.running {
+            Some(running) => {
+                running.relieved = true;
+                self.next = Some(flight);
+            }
+            None => self.running = Some(flight),
+        }
     }
 
     /// Takes a caller in as the leader of another flight, with everybody who waits for one.
@@ -185,14 +197,7 @@ impl<V, E> Traffic<V, E> {
                 .take()
                 .map(|loader| if waiting.orphaned { loader.anywhere() } else { loader });
         }
-        self.may_be_left_to(&flight);
-        match &mut self.running {
-            Some(running) => {
-                running.relieved = true;
-                self.next = Some(flight);
-            }
-            None => self.running = Some(flight),
-        }
+        self.seat(flight);
         waiting
     }
 

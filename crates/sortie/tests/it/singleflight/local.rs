@@ -48,6 +48,20 @@ async fn callers_share_a_load_that_is_neither_send_nor_static() {
     assert_eq!((stats.in_flight_flights, stats.in_flight_waiters), (0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_load_that_gives_way_once_is_shared() {
+    let (flights, begun) = (Flights::new(), Cell::new(0));
+    let load = |_cx| async {
+        begun.set(begun.get() + 1);
+        tokio::task::yield_now().await;
+        Ok(begun.get())
+    };
+    let calls = (0..3).map(|_| flights.run_local(KEY.into(), Call::new(), load));
+    let landed = join_all(calls).await;
+    assert!(landed.into_iter().all(|got| value(got) == 1));
+    assert_eq!(begun.get(), 1);
+}
+
 #[test]
 fn a_ready_load_needs_no_runtime() {
     let flights = SingleFlight::<u8, u8, ()>::new();

@@ -1,5 +1,7 @@
 //! Loads whose runtime is gone: those who wait elsewhere go on by themselves, or are told.
 
+use std::pin::Pin;
+
 use futures::executor::block_on;
 use futures::poll;
 use sortie::{Call, FlightError, Join};
@@ -20,6 +22,21 @@ fn call(flights: &Flights, loads: &Loads, on: &Runtime, waiters: u64) -> JoinHan
         std::thread::yield_now();
     }
     task
+}
+
+/// A caller whose load's runtime has been shut down, and that has not been polled since.
+async fn orphan(
+    flights: &Flights,
+    loads: &Loads,
+    of: Runtime,
+) -> Pin<Box<impl Future<Output = Answer>>> {
+    let mut parked = Box::pin(flights.run(KEY.into(), loads.load()));
+    assert!(poll!(parked.as_mut()).is_pending());
+    of.shutdown_background();
+    while flights.stats().aborted == 0 {
+        tokio::task::yield_now().await;
+    }
+    parked
 }
 
 /// Nothing is left, once the runtimes that shut down have dropped their callers.
@@ -57,12 +74,7 @@ fn whoever_comes_between_the_loss_and_the_next_poll_leads_all_of_them() {
     let (first, waits) = (runtime(), runtime());
     let _leader = call(&flights, &loads, &first, 1);
     waits.block_on(async {
-        let mut parked = Box::pin(flights.run(KEY.into(), loads.load()));
-        assert!(poll!(parked.as_mut()).is_pending());
-        first.shutdown_background();
-        while flights.stats().aborted == 0 {
-            tokio::task::yield_now().await;
-        }
+        let parked = orphan(&flights, &loads, first).await;
         assert_eq!(flights.run(KEY.into(), loads.load()).await.unwrap(), 2);
         assert_eq!(parked.await.unwrap(), 2);
     });
@@ -76,12 +88,7 @@ fn an_orphan_that_leaves_leaves_nothing() {
     let (first, waits) = (runtime(), runtime());
     let _leader = call(&flights, &loads, &first, 1);
     waits.block_on(async {
-        let mut parked = Box::pin(flights.run(KEY.into(), loads.load()));
-        assert!(poll!(parked.as_mut()).is_pending());
-        first.shutdown_background();
-        while flights.stats().aborted == 0 {
-            tokio::task::yield_now().await;
-        }
+        let parked = orphan(&flights, &loads, first).await;
         drop(parked);
     });
     assert_quiet(&flights);
@@ -97,12 +104,7 @@ fn orphans_of_a_parked_leader_are_relieved() {
     let (first, waits) = (runtime(), runtime());
     let _leader = call(&flights, &loads, &first, 1);
     waits.block_on(async {
-        let mut orphan = Box::pin(flights.run(KEY.into(), loads.load()));
-        assert!(poll!(orphan.as_mut()).is_pending());
-        first.shutdown_background();
-        while flights.stats().aborted == 0 {
-            tokio::task::yield_now().await;
-        }
+        let orphan = orphan(&flights, &loads, first).await;
         let load = loads.load();
         let mut parked = Box::pin(flights.run_local(KEY.into(), Call::new(), |_| load()));
         assert!(poll!(parked.as_mut()).is_pending());
