@@ -95,6 +95,7 @@ impl<S: Source> ReadPath<S> {
             .join(Join::Fresh)
             .soft_age(config.soft_age)
             .flight_max(config.flight_max)
+            .boarding(true)
             .shared_bytes_max(SHARED_BYTES_MAX, Landing::bytes)
             .build();
         Self(Arc::new(Inner {

@@ -1,4 +1,5 @@
-//! Reads whose answer was too big to be shared: for some seconds nobody tries again.
+//! Reads whose answer was too big to be shared, or took too long: for some seconds nobody tries
+//! again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

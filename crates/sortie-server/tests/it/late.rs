@@ -1,12 +1,14 @@
-//! Reads that take longer than a flight may: they are nobody's to share, and nobody's to end.
+//! Reads that come late, and reads that take longer than a flight may.
 
 use std::time::Duration;
 
-use sortie_testkit::Wire;
+use sortie_testkit::{Wire, cluster};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::faults::POINT;
-use crate::relay::count;
+use crate::lazy::{TWO, attempts, before};
+use crate::relay::{count, until};
 use crate::stage::{Setup, Stage};
 use crate::support::among_others;
 
@@ -38,4 +40,33 @@ async fn a_read_that_takes_longer_than_a_flight_goes_on_by_itself() {
     assert_eq!(count(&said, "sortie_pipe_statements_total", &[label]), 1, "{said:?}");
     drop(wire);
     sortie.stop().await;
+}
+
+/// A read that waits for a connection has read nothing: whoever comes meanwhile is in time.
+#[tokio::test]
+async fn who_comes_while_a_read_waits_for_a_connection_shares_it() {
+    let _others = among_others().await;
+    let cluster = cluster().await;
+    let url = format!("postgres://reader@{}/sortie", cluster.primary(0).address());
+    let (server, _config) = before(url, "reader").await;
+    let mut holding = Vec::new();
+    // As many as there are connections.
+    for _ in 0..5 {
+        let mut wire = Wire::connect_as(server.listen(), "reader").await;
+        wire.rows("BEGIN; SELECT 1").await;
+        holding.push(wire);
+    }
+    let begin = attempts(&server.metrics().await);
+    let mut readers = JoinSet::new();
+    for nth in 0..4 {
+        let mut wire = Wire::connect_as(server.listen(), "reader").await;
+        readers.spawn(async move { wire.rows(TWO).await });
+        until(&server, |said| count(said, "sortie_waiters_in_flight", &[]) == nth + 1).await;
+    }
+    drop(holding);
+    while let Some(rows) = readers.join_next().await {
+        assert_eq!(rows.unwrap().len(), 1);
+    }
+    assert_eq!(attempts(&server.abandoned().await) - begin, 1);
+    server.stop().await;
 }

@@ -8,10 +8,10 @@
 //! 3. An answer past the sharing limit is never held, and one that takes longer than a flight may
 //!    is not given up: everybody reads for himself, and for some seconds nobody tries again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use sortie::{FlightError, ShardId};
+use sortie::{FlightCx, FlightError, ShardId};
 use sortie_postgres::{Bind, Request};
 use tokio::time::Instant;
 
@@ -69,9 +69,10 @@ impl ReadPath<PgReplica> {
         let load = {
             let (path, proof, key) = (Arc::clone(path), proof.clone(), key.clone());
             let results: Arc<[i16]> = results.into();
-            move |_flight| {
+            move |flight: FlightCx| {
                 let (path, proof) = (Arc::clone(&path), proof.clone());
-                let query = query(&key, &proof.text, &results, path.share_max);
+                let mut query = query(&key, &proof.text, &results, path.share_max);
+                query.boarding = Arc::new(Mutex::new(Some(flight.boarding())));
                 async move {
                     let landed = path.ask(shard, query).await;
                     landed.map_err(|error| error.moved(|at| proof.canonical.canonical(at)))
@@ -112,5 +113,6 @@ impl Inner<PgReplica> {
 fn query(key: &ReadKey, text: &str, results: &[i16], share_max: usize) -> Query {
     let Identity { oids, formats, values, .. } = &key.identity;
     let frames = frames::batch(text, oids, &Values { formats, params: values, results }, true);
-    Query { login: super::login(&key.who), request: Request::new(frames).whole_max(share_max) }
+    let request = Request::new(frames).whole_max(share_max);
+    Query { login: super::login(&key.who), request, boarding: Arc::default() }
 }

@@ -17,11 +17,11 @@ mod clean;
 mod frames;
 mod part;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sortie::{AttemptFailure, Class, Classify, HedgeError};
+use sortie::{AttemptFailure, Boarding, Class, Classify, HedgeError};
 use sortie_postgres::sqlstate::{self, Asked};
 use sortie_postgres::{Body, ExchangeError, Login, PoolError, Request, Server};
 use tokio::time::Instant;
@@ -48,6 +48,8 @@ struct Inner {
 pub(crate) struct Query {
     login: Arc<Login>,
     request: Request,
+    /// Until the first attempt has its connection, whoever asks the same is in time to share it.
+    boarding: Arc<Mutex<Option<Boarding>>>,
 }
 
 /// What a replica said.
@@ -85,6 +87,8 @@ impl PgReplica {
     async fn exchange(&self, query: Query) -> Result<Answer, Trouble> {
         let deadline = Instant::now() + self.0.wait;
         let mut connection = checkout(&self.0.server, &query.login, deadline).await?;
+        // From here on who comes is late. Nothing in the lock's scope panics.
+        drop(query.boarding.lock().unwrap_or_else(PoisonError::into_inner).take());
         // Until all of it went well: a failure in between may leave the statement behind.
         connection.set_residue(Some(clean::ANYTHING));
         let reply = connection.exchange(query.request).await?;
@@ -120,7 +124,7 @@ impl Source for PgReplica {
         let binary = if wanted.bound.is_aggregate() { aggregates } else { wanted.binary };
         let frames = frames::of_shard(&query, binary);
         let request = Request::new(frames).whole_max(wanted.bytes_max);
-        Query { login: login(wanted.who), request }
+        Query { login: login(wanted.who), request, boarding: Arc::default() }
     }
 
     async fn ask(self, query: Query) -> Result<Answer, Trouble> {
