@@ -218,7 +218,7 @@ mod tests {
         let ones = "SELECT count(*) FROM users WHERE balance = 1";
         assert_eq!(standby.script(ones).await.trim(), "0");
         standby.resume_replay().await;
-        primary.script("SELECT pg_current_xact_id()").await;
+        primary.script("SELECT pg_logical_emit_message(true, '', '')").await;
         assert_eq!(standby.script(ones).await.trim(), "100");
     }
 

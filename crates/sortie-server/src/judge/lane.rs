@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 use sortie::ShardId;
+use sortie_postgres::sqlstate::{self, ErrorClass};
 use sortie_postgres::{Bind, Server, ServerError, backend};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -256,8 +257,10 @@ impl Shared for SharedLane {
         }
     }
 
-    fn is_valid(plan: &Proof) -> bool {
-        plan.judged.is_valid
+    fn is_valid(who: &relay::Who, plan: &Proof) -> bool {
+        // By another path it may find nothing.
+        let leads = |name: &str| matches!(name, "search_path" | "options" | "role");
+        plan.judged.is_valid && !who.parameters.iter().any(|(name, _)| leads(name))
     }
 
     fn reads_committed(&self, who: &relay::Who) -> bool {
@@ -301,11 +304,14 @@ impl Shared for SharedLane {
     }
 }
 
-/// Whether an error is a server's about what was asked, and not about the server itself.
+/// Whether an error is a server's about what was asked, and not about the server itself, nor about
+/// the time that it took.
 fn is_of_statement(error: &SqlError) -> bool {
     let said = error.report.as_deref().and_then(|report| ServerError::new(report.clone()).ok());
-    let classes = ["0A", "21", "22", "23", "42", "54"];
-    said.is_some_and(|said| classes.iter().any(|class| said.sqlstate().starts_with(class)))
+    said.is_some_and(|said| {
+        let asked = sqlstate::Asked::of_primary().cancelled();
+        sqlstate::classify(said.sqlstate(), "", asked) == ErrorClass::Answer
+    })
 }
 
 /// The first parameter by which a text, or what is worked out on this side, may mean something

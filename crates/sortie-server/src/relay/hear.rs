@@ -47,9 +47,10 @@ where
                     self.unready.get_or_insert(Unready::Unset(error));
                 }
             }
-            if event.tag == b'E' && event.ends() && !unset {
-                let body = event.body(&self.client.output).unwrap_or_default().to_vec();
-                self.hear_refused(&body);
+            if event.tag == b'E' && event.ends() && !unset && self.is_beginning() {
+                let body = event.body(&self.client.output).unwrap_or_default();
+                let error = server_failure::unbegun(body);
+                self.hear_refused(error);
             }
             let heard = self.course.hear(&mut self.ledger, event.tag, event.ends(), status);
             if let Some(error) = status.and_then(|status| self.hear_begun(status)) {

@@ -104,8 +104,8 @@ where
             Ok(()) => self.planned(&name, new.as_deref_mut()),
         };
         match planned {
-            Ok((_, plan)) if single.is_parse() => {
-                if !L::is_valid(&plan) {
+            Ok((who, plan)) if single.is_parse() => {
+                if !L::is_valid(&who, &plan) {
                     return self.pipe(PipeReason::Shape, signals).await;
                 }
                 self.answer_single(&Own::Done(""), &single, &name, new);

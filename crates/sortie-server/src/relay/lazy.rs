@@ -200,13 +200,15 @@ where
         }
     }
 
-    /// The server has said an error while the transaction is begun there.
-    pub(super) fn hear_refused(&mut self, body: &[u8]) {
-        if let Some(lazy) = &mut self.lazy
-            && lazy.is_sent
-            && !lazy.has_failed
-        {
-            lazy.refused = Some(failure::unbegun(body));
+    /// Whether the transaction is being begun on the server that the session holds.
+    pub(super) fn is_beginning(&self) -> bool {
+        self.lazy.as_ref().is_some_and(|lazy| lazy.is_sent && !lazy.has_failed)
+    }
+
+    /// The server has said an error while it is.
+    pub(super) fn hear_refused(&mut self, error: SqlError) {
+        if let Some(lazy) = &mut self.lazy {
+            lazy.refused = Some(error);
         }
     }
 

@@ -13,7 +13,7 @@
 //! | what is under way on a connection | `course` |
 //! | what an idle client wants next | `decide` |
 //! | in which lane | `lanes`, `switches`, then `share`, `refuse` or `local` |
-//! | bytes in both directions | `client`, `pump`, `signals`, `rebuild`, `buffers` |
+//! | bytes in both directions | `client`, `pump`, `hear`, `signals`, `buffers` |
 //! | which servers there are, and whether they answer | `cluster`, `health` |
 //! | a connection taken and given back | `hold` |
 //!
@@ -34,6 +34,7 @@ mod effect;
 mod failure;
 mod frames;
 mod health;
+mod hear;
 mod hold;
 mod homes;
 mod lanes;
@@ -41,7 +42,7 @@ mod lazy;
 mod ledger;
 mod local;
 mod pump;
-mod rebuild;
+
 mod refuse;
 mod session;
 mod share;

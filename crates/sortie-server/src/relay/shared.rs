@@ -1,8 +1,8 @@
 //! The seam between the two lanes: who judges a statement, and who answers it when it is shared.
 //!
 //! The relay asks for a judgement once per text and session state, and keeps it beside the
-//! prepared statement; it asks for a reply only for a single statement in no transaction, of a
-//! session that is not dirty, and only if no switch forbids it.
+//! prepared statement; it asks for a reply only for a single statement that no server's transaction
+//! holds, of a session that is not dirty, and only if no switch forbids it.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ pub(crate) trait Shared: Send + Sync + 'static {
     /// Judges one statement. Waits for nothing: what is not known yet is doubt.
     fn judge(&self, who: &Who, asked: &Asked<'_>) -> Verdict<Self::Plan>;
 
-    /// Whether it is known that a server takes the statement of a plan.
-    fn is_valid(plan: &Self::Plan) -> bool;
+    /// Whether it is known that a server takes the statement of a plan from this session.
+    fn is_valid(who: &Who, plan: &Self::Plan) -> bool;
 
     /// Whether a transaction that a session begins now gives every statement a snapshot of its own,
     /// unless it says otherwise itself: its default level is `READ COMMITTED`. What is not known

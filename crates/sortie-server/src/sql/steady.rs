@@ -12,12 +12,14 @@
 //! 5. it asks for no time and for nobody's name, by no keyword and in no constant (`'today'`).
 //!
 //! It is read word by word, as [`check_harmless`](super::check_harmless) does it: what is not known
-//! does not pass. What is no valid statement may pass; the server says so to all who share it.
+//! does not pass. What is no valid statement may pass: a server says so.
 //!
 //! # Limits
 //!
 //! A time in words that stands in a row or in a parameter (`'today'`, cast to a date) is seen as a
 //! text; who shares such a read gets the time of a load that began after he asked.
+
+use std::collections::HashSet;
 
 use super::catalog::Found;
 use super::known::Known;
@@ -76,7 +78,7 @@ pub(crate) fn is_steady(name: &str, changing: bool) -> bool {
 pub(crate) fn check_steady(text: &str, known: &Known) -> Result<Steady, Unsteady> {
     let source = Source::new(text).map_err(|_unreadable| Unsteady::Grammar)?;
     let lexemes = source.lexemes.as_slice();
-    let check = Check { known, lexemes };
+    let check = Check { known, lexemes, given: given(lexemes) };
     let first = lexemes.iter().find(|lexeme| !opens(lexeme)).and_then(word);
     if !first.is_some_and(|first| listed("select values with", first)) {
         return Err(Unsteady::Command);
@@ -92,6 +94,8 @@ pub(crate) fn check_steady(text: &str, known: &Known) -> Result<Steady, Unsteady
 struct Check<'a> {
     known: &'a Known,
     lexemes: &'a [Lexeme],
+    /// Names given by WITH.
+    given: HashSet<&'a str>,
 }
 
 impl Check<'_> {
@@ -140,7 +144,6 @@ impl Check<'_> {
     /// Rule 3.
     fn calls(&self) -> Result<(), Unsteady> {
         let vocabulary = &self.known.vocabulary;
-        let given = given(self.lexemes);
         for at in 1..self.lexemes.len() {
             let called = &self.lexemes[at - 1];
             let Some(name) = name(called).filter(|_| opens(&self.lexemes[at])) else { continue };
@@ -149,7 +152,7 @@ impl Check<'_> {
             let is_builtin = matches!(schema, None | Some("pg_catalog"));
             let is_steady = is_builtin && vocabulary.steady.contains(name);
             // `WITH a (b) AS`, `FROM a AS b (c)`: no call, unless there is something to be called.
-            let is_alias = given.contains(name) || (at > 1 && self.lexemes[at - 2].is("as"));
+            let is_alias = self.given.contains(name) || (at > 1 && self.lexemes[at - 2].is("as"));
             let is_name = is_alias && !vocabulary.unsteady.contains(name);
             if !is_keyword && !is_steady && !is_name {
                 return Err(Unsteady::Function);
@@ -160,7 +163,6 @@ impl Check<'_> {
 
     /// Rule 2.
     fn relations(&self) -> Result<(), Unsteady> {
-        let given = given(self.lexemes);
         let is_point =
             |at: usize| self.lexemes.get(at).is_some_and(|l| l.token == Token::Punctuation("."));
         let mut tables = 0;
@@ -175,7 +177,7 @@ impl Check<'_> {
             }
             let found = match second {
                 _ if is_point(end) => Found::Unknown,
-                None if given.contains(first) => continue,
+                None if self.given.contains(first) => continue,
                 None => self.known.catalog.find(None, first),
                 Some(second) => self.known.catalog.find(Some(first), second),
             };

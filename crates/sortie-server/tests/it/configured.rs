@@ -6,7 +6,7 @@ use std::process::Command;
 
 use sortie_testkit::{Ran, Server, cluster, program, run};
 
-use crate::support::{BINARY, among_others};
+use crate::support::{BINARY, among_others, answers, refuses};
 
 async fn ask(server: SocketAddr, role: &str, database: &str, sql: &str) -> Ran {
     let mut psql = Command::new(program("psql"));
@@ -14,16 +14,6 @@ async fn ask(server: SocketAddr, role: &str, database: &str, sql: &str) -> Ran {
     psql.args(["-p", &server.port().to_string(), "-U", role, "-d", database]);
     psql.args(["-c", sql]);
     run(psql).await
-}
-
-#[track_caller]
-fn answers(ran: &Ran, expected: &str) {
-    assert_eq!((ran.success, ran.out.trim()), (true, expected), "{}", ran.err);
-}
-
-#[track_caller]
-fn refuses(ran: &Ran, expected: &str) {
-    assert!(!ran.success && ran.err.contains(expected), "{expected}: {}{}", ran.out, ran.err);
 }
 
 #[tokio::test]

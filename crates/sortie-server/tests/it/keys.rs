@@ -12,7 +12,7 @@ use sortie_testkit::{Cluster, LabConfig, Node, Ran, Server, differ, program, run
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{BINARY, among_others};
+use crate::support::{BINARY, among_others, answers, refuses};
 
 const READ: &str = "SELECT label FROM items WHERE id = 7";
 const WITHIN: Duration = Duration::from_secs(30);
@@ -56,16 +56,6 @@ async fn ask(server: SocketAddr, (role, password): (&str, &str), sql: &str) -> R
     psql.args(["-X", "-A", "-t", "-w", "-h", "127.0.0.1", "-p", &server.port().to_string()]);
     psql.args(["-U", role, "-d", "postgres", "-c", sql]).env("PGPASSWORD", password);
     run(psql).await
-}
-
-#[track_caller]
-fn answers(ran: &Ran, expected: &str) {
-    assert_eq!((ran.success, ran.out.trim()), (true, expected), "{}", ran.err);
-}
-
-#[track_caller]
-fn refuses(ran: &Ran, expected: &str) {
-    assert!(!ran.success && ran.err.contains(expected), "{expected}: {}{}", ran.out, ran.err);
 }
 
 fn write(folder: &Path, lines: &str) {

@@ -93,7 +93,7 @@ async fn of_clients_that_vanish_in_the_shared_lane() {
     let mut locker = Wire::connect_as(cluster.primary(0).address(), "postgres").await;
     locker.rows("BEGIN; LOCK TABLE items IN ACCESS EXCLUSIVE MODE").await;
     // A commit that waits until the standby has replayed it, and so the lock.
-    cluster.primary(0).script_in("postgres", "SELECT pg_current_xact_id()").await;
+    cluster.primary(0).script_in("postgres", "SELECT pg_logical_emit_message(true, '', '')").await;
     vanish(&sortie, &cluster, |number| {
         Batch::new().query(&format!("SELECT label FROM items WHERE id = {number}"))
     })

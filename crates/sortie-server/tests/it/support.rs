@@ -53,6 +53,18 @@ pub(crate) async fn psql(server: SocketAddr, arguments: &[&str]) -> Ran {
     run(command).await
 }
 
+/// Its answer must be that.
+#[track_caller]
+pub(crate) fn answers(ran: &Ran, expected: &str) {
+    assert_eq!((ran.success, ran.out.trim()), (true, expected), "{}", ran.err);
+}
+
+/// It must have been told no, for this reason.
+#[track_caller]
+pub(crate) fn refuses(ran: &Ran, expected: &str) {
+    assert!(!ran.success && ran.err.contains(expected), "{expected}: {}{}", ran.out, ran.err);
+}
+
 /// Opens `count` connections at once.
 pub(crate) async fn connect(server: SocketAddr, count: usize) -> Vec<Wire> {
     let mut opening: JoinSet<Wire> = (0..count).map(|_| Wire::connect(server)).collect();

@@ -8,14 +8,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use sortie_testkit::{Frame, Ran, program, python, run};
+use sortie_testkit::{Frame, program, python, run};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::auth::{Door, PASSWORD, ROLE, psql};
-use crate::support::among_others;
+use crate::support::{among_others, refuses};
 
 const FILES: &str = "tls_certificate = \"server.crt\"\ntls_key = \"server.key\"";
 const REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
@@ -53,11 +53,6 @@ pub(crate) fn to(server: SocketAddr, more: &str) -> String {
 
 fn root(folder: &Path, name: &str) -> String {
     format!("sslrootcert={}", folder.join(name).display())
-}
-
-#[track_caller]
-fn refuses(ran: &Ran, expected: &str) {
-    assert!(!ran.success && ran.err.contains(expected), "{expected}: {}{}", ran.out, ran.err);
 }
 
 #[tokio::test]
