@@ -13,12 +13,12 @@ use sortie_postgres::{Bind, Server, ServerError, backend};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Judge, Opinion, Proof, look};
+use super::{Judge, Opinion, look};
 use crate::config::{ClusterConfig, TableConfig};
 use crate::read::{PgReplica, ReadConfig, ReadPath, ReadStats, Reply, Who};
 use crate::relay;
 use crate::relay::{Asked, Outcome, PipeReason, Shared, Values, Verdict};
-use crate::sql::{Bound, Known, Settings, SqlError, state};
+use crate::sql::{Bound, Known, Proof, Settings, SqlError, state};
 
 /// How often the servers' catalogs are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);

@@ -15,7 +15,6 @@
 //!    databases, and on nothing else; places in errors are those of the text as it was sent.
 
 mod cache;
-mod canonical;
 mod lane;
 mod load;
 mod raw;
@@ -23,39 +22,16 @@ mod raw;
 use std::sync::Arc;
 
 use self::cache::Cache;
-pub(crate) use self::canonical::Canonical;
 pub(crate) use self::lane::{ClusterServers, SharedLane};
 use self::load::look;
 use crate::relay::PipeReason;
 use crate::sql::{
-    Harm, Known, Placement, Prepared, SqlError, Unsteady, check_harmless, check_steady, prepare,
-    split, state,
+    Canonical, Harm, Known, Placement, Prepared, Proof, Shareable, SqlError, Unsteady,
+    check_harmless, check_steady, prepare, split, state,
 };
 
 const READ_ONLY: &str = state::READ_ONLY_SQL_TRANSACTION;
 const SYNTAX: &str = state::SYNTAX_ERROR;
-
-/// A statement that may be shared, as one client sent it.
-#[derive(Clone, Debug)]
-pub(crate) struct Proof {
-    pub(crate) judged: Arc<Shareable>,
-    /// The text as it was sent.
-    pub(crate) text: Arc<str>,
-    pub(crate) canonical: Arc<Canonical>,
-}
-
-/// What is shared by all who send a statement with this canonical text.
-#[derive(Debug)]
-pub(crate) struct Shareable {
-    pub(crate) text: Arc<str>,
-    /// The types that were declared.
-    pub(crate) oids: Arc<[u32]>,
-    /// It is put together from several shards, by this form of it.
-    pub(crate) spread: Option<Prepared>,
-    pub(crate) has_params: bool,
-    /// It is known that a server takes it.
-    pub(crate) is_valid: bool,
-}
 
 /// Judges the statements of one cluster. Bounded; shared by all sessions.
 #[derive(Debug)]

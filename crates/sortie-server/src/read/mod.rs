@@ -21,11 +21,12 @@ mod too_big;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use sortie_postgres::Credential;
+
+use crate::sql::{Decisive, Settings};
 
 pub(crate) use self::path::{ReadConfig, ReadPath};
 pub(crate) use self::postgres::{PgReplica, checkout, values_of_rows};
@@ -38,9 +39,19 @@ pub(crate) struct Who {
     pub(crate) user: Arc<str>,
     /// What a role logs in to servers with, if not with what their URLs have.
     pub(crate) credential: Option<Arc<Credential>>,
-    /// Parameters set to other than their default, without those known not to change an answer;
-    /// in order.
-    pub(crate) settings: Arc<[(Cow<'static, str>, Box<str>)]>,
+    pub(crate) settings: Decisive,
+}
+
+impl From<&Settings> for Who {
+    /// Somebody who asks as the login that is configured.
+    fn from(settings: &Settings) -> Self {
+        Self {
+            database: Arc::clone(settings.database()),
+            user: Arc::clone(settings.user()),
+            credential: None,
+            settings: Arc::clone(settings.decisive()),
+        }
+    }
 }
 
 /// The rows of one statement, encoded once and shared by everybody who asked.

@@ -15,7 +15,7 @@ use super::portal::{Outcome, Rows};
 use super::socket::Socket;
 use super::state::State;
 use super::{Reads, Shared, drained};
-use crate::read::Reply;
+use crate::read::{Reply, Who};
 use crate::sql::{Bound, BoundRead, Column, Settings, SqlError, state};
 
 /// One client's session.
@@ -188,7 +188,7 @@ where
     async fn read(&mut self, bound: &BoundRead, formats: &[i16]) -> Result<Arc<Reply>, Failure> {
         let deadline =
             self.state.settings().statement_timeout().map(|limit| Instant::now() + limit);
-        let who = self.state.settings().who().clone();
+        let who = Who::from(self.state.settings());
         let mut cancelled = pin!(self.key.cancelled());
         cancelled.as_mut().enable();
         let mut reply = pin!(self.shared.reads.read(&who, bound, formats, deadline));

@@ -12,6 +12,7 @@
 //! | tree to the typed form, by a whitelist | `analyze`, `ir`, `types`, `catalog` |
 //! | values of parameters, folding | `prepared`, `decode`, `value`, `filter` |
 //! | the typed form to SQLite or PostgreSQL | `deparse` |
+//! | a text without comments, what is proven of it | `canonical`, `proof` |
 //!
 //! # Invariants
 //!
@@ -22,6 +23,7 @@
 
 mod analyze;
 mod array;
+mod canonical;
 mod catalog;
 mod command;
 mod decimal;
@@ -36,6 +38,7 @@ mod lex;
 mod local;
 mod parse;
 mod prepared;
+mod proof;
 mod report;
 mod settings;
 mod split;
@@ -50,6 +53,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::canonical::Canonical;
 pub(crate) use self::catalog::{
     Catalog, Collation, Placement, Relation, RelationKind, Table, TableColumn,
 };
@@ -64,7 +68,8 @@ pub(crate) use self::known::{Known, Vocabulary};
 pub(crate) use self::lex::{Lexeme, Token, comment, lex};
 pub(crate) use self::local::{ConstItem, ConstRow, Local};
 pub(crate) use self::prepared::{Bound, BoundRead, Identity, Prepared, prepare};
-pub(crate) use self::settings::Settings;
+pub(crate) use self::proof::{Proof, Shareable};
+pub(crate) use self::settings::{Decisive, Settings};
 pub(crate) use self::split::{Piece, split};
 pub(crate) use self::steady::{Unsteady, check_steady, is_steady};
 pub(crate) use self::types::{Column, Type};

@@ -22,8 +22,7 @@ use super::super::source::Source;
 use super::super::{ReadPath, Reply, Who};
 use super::frames::{self, Values};
 use super::{PgReplica, Query};
-use crate::judge::Proof;
-use crate::sql::{Identity, SqlError};
+use crate::sql::{Identity, Proof, SqlError};
 
 impl ReadPath<PgReplica> {
     /// Reads from one shard what `proof` asks for; `bind` has the values and formats of an

@@ -9,7 +9,7 @@ use super::*;
 fn merged(text: &str, answers: &[&[&[Value]]]) -> Result<Vec<Vec<Option<String>>>, SqlError> {
     let bound = bound(text, None, &[], &[])?;
     let binary = vec![false; bound.columns().len()];
-    let who = Settings::new("ann", "app", []).unwrap().who().clone();
+    let who = Who::from(&Settings::new("ann", "app", []).unwrap());
     let (rows_max, bytes_max) = (100, 10_000);
     let wanted = Wanted { who: &who, bound: &bound, binary: &binary, rows_max, bytes_max };
     let part = |rows: &&[&[Value]]| {

@@ -24,7 +24,7 @@ impl Rig {
     fn new(config: &EmbeddedConfig, reads: &ReadConfig) -> Self {
         let cluster = Embedded::create(config).unwrap();
         let path = ReadPath::new(cluster.shards(), reads);
-        let who = Settings::new("ann", "app", []).unwrap().who().clone();
+        let who = Who::from(&Settings::new("ann", "app", []).unwrap());
         Self { cluster, path, who }
     }
 

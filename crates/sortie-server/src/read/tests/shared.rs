@@ -42,8 +42,8 @@ async fn reads_that_differ_in_anything_share_nothing() {
         (rig.who.clone(), one(&[], &[1], &[0, 0, 0, 0, 0, 0, 0, 1]), &[]),
         (rig.who.clone(), one(&[], &[], b" 1"), &[]),
         (rig.who.clone(), one(&[], &[], b"1"), &[1]),
-        (other.who().clone(), one(&[], &[], b"1"), &[]),
-        (bob.who().clone(), one(&[], &[], b"1"), &[]),
+        (Who::from(&other), one(&[], &[], b"1"), &[]),
+        (Who::from(&bob), one(&[], &[], b"1"), &[]),
     ];
     let all = reads.iter().map(|(who, bound, formats)| rig.path.read(who, bound, formats, None));
     for reply in join_all(all).await {

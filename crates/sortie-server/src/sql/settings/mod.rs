@@ -14,13 +14,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::read::Who;
 use crate::sql::error::{SqlError, state};
 
 use self::parameter::{PARAMETERS, Parameter, find};
 
 /// Values that differ from the built-in default, by the parameter's name.
 type Values = BTreeMap<&'static str, String>;
+
+/// Parameters set to other than their default, without those known not to change an answer; in
+/// order.
+pub(crate) type Decisive = Arc<[(Cow<'static, str>, Box<str>)]>;
 
 /// The parameters of one session.
 #[derive(Clone, Debug)]
@@ -36,7 +39,7 @@ pub(crate) struct Settings {
     saved: Option<Values>,
     /// What the client knows, of the parameters that are reported.
     reported: BTreeMap<&'static str, String>,
-    who: Who,
+    decisive: Decisive,
 }
 
 impl Settings {
@@ -53,12 +56,6 @@ impl Settings {
         startup: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, SqlError> {
         let (user, database) = (Arc::from(user), Arc::from(database));
-        let who = Who {
-            user: Arc::clone(&user),
-            credential: None,
-            database: Arc::clone(&database),
-            settings: Arc::default(),
-        };
         let mut settings = Self {
             user,
             database,
@@ -67,7 +64,7 @@ impl Settings {
             local: Values::new(),
             saved: None,
             reported: BTreeMap::new(),
-            who,
+            decisive: Arc::default(),
         };
         for (name, value) in startup {
             match name {
@@ -85,9 +82,9 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Whose statements these are: the part of a read's key that the session contributes.
-    pub(crate) fn who(&self) -> &Who {
-        &self.who
+    /// What of them may change an answer: the part of a read's key that the session contributes.
+    pub(crate) fn decisive(&self) -> &Decisive {
+        &self.decisive
     }
 
     /// `SET name = value`; `None` is `DEFAULT`. `local` ends with the transaction.
@@ -222,11 +219,11 @@ impl Settings {
         (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
     }
 
-    pub(crate) fn user(&self) -> &str {
+    pub(crate) fn user(&self) -> &Arc<str> {
         &self.user
     }
 
-    pub(crate) fn database(&self) -> &str {
+    pub(crate) fn database(&self) -> &Arc<str> {
         &self.database
     }
 
@@ -257,8 +254,8 @@ impl Settings {
             })
             .map(|(parameter, value)| (Cow::Borrowed(parameter.name), value.into_boxed_str()))
             .collect();
-        if *self.who.settings != *settings {
-            self.who.settings = settings.into();
+        if *self.decisive != *settings {
+            self.decisive = settings.into();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::generated::Dice;
 use super::*;
-use crate::judge::Canonical;
+use crate::sql::Canonical;
 
 /// What texts are put together from: all that can hide a comment, or be hidden by one.
 const PIECES: [&str; 30] = [

@@ -9,7 +9,7 @@
 //! Comments inside of a string that goes on after a line break stay as well: they are part of one
 //! constant.
 
-use crate::sql::{Lexeme, SqlError, Token, lex};
+use super::{Lexeme, SqlError, Token, lex};
 
 /// A text in its canonical form, and where it was cut.
 #[derive(Clone, Debug, Eq, PartialEq)]
