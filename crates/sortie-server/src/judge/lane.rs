@@ -185,13 +185,13 @@ impl Lane {
         &self,
         who: &relay::Who,
         proof: &Proof,
-        bind: Option<&Bind>,
+        bind: Option<(&Bind, u32)>,
         deadline: Option<Instant>,
     ) -> Result<Outcome, SqlError> {
         let person = self.who(who);
         let Some(prepared) = &proof.judged.spread else {
             let is_format = |format: &i16| matches!(format, 0 | 1);
-            if bind.is_some_and(|bind| !bind.result_formats.iter().all(is_format)) {
+            if bind.is_some_and(|(bind, _)| !bind.result_formats.iter().all(is_format)) {
                 return Ok(Outcome::Pipe(PipeReason::Types));
             }
             let shard = who.shard.unwrap_or(0);
@@ -208,6 +208,7 @@ impl Lane {
             let Some(reply) = read else { return Ok(Outcome::Pipe(PipeReason::Size)) };
             return Ok(Outcome::Reply(told(reply.head.clone(), &reply)));
         };
+        let (bind, rows_max) = bind.unzip();
         let (formats, values, results) = bind.map_or_else(Default::default, |bind| {
             (&*bind.formats, &*bind.values, &*bind.result_formats)
         });
@@ -219,7 +220,7 @@ impl Lane {
             return Err(SqlError::new(state::INTERNAL_ERROR, "a proof of what is no read"));
         };
         let reply = self.path.read(&person, &bound, results, deadline).await.map_err(moved)?;
-        Ok(Outcome::Reply(told(bound.head(results)?, &reply)))
+        Ok(Outcome::Reply(told(bound.head(results)?, &reply.first(rows_max.unwrap_or(0)))))
     }
 }
 
@@ -292,7 +293,7 @@ impl Shared for SharedLane {
                 return Err(SqlError::new(state::UNDEFINED_PARAMETER, message));
             }
             Values::Simple => None,
-            Values::Bound(bind) => Some(bind),
+            Values::Bound { bind, rows_max } => Some((bind, *rows_max)),
         };
         // Each reader's own, never the flight's: others may wait longer.
         let own = who.parameters.iter().find(|(name, _)| &**name == "statement_timeout");
@@ -347,7 +348,11 @@ fn changes(name: &str, value: &str, spread: bool) -> bool {
 /// A reply as frames.
 fn told(head: Bytes, reply: &Reply) -> relay::Reply {
     let mut tag = BytesMut::new();
-    backend::command_complete(&mut tag, &format!("SELECT {}", reply.count));
+    if reply.is_suspended {
+        backend::portal_suspended(&mut tag);
+    } else {
+        backend::command_complete(&mut tag, &format!("SELECT {}", reply.count));
+    }
     relay::Reply { head, rows: reply.rows.clone(), tag: tag.freeze() }
 }
 

@@ -7,6 +7,7 @@
 //! | text, as sent | comments may be meant; whitespace is not worth a second form |
 //! | declared types, formats, values | they decide types and constants; NULL is not empty |
 //! | result formats | the bytes of every value |
+//! | limit of an Execute | how many of the rows |
 //! | shards | who was asked |
 //!
 //! Keys are compared in full, so that a collision of hashes never gives one reader another's rows.
@@ -37,5 +38,8 @@ pub(super) enum Shape {
     /// In the client's, by a simple query.
     Simple,
     /// In the client's, by the extended protocol.
-    Extended,
+    Extended {
+        /// How many rows are wanted at most; 0 means all.
+        rows_max: u32,
+    },
 }

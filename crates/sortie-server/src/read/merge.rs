@@ -144,7 +144,7 @@ pub(super) fn ranges(frames: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
 }
 
 /// Bytes of the first `count` frames.
-fn length_of(frames: &[u8], count: u64) -> usize {
+pub(super) fn length_of(frames: &[u8], count: u64) -> usize {
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     ranges(frames).take(count).last().map_or(0, |last| last.end)
 }

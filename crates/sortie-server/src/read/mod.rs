@@ -63,4 +63,18 @@ pub(crate) struct Reply {
     pub(crate) rows: Bytes,
     /// How many.
     pub(crate) count: u64,
+    /// There may be more: no more were wanted.
+    pub(crate) is_suspended: bool,
+}
+
+impl Reply {
+    /// So many rows at most of a whole answer; 0 means all.
+    pub(crate) fn first(&self, rows_max: u32) -> Self {
+        if rows_max == 0 || self.count < u64::from(rows_max) {
+            return self.clone();
+        }
+        let count = u64::from(rows_max);
+        let rows = self.rows.slice(..merge::length_of(&self.rows, count));
+        Self { head: self.head.clone(), rows, count, is_suspended: true }
+    }
 }

@@ -43,7 +43,6 @@ pub(super) enum Batch {
 
 /// A batch about one statement.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Single {
     /// The whole batch.
     pub(super) len: usize,
@@ -51,15 +50,15 @@ pub(super) struct Single {
     pub(super) bind: Option<Range<usize>>,
     /// How many of them run it.
     pub(super) executes: usize,
-    /// It is bound and run once, whole, in the unnamed portal, and nothing else is asked of it
-    /// but the portal's description, and its end.
+    /// It is bound and run once in the unnamed portal, and nothing else is asked of it but the
+    /// portal's description, and its end.
     pub(super) is_plain: bool,
     /// The portal's description is asked for.
     pub(super) describes: bool,
     /// The portal's end is asked for.
     pub(super) closes: bool,
-    /// How many rows are wanted is limited.
-    pub(super) in_portions: bool,
+    /// How many rows are wanted at most; 0 means all.
+    pub(super) rows_max: u32,
 }
 
 /// Looks at what a client has sent.
@@ -139,6 +138,12 @@ pub(super) fn ahead(input: &[u8]) -> Option<Single> {
 }
 
 impl Single {
+    /// Whether its portal may be read on after the batch, where a transaction outlives that: it is
+    /// read in portions, and not closed.
+    pub(super) fn leaves_rest(&self) -> bool {
+        self.rows_max > 0 && !self.closes
+    }
+
     /// Whether it prepares a statement, and nothing else.
     pub(super) fn is_parse(&self) -> bool {
         self.parse.is_some()
@@ -167,8 +172,8 @@ impl Single {
             b'E' => {
                 let Some((portal, rows)) = frames::execute(frame) else { return false };
                 self.executes += 1;
-                self.in_portions |= rows > 0;
-                self.is_plain &= portal.is_empty() && rows <= 0;
+                self.rows_max = u32::try_from(rows).unwrap_or(0);
+                self.is_plain &= portal.is_empty();
             }
             b'C' => {
                 let portal = frames::target(frame) == Some((b'P', b""));
@@ -239,20 +244,21 @@ mod tests {
         ];
         for batch in plain {
             let single = single(&batch);
-            assert!(single.is_plain && !single.in_portions, "{single:?}");
+            assert!(single.is_plain && single.rows_max == 0, "{single:?}");
             assert_eq!(single.len, batch.bytes().len());
         }
         let other = [
             parse(Frames::new()).describe(b'S', "").sync(),
             bind(parse(Frames::new())).sync(),
             bind(Frames::new()).execute("").execute("").sync(),
-            bind(Frames::new()).execute_some("", 1).sync(),
             Frames::new().bind("p", "", (0, &[]), 0).execute("p").sync(),
             Frames::new().execute("").sync(),
         ];
         for batch in other {
             assert!(!single(&batch).is_plain, "{batch:?}");
         }
+        let some = single(&bind(Frames::new()).execute_some("", 7).sync());
+        assert!(some.is_plain && some.rows_max == 7, "{some:?}");
     }
 
     #[test]

@@ -99,7 +99,8 @@ where
         let planned = match self.may_share(hint) {
             _ if self.has_failed() => Err(PipeReason::Transaction),
             Err(reason) => Err(reason),
-            Ok(()) if single.in_portions => Err(PipeReason::Portions),
+            // Nobody else has the snapshot of which the rest would be.
+            Ok(()) if self.lazy.is_some() && single.leaves_rest() => Err(PipeReason::Portions),
             Ok(()) if !single.is_plain && !self.prepares_lazily(&single) => Err(PipeReason::Shape),
             Ok(()) => self.planned(&name, new.as_deref_mut()),
         };

@@ -40,7 +40,10 @@ where
         self.release();
         let values = match &asked {
             Share::Simple(_) => Some(Values::Simple),
-            Share::Single(single, ..) => single.bound(&self.client.input).map(Values::Bound),
+            Share::Single(single, ..) => {
+                let bind = single.bound(&self.client.input);
+                bind.map(|bind| Values::Bound { bind, rows_max: single.rows_max })
+            }
         };
         let Some(values) = values else { return self.pipe(PipeReason::Shape, signals).await };
         let inner = self.inner;

@@ -85,8 +85,13 @@ pub(crate) enum Verdict<P> {
 pub(crate) enum Values {
     /// A simple query: there are none, and the result is text.
     Simple,
-    /// An extended one, with the parameters and the formats of its Bind.
-    Bound(Bind),
+    /// An extended one.
+    Bound {
+        /// Its parameters and formats.
+        bind: Bind,
+        /// How many rows are wanted at most; 0 means all.
+        rows_max: u32,
+    },
 }
 
 /// What a shared read comes to.
@@ -105,7 +110,7 @@ pub(crate) struct Reply {
     pub(crate) head: Bytes,
     /// The `DataRow` frames.
     pub(crate) rows: Bytes,
-    /// The `CommandComplete` frame.
+    /// The `CommandComplete` frame, or the `PortalSuspended` frame in its place.
     pub(crate) tag: Bytes,
 }
 
@@ -128,7 +133,7 @@ pub(crate) enum PipeReason {
     Parameters,
     /// More than one statement, or other messages than those that run one.
     Shape,
-    /// Rows in portions.
+    /// Rows in portions, of a portal that may live on.
     Portions,
     /// It is not a query.
     Command,

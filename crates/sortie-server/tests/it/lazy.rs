@@ -145,7 +145,7 @@ pub(crate) async fn before(url: String, user: &str) -> (Server, NamedTempFile) {
     (server, config)
 }
 
-fn shared(said: &Metrics) -> i64 {
+pub(crate) fn shared(said: &Metrics) -> i64 {
     count(said, "sortie_lane_statements_total", &["lane=\"shared\""])
 }
 
@@ -154,7 +154,7 @@ pub(crate) fn attempts(said: &Metrics) -> i64 {
     count(said, "sortie_attempts_total", &[])
 }
 
-fn pins(said: &Metrics) -> i64 {
+pub(crate) fn pins(said: &Metrics) -> i64 {
     count(said, "sortie_pins_total", &[])
 }
 
@@ -163,7 +163,7 @@ fn transactions(said: &Metrics, server: &str) -> i64 {
 }
 
 /// All that is said on a new connection.
-async fn answers(address: SocketAddr, database: &str, script: &[Batch]) -> Vec<Frame> {
+pub(crate) async fn answers(address: SocketAddr, database: &str, script: &[Batch]) -> Vec<Frame> {
     let wire = Wire::try_connect_to(address, "reader", database).await;
     let mut wire = wire.unwrap_or_else(|said| panic!("{said:?}"));
     let mut said = Vec::new();

@@ -32,6 +32,7 @@ mod long;
 mod losers;
 mod one_shard;
 mod pgbench;
+mod portions;
 mod protocol;
 mod psycopg;
 mod relay;

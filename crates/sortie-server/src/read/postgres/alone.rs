@@ -21,13 +21,13 @@ use super::super::path::{Inner, Landing};
 use super::super::source::Source;
 use super::super::{ReadPath, Reply, Who};
 use super::frames::{self, Values};
-use super::{PgReplica, Query};
+use super::{Answer, PgReplica, Query};
 use crate::sql::{Identity, Proof, SqlError};
 
 impl ReadPath<PgReplica> {
-    /// Reads from one shard what `proof` asks for; `bind` has the values and formats of an
-    /// extended query, and is missing for a simple one. `None` is an answer that is too big to be
-    /// shared, or takes longer than a flight may.
+    /// Reads from one shard what `proof` asks for. `bind` is missing for a simple query; that of an
+    /// extended one comes with how many rows are wanted, where 0 means all. `None` is an answer
+    /// that is too big to be shared, or takes longer than a flight may.
     ///
     /// # Errors
     ///
@@ -41,9 +41,10 @@ impl ReadPath<PgReplica> {
         who: &Who,
         shard: ShardId,
         proof: &Proof,
-        bind: Option<&Bind>,
+        bind: Option<(&Bind, u32)>,
         deadline: Option<Instant>,
     ) -> Result<Option<Arc<Reply>>, SqlError> {
+        let (bind, rows_max) = bind.unzip();
         let results = bind.map_or(&[][..], |bind| &bind.result_formats);
         let key = ReadKey {
             who: who.clone(),
@@ -58,7 +59,7 @@ impl ReadPath<PgReplica> {
                 }),
             },
             binary: results.iter().map(|format| *format == 1).collect(),
-            shape: if bind.is_some() { Shape::Extended } else { Shape::Simple },
+            shape: rows_max.map_or(Shape::Simple, |rows_max| Shape::Extended { rows_max }),
             shards: Arc::from([shard]),
         };
         let path = &self.0;
@@ -101,9 +102,9 @@ impl Inner<PgReplica> {
     async fn ask(self: Arc<Self>, shard: ShardId, query: Query) -> Result<Landing, SqlError> {
         let asked = self.cluster.read_shard(shard, move |replica| replica.ask(query.clone()));
         let answer = asked.await.map_err(PgReplica::failed)?;
-        let (head, count) = (answer.head, answer.count);
-        Ok(match answer.rows {
-            Some(rows) => Landing::Whole(Arc::new(Reply { head, rows, count })),
+        let Answer { head, rows, is_suspended, count } = answer;
+        Ok(match rows {
+            Some(rows) => Landing::Whole(Arc::new(Reply { head, rows, count, is_suspended })),
             None => Landing::TooBig,
         })
     }
@@ -111,7 +112,12 @@ impl Inner<PgReplica> {
 
 fn query(key: &ReadKey, text: &str, results: &[i16], share_max: usize) -> Query {
     let Identity { oids, formats, values, .. } = &key.identity;
-    let frames = frames::batch(text, oids, &Values { formats, params: values, results }, true);
+    let rows_max = match key.shape {
+        Shape::Extended { rows_max } => rows_max,
+        Shape::Simple | Shape::Merged => 0,
+    };
+    let values = Values { formats, params: values, results, rows_max };
+    let frames = frames::batch(text, oids, &values, true);
     let request = Request::new(frames).whole_max(share_max);
     Query { login: super::login(&key.who), request, boarding: Arc::default() }
 }

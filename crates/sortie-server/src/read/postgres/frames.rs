@@ -9,6 +9,8 @@ pub(super) struct Values<'a> {
     pub(super) formats: &'a [i16],
     pub(super) params: &'a [Option<Bytes>],
     pub(super) results: &'a [i16],
+    /// How many rows are wanted at most; 0 means all.
+    pub(super) rows_max: u32,
 }
 
 /// Parses, binds, describes if `described`, and executes a statement without a name.
@@ -45,7 +47,9 @@ pub(super) fn batch(text: &str, oids: &[u32], values: &Values<'_>, described: bo
     if described {
         output.put_slice(b"D\0\0\0\x06P\0");
     }
-    output.put_slice(b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04");
+    output.put_slice(b"E\0\0\0\x09\0");
+    output.put_u32(values.rows_max);
+    output.put_slice(b"S\0\0\0\x04");
     output.freeze()
 }
 
@@ -60,7 +64,12 @@ pub(super) fn of_shard(query: &Query, binary: &[bool]) -> Bytes {
     });
     let values: Vec<Option<Bytes>> = values.collect();
     let results: Vec<i16> = binary.iter().map(|binary| i16::from(*binary)).collect();
-    batch(&query.sql, &oids, &Values { formats: &[], params: &values, results: &results }, false)
+    batch(
+        &query.sql,
+        &oids,
+        &Values { formats: &[], params: &values, results: &results, rows_max: 0 },
+        false,
+    )
 }
 
 fn formats(body: &mut BytesMut, formats: &[i16]) {

@@ -58,6 +58,8 @@ pub(crate) struct Answer {
     pub(super) head: Bytes,
     /// The rows, or nothing if they are more than were wanted.
     pub(super) rows: Option<Bytes>,
+    /// There may be more of them than were wanted.
+    pub(super) is_suspended: bool,
     pub(super) count: u64,
 }
 
@@ -94,12 +96,13 @@ impl PgReplica {
         let reply = connection.exchange(query.request).await?;
         connection.set_residue(None);
         let count = reply.tag().map_or(0, count);
+        let is_suspended = reply.complete.as_ref().and_then(|it| it.first()) == Some(&b's');
         let rows = match reply.body {
             Body::Whole(rows) => Some(rows),
             // The rest is never read: the connection's drop stops it.
             _ => None,
         };
-        Ok(Answer { head: reply.head.unwrap_or_default(), rows, count })
+        Ok(Answer { head: reply.head.unwrap_or_default(), rows, is_suspended, count })
     }
 }
 

@@ -149,13 +149,14 @@ fn who(shard: Option<usize>, user: &str, parameters: &[(&str, &str)]) -> Arc<Who
 }
 
 fn bound(formats: &[i16], values: &[Option<Bytes>], results: &[i16]) -> Values {
-    Values::Bound(Bind {
+    let bind = Bind {
         portal: Bytes::new(),
         statement: Bytes::new(),
         formats: formats.to_vec(),
         values: values.to_vec(),
         result_formats: results.to_vec(),
-    })
+    };
+    Values::Bound { bind, rows_max: 0 }
 }
 
 /// The type and the format of each column of a `RowDescription`.
