@@ -203,6 +203,13 @@ impl Lane {
                     self.suspect(&error);
                     return Ok(Outcome::Pipe(PipeReason::Error));
                 }
+                // A standby does not do what the session's own server may, for example begin
+                // transactions that are serializable.
+                Err(error)
+                    if error.report.is_some() && error.code == state::FEATURE_NOT_SUPPORTED =>
+                {
+                    return Ok(Outcome::Pipe(PipeReason::Error));
+                }
                 read => read?,
             };
             let Some(reply) = read else { return Ok(Outcome::Pipe(PipeReason::Size)) };
