@@ -110,6 +110,7 @@ where
                     return self.pipe(PipeReason::Shape, signals).await;
                 }
                 self.answer_single(&Own::Done(""), &single, &name, new);
+                self.prepared_lazily();
                 Ok(())
             }
             Ok((who, plan)) => {

@@ -41,6 +41,8 @@ pub(super) struct Lazy {
     /// The text that began it.
     begin: Bytes,
     has_failed: bool,
+    /// Something was read, or prepared: what must come before any query comes too late.
+    has_read: bool,
     /// It is being begun on the server that the session holds.
     is_sent: bool,
     /// Why the server would not.
@@ -99,6 +101,7 @@ where
                 self.lazy = Some(Lazy {
                     begin,
                     has_failed: false,
+                    has_read: false,
                     is_sent: false,
                     refused: None,
                     portal: portal.then_some(Portal::Begin),
@@ -180,6 +183,10 @@ where
         if lazy.has_failed {
             frames::query(&mut self.out, b"sortie refuses the statement");
             self.course.expect_query();
+        } else if lazy.has_read {
+            // A transaction in which nothing was read could still be given another level.
+            frames::query(&mut self.out, b"SELECT");
+            self.course.expect_query();
         }
         if let Some(Portal::Read(bind)) = portal {
             if let Some((_, name)) = frames::bind(&bind) {
@@ -197,6 +204,14 @@ where
         if let Some(lazy) = &mut self.lazy {
             let copied = |bind| Portal::Read(Bytes::copy_from_slice(&self.client.input[bind]));
             lazy.portal = bind.map(copied);
+            lazy.has_read = true;
+        }
+    }
+
+    /// A statement was prepared within the transaction, if there is one.
+    pub(super) fn prepared_lazily(&mut self) {
+        if let Some(lazy) = &mut self.lazy {
+            lazy.has_read = true;
         }
     }
 

@@ -76,6 +76,9 @@ fn needy() -> Vec<Vec<Batch>> {
         queries(&["BEGIN", "INSERT INTO users VALUES (0, '', 0)", TWO, "ROLLBACK"]),
         queries(&["BEGIN", "COMMIT AND CHAIN", TWO, "SHOW transaction_isolation", "COMMIT"]),
         queries(&["BEGIN ISOLATION LEVEL REPEATABLE READ", TWO, "COMMIT"]),
+        queries(&["BEGIN", TWO, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", TWO, "COMMIT"]),
+        queries(&["BEGIN", TWO, "BEGIN ISOLATION LEVEL SERIALIZABLE", "COMMIT"]),
+        queries(&["BEGIN", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", TWO, "COMMIT"]),
         queries(&["BEGIN READ ONLY", "SHOW transaction_read_only", "COMMIT"]),
         queries(&["BEGIN ISOLATION LEVEL READ UNCOMMITTED", "SHOW transaction_isolation", "END"]),
         vec![
