@@ -1,7 +1,7 @@
 //! The pipe lane is honest: what a client gets through sortie is, byte for byte, what it gets
 //! from PostgreSQL.
 
-use sortie_testkit::differ::{Mode, Script, Target, differences, random, scripts};
+use sortie_testkit::differ::{Mode, Script, Target, differences, mixed, random, scripts};
 use sortie_testkit::{Batch, Frame, Wire};
 
 use crate::stage::{Setup, Stage};
@@ -10,6 +10,8 @@ use crate::support::{among_others, connect};
 /// Scripts under way at the same time.
 const AT_ONCE: usize = 6;
 const RANDOM: u64 = 150;
+/// Scripts of both lanes in one pipeline.
+const MIXED: u64 = 400;
 
 async fn check(setup: Setup, modes: &[Mode], at_once: usize, scripts: Vec<Script>) {
     let _others = among_others().await;
@@ -87,4 +89,16 @@ async fn both_lanes_among_neighbours() {
     // Fewer connections than clients, so that they go from hand to hand.
     let setup = Setup { connections_max: 3, ..Setup::default() };
     check(setup, &[Mode::Disturbed], 2, all()).await;
+}
+
+/// Scripts of both lanes at random, under every parameter that changes how an answer reads, by
+/// roles who see different rows. `SORTIE_SCRIPTS=2000` plays more of them than there is time for
+/// every day.
+#[tokio::test]
+async fn both_lanes_in_one_pipeline() {
+    let count = std::env::var("SORTIE_SCRIPTS").map_or(MIXED, |count| count.parse().unwrap());
+    let more = "[clusters.postgres.users.tester]\n[clusters.postgres.users.narrow]\n\
+                [clusters.postgres.users.wide]";
+    let setup = Setup { more, ..Setup::default() };
+    check(setup, &[Mode::AsWritten], AT_ONCE, (0..count).map(mixed).collect()).await;
 }

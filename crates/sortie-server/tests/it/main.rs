@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 #![expect(clippy::print_stdout, reason = "measured figures are shown with --nocapture")]
 
+mod across;
 mod ahead;
 mod auth;
 mod cancel;

@@ -75,7 +75,9 @@ pub(crate) async fn prepared() -> Cluster {
     let mut config = LabConfig::default();
     (config.shards, config.replicas, config.sample) = (1, 1, false);
     let cluster = Cluster::private(config).await;
-    cluster.primary(0).script_in("postgres", differ::prepare()).await;
+    for prepare in [differ::prepare(), differ::prepare_mixed()] {
+        cluster.primary(0).script_in("postgres", prepare).await;
+    }
     cluster
 }
 

@@ -17,6 +17,7 @@
 mod corpus;
 #[cfg(test)]
 mod mischief;
+mod mixed;
 mod neighbours;
 mod play;
 mod random;
@@ -29,6 +30,7 @@ mod transcript;
 mod tests;
 
 pub use corpus::{prepare, scripts};
+pub use mixed::{mixed, prepare_mixed};
 pub use play::{Mode, Target, play};
 pub use random::random;
 pub use script::Script;
