@@ -6,7 +6,7 @@
 //! 2. every name that stands where a relation stands is one of PostgreSQL's own, a reference
 //!    table, or a name given by WITH;
 //! 3. every name in front of a parenthesis is a keyword, or a function of PostgreSQL's own that
-//!    reads no table;
+//!    reads no table; and what is asked of a value like a field is none of its other functions;
 //! 4. no other name in it, wherever it stands, is that of a relation, a function or a type that
 //!    somebody made, and no operator is one that somebody made in a language that reads tables;
 //! 5. nothing of PostgreSQL's own is asked for that tells of one server's rows, such as its
@@ -178,11 +178,16 @@ impl Check<'_> {
             let is_builtin = matches!(schema, None | Some("pg_catalog" | "information_schema"))
                 && self.known.vocabulary.functions.contains(name);
             if !is_given && !is_keyword && !is_builtin {
-                let reason = format!("function {name}() may read other rows on every shard");
-                return Err(Harm::of(SqlError::unsupported(reason).at(called.position)));
+                return Err(unknown(called, name));
             }
         }
-        Ok(())
+        let vocabulary = &self.known.vocabulary;
+        let harms =
+            |name: &str| vocabulary.unsteady.contains(name) && !vocabulary.functions.contains(name);
+        match words::applied(self.lexemes).find(|(_, name)| harms(name)) {
+            Some((called, name)) => Err(unknown(called, name)),
+            None => Ok(()),
+        }
     }
 
     /// Rule 2. Returns the places of the relations' names.
@@ -227,6 +232,12 @@ impl Check<'_> {
             }
         }
     }
+}
+
+/// A call of a function that is not known to read no table.
+fn unknown(called: &Lexeme, name: &str) -> Harm {
+    let reason = format!("function {name}() may read other rows on every shard");
+    Harm::of(SqlError::unsupported(reason).at(called.position))
 }
 
 impl Harm {

@@ -6,7 +6,8 @@
 //! 1. it is a query that writes and locks nothing;
 //! 2. every relation that it names, and at least one, is a plain table, or a name given by WITH;
 //! 3. every name in front of a parenthesis is a keyword, or a function of PostgreSQL's own that
-//!    says the same for the same arguments and parameters ([`is_steady`]);
+//!    says the same for the same arguments and parameters ([`is_steady`]); and what is asked of a
+//!    value like a field is none of its other functions;
 //! 4. no name in it, wherever it stands, is that of any other relation, or of a function or a type
 //!    that somebody made, and no operator is one that somebody made in another language than C;
 //! 5. it asks for no time and for nobody's name, by no keyword and in no constant (`'today'`).
@@ -157,6 +158,10 @@ impl Check<'_> {
             if !is_keyword && !is_steady && !is_name {
                 return Err(Unsteady::Function);
             }
+        }
+        let is_unsteady = |(_, name): (_, &str)| vocabulary.unsteady.contains(name);
+        if words::applied(self.lexemes).any(is_unsteady) {
+            return Err(Unsteady::Function);
         }
         Ok(())
     }

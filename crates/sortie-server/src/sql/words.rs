@@ -70,6 +70,16 @@ pub(super) fn qualifier(lexemes: &[Lexeme], at: usize) -> Option<&str> {
     Some(at.checked_sub(2).and_then(|at| name(&lexemes[at])).unwrap_or_default())
 }
 
+/// The names that are asked of a value: `(a).b`, `a[1].b` and `$1.b` are fields, or calls of functions
+/// with one argument.
+pub(super) fn applied(lexemes: &[Lexeme]) -> impl Iterator<Item = (&Lexeme, &str)> {
+    lexemes.windows(3).filter_map(|three| {
+        let is_value = matches!(three[0].token, Token::Punctuation(")" | "]") | Token::Param(_));
+        let is_point = three[1].token == Token::Punctuation(".");
+        if is_value && is_point { Some((&three[2], name(&three[2])?)) } else { None }
+    })
+}
+
 /// The names that WITH gives: those in front of `AS (`, `AS MATERIALIZED (` and the like. More
 /// than there are does no harm: a name that stands for a relation of the cluster never passes.
 pub(super) fn given(lexemes: &[Lexeme]) -> HashSet<&str> {

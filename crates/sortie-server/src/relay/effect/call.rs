@@ -149,6 +149,10 @@ fn unproven_at(statement: &[Lexeme], at: usize) -> Option<Reason> {
             Some(Reason::Prepare)
         }
         Token::Unknown(_) => Some(Reason::Unreadable),
+        // A field, or a function that is called like one.
+        Token::Word(name) | Token::Quoted(name) if is_applied(statement, at) => {
+            (!HARMLESS.contains(name.as_str())).then(|| by_name(name))
+        }
         token if is(statement.get(at + 1), "(") => match token {
             Token::Word(word) if word == "operator" => own_operator(&statement[at + 2..]),
             Token::Word(word) if WORDS.contains(&word.as_str()) && !qualified(statement, at) => {
@@ -178,15 +182,17 @@ fn called(statement: &[Lexeme], at: usize, name: &str) -> Option<Reason> {
     } else if is_alias(statement, at) || is_common_table(statement, at) {
         return None;
     }
-    if HARMLESS.contains(name) {
-        return None;
-    }
-    Some(match name {
+    (!HARMLESS.contains(name)).then(|| by_name(name))
+}
+
+/// Why calling a function of this name makes a session dirty, if that is not harmless.
+fn by_name(name: &str) -> Reason {
+    match name {
         "set_config" => Reason::SetConfig,
         "nextval" | "currval" | "lastval" | "setval" => Reason::Sequence,
         name if name.contains("advisory") => Reason::Lock,
         _ => Reason::Function,
-    })
+    }
 }
 
 /// Whether what stands at `at` is a type, or a name given to a table and its columns.
@@ -229,6 +235,15 @@ fn own_operator(rest: &[Lexeme]) -> Option<Reason> {
         }
         _ => None,
     }
+}
+
+/// Whether what stands at `at` is asked of a value: `(a).b`, `a[1].b` and `$1.b` are fields, or calls
+/// of functions with one argument.
+fn is_applied(statement: &[Lexeme], at: usize) -> bool {
+    let Some(value) = at.checked_sub(2).filter(|_| qualified(statement, at)) else { return false };
+    is(statement.get(value), ")")
+        || is(statement.get(value), "]")
+        || matches!(statement[value].token, Token::Param(_))
 }
 
 fn qualified(statement: &[Lexeme], at: usize) -> bool {

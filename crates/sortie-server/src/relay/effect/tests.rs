@@ -62,6 +62,7 @@ fn reads_leave_nothing() {
         "select set_config('a.b', 'c', true)",
         "select pg_advisory_xact_lock(1), pg_notify('a', 'b'), pg_sleep(0.1)",
         "discard plans",
+        "select (a).lower, $1.upper, s.t.u from t",
     ] {
         harmless(text);
     }
@@ -200,6 +201,10 @@ fn what_can_not_be_had_again_is_dirty() {
         ("select pg_advisory_lock(1)", Reason::Lock),
         ("select pg_try_advisory_lock_shared(1)", Reason::Lock),
         ("select nextval('s')", Reason::Sequence),
+        ("select ('s').nextval", Reason::Sequence),
+        ("select (1::int8).pg_advisory_lock", Reason::Lock),
+        ("select (array[1])[1].\"pg_advisory_lock\", $1.lower", Reason::Lock),
+        ("select $1.f from t", Reason::Function),
         ("select set_config('a.b', $1, false)", Reason::SetConfig),
         ("select set_config('a.b', 'c', false) from t", Reason::SetConfig),
         ("select set_config('sortie.lane', 'pipe', false)", Reason::SetConfig),
