@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -39,6 +41,8 @@ struct Lane {
     servers: Vec<Vec<Server>>,
     tables: Vec<TableConfig>,
     known: watch::Sender<Option<Arc<Known>>>,
+    /// How often that has changed: counted behind the change.
+    changes: AtomicU64,
     /// Something was not as it was known.
     surprised: Notify,
 }
@@ -118,6 +122,7 @@ impl Lane {
             servers: cluster.shards.into_iter().map(servers).collect(),
             tables: config.tables.clone(),
             known: watch::Sender::new(None),
+            changes: AtomicU64::new(0),
             surprised: Notify::new(),
         }
     }
@@ -129,13 +134,14 @@ impl Lane {
                 Ok(known) => {
                     let known = Arc::new(known);
                     // What is the same keeps its verdicts.
-                    self.known.send_if_modified(|before| {
+                    let changed = self.known.send_if_modified(|before| {
                         let changed = before.as_deref() != Some(&*known);
                         if changed {
                             *before = Some(Arc::clone(&known));
                         }
                         changed
                     });
+                    self.changes.fetch_add(u64::from(changed), Release);
                     said.clear();
                 }
                 Err(error) => {
@@ -263,6 +269,10 @@ impl Shared for SharedLane {
                 Verdict::Refuse(error)
             }
         }
+    }
+
+    fn known_at(&self, who: &relay::Who) -> u64 {
+        self.0.get(who.cluster).map_or(0, |lane| lane.changes.load(Acquire))
     }
 
     fn is_valid(who: &relay::Who, plan: &Proof) -> bool {

@@ -1,13 +1,17 @@
 //! Looking at a cluster's databases: what the servers' own catalogs say.
 //!
-//! Each shard is asked, through any of its servers; what is not the same on all of them is
+//! Each shard is asked, and of each shard all servers that answer: one that lags behind, or has what
+//! its standbys will have soon, may be read from as well. What is not the same on all of them is
 //! nobody's. Objects that were made after `initdb` have numbers from 16,384 on.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use sortie_postgres::{Body, Login, Request, Server};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::raw::{RawColumn, RawFunction, RawRelation, RawShard};
 use crate::config::TableConfig;
@@ -16,6 +20,8 @@ use crate::sql::{Collation, Known, Type};
 
 /// How long looking at one shard may take.
 const LOOK_MAX: Duration = Duration::from_secs(10);
+/// How long is waited for a shard's other servers once one has been looked at.
+const OTHERS_MAX: Duration = Duration::from_secs(2);
 /// Bytes of one answer.
 const ANSWER_MAX: usize = 64 << 20;
 
@@ -67,7 +73,8 @@ const FUNCTIONS: &str = "
 
 const TYPES: &str = "
     SELECT t.typname FROM pg_catalog.pg_type t
-    WHERE t.oid >= 16384 AND t.typrelid = 0 AND t.typcategory <> 'A'";
+    WHERE t.oid >= 16384 AND t.typrelid = 0 AND NOT EXISTS (
+      SELECT FROM pg_catalog.pg_type e WHERE e.oid = t.typelem AND e.typrelid <> 0)";
 
 const OPERATORS: &str = "
     SELECT DISTINCT o.oprname FROM pg_catalog.pg_operator o
@@ -76,7 +83,7 @@ const OPERATORS: &str = "
     WHERE o.oid >= 16384 AND l.lanname NOT IN ('internal', 'c')";
 
 /// Whether texts compare by their bytes, whether anything that statements are judged by is other
-/// than PostgreSQL made it, and whether everybody's transactions read what is committed.
+/// than PostgreSQL made it (or calls, unnamed, what somebody wrote), and whether everybody's transactions read what is committed.
 const RULES: &str = "
     SELECT d.datcollate IN ('C', 'POSIX')
         AND coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c') = 'c',
@@ -92,7 +99,14 @@ const RULES: &str = "
         WHERE p.oid >= 16384 AND p.proname IN ('count', 'sum', 'min', 'max')
         AND NOT EXISTS (SELECT FROM unnest(p.proargtypes) x WHERE x >= 16384))
       OR EXISTS (SELECT FROM pg_catalog.pg_cast c
-        WHERE c.oid >= 16384 AND c.castsource < 16384 AND c.casttarget < 16384),
+        WHERE c.oid >= 16384 AND c.castsource < 16384 AND c.casttarget < 16384)
+      OR EXISTS (SELECT FROM (
+          SELECT c.castfunc FROM pg_catalog.pg_cast c WHERE c.oid >= 16384
+          UNION ALL SELECT o.oprcode FROM pg_catalog.pg_operator o WHERE o.oid >= 16384
+          AND o.oprname IN ('=', '<>', '<', '<=', '>', '>=', '~~', '!~~', '~~*', '!~~*', '~')
+        ) f (oid) JOIN pg_catalog.pg_proc p ON p.oid = f.oid
+        JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+        WHERE l.lanname NOT IN ('internal', 'c')),
       pg_catalog.current_setting('default_transaction_isolation')
         IN ('read committed', 'read uncommitted')
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) x
@@ -107,7 +121,7 @@ pub(crate) enum LookError {
     Unreachable { shard: usize, reason: String },
 }
 
-/// Looks at every shard through the first of its servers that answers.
+/// Looks at every shard, through all of its servers that answer soon.
 ///
 /// # Errors
 ///
@@ -121,22 +135,38 @@ pub(crate) async fn look(
     tables: &[TableConfig],
 ) -> Result<Known, LookError> {
     let mut raw = Vec::new();
-    for (shard, servers) in shards.iter().enumerate() {
-        let mut reason = "it has none".to_owned();
-        let mut found = None;
-        for server in servers {
-            match timeout(LOOK_MAX, look_at(server)).await {
-                Ok(Ok(shard)) => {
-                    found = Some(shard);
-                    break;
-                }
-                Ok(Err(error)) => reason = error,
-                Err(_elapsed) => reason = format!("no answer within {LOOK_MAX:?}"),
-            }
-        }
-        raw.push(found.ok_or(LookError::Unreachable { shard, reason })?);
+    for looked in join_all(shards.iter().enumerate().map(look_at_shard)).await {
+        raw.extend(looked?);
     }
     Ok(super::raw::known(&raw, tables))
+}
+
+async fn look_at_shard(
+    (shard, servers): (usize, &Vec<Server>),
+) -> Result<Vec<RawShard>, LookError> {
+    let mut looking: FuturesUnordered<_> =
+        servers.iter().map(|server| timeout(LOOK_MAX, look_at(server))).collect();
+    let mut found = Vec::new();
+    let mut reason = "it has none".to_owned();
+    let mut others = pin!(sleep(LOOK_MAX));
+    loop {
+        let looked = tokio::select! {
+            looked = looking.next() => looked,
+            () = &mut others, if !found.is_empty() => None,
+        };
+        match looked {
+            Some(Ok(Ok(raw))) => {
+                if found.is_empty() {
+                    others.as_mut().reset(Instant::now() + OTHERS_MAX);
+                }
+                found.push(raw);
+            }
+            Some(Ok(Err(error))) => reason = error,
+            Some(Err(_elapsed)) => reason = format!("no answer within {LOOK_MAX:?}"),
+            None if found.is_empty() => return Err(LookError::Unreachable { shard, reason }),
+            None => return Ok(found),
+        }
+    }
 }
 
 async fn look_at(server: &Server) -> Result<RawShard, String> {

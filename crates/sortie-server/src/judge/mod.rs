@@ -145,7 +145,7 @@ fn judge_spread(text: &str, oids: &[u32], known: &Known) -> Judged {
     let placement = prepared.as_ref().ok().and_then(Prepared::table).map(|table| table.placement);
     match (prepared, placement) {
         (Ok(_), Some(Placement::Sharded(_))) if known.vocabulary.overridden => {
-            let reason = "operators or functions of built-in types are redefined in this database";
+            let reason = "operators, functions or casts are redefined in this database";
             refuse(SqlError::unsupported(reason))
         }
         (Ok(prepared), Some(Placement::Sharded(_))) => {

@@ -168,7 +168,8 @@ where
         new: Option<&mut Statement<L::Plan>>,
     ) -> Result<(Arc<Who>, Arc<L::Plan>), PipeReason> {
         let who = self.who().ok_or(PipeReason::Parameters)?;
-        let state = (self.ledger.at(), self.shard());
+        // Asked first: if it changes now, the verdict is given again next time.
+        let state = (self.ledger.at(), self.shard(), self.inner.lane.known_at(&who));
         let statement = match new {
             Some(new) => new,
             None => self.ledger.statement(name).ok_or(PipeReason::Shape)?,

@@ -80,8 +80,9 @@ pub(crate) struct Replay {
     pub(crate) cleans: bool,
 }
 
-/// What a verdict depends on: the change that the parameters are at, and the shard.
-type View = (u64, Option<usize>);
+/// What a verdict depends on: the change that the parameters are at, the shard, and the change that
+/// what is known of the databases is at.
+type View = (u64, Option<usize>, u64);
 
 /// A prepared statement.
 #[derive(Debug)]
@@ -93,7 +94,7 @@ pub(crate) struct Statement<P> {
     pub(crate) effects: Effects,
     /// What its comments say.
     pub(crate) hint: Switches,
-    /// What was judged of it, at which change of the parameters, for which shard.
+    /// What was judged of it, and by what.
     pub(crate) verdict: Option<(View, Verdict<P>)>,
 }
 

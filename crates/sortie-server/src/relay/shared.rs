@@ -20,6 +20,10 @@ pub(crate) trait Shared: Send + Sync + 'static {
     /// Judges one statement. Waits for nothing: what is not known yet is doubt.
     fn judge(&self, who: &Who, asked: &Asked<'_>) -> Verdict<Self::Plan>;
 
+    /// How often what verdicts are given by has changed, for this session's cluster: one that was
+    /// given before the last change holds no more.
+    fn known_at(&self, who: &Who) -> u64;
+
     /// Whether it is known that a server takes the statement of a plan from this session.
     fn is_valid(who: &Who, plan: &Self::Plan) -> bool;
 

@@ -25,6 +25,7 @@ mod full;
 mod garbage;
 mod herd;
 mod keys;
+mod known;
 mod lab;
 mod late;
 mod lazy;
