@@ -12,6 +12,10 @@ use crate::scan::{Event, StreamError};
 use crate::server_error::ServerError;
 use crate::walk::HEADER_LEN;
 
+/// Bytes of a page of the log, and of the header that most of them begin with.
+const PAGE_LEN: u64 = 8_192;
+const PAGE_HEADER_LEN: u64 = 24;
+
 /// How many notices of one reply are kept.
 const NOTICES_MAX: usize = 64;
 
@@ -22,9 +26,14 @@ const FRAME_MAX: usize = 16 << 20;
 #[derive(Debug)]
 pub(super) struct Gather {
     whole_max: usize,
-    /// The answer to the fence is still to come, or coming.
+    /// The answer to a fence is still to come, or coming, ahead of everything else.
     fencing: bool,
+    /// There is one behind the batch.
+    fences_behind: bool,
+    /// The batch has ended: what comes is about the fence behind it.
+    is_behind: bool,
     as_of: Option<u64>,
+    until: Option<u64>,
     parameters: Option<Bytes>,
     head: Option<Bytes>,
     complete: Option<Bytes>,
@@ -40,11 +49,15 @@ pub(super) struct Gather {
 }
 
 impl Gather {
-    pub(super) fn new(whole_max: usize, fencing: bool) -> Self {
+    /// A reply with fences ahead and behind, or not.
+    pub(super) fn new(whole_max: usize, (fencing, fences_behind): (bool, bool)) -> Self {
         Self {
             whole_max,
             fencing,
+            fences_behind,
+            is_behind: false,
             as_of: None,
+            until: None,
             parameters: None,
             head: None,
             complete: None,
@@ -158,11 +171,12 @@ impl Gather {
             complete: if self.done { self.complete.clone() } else { None },
             notices: std::mem::take(&mut self.notices),
             as_of: self.as_of,
+            until: self.until,
         }
     }
 
     fn sort(&mut self, event: &Event, connection: &mut Connection) -> Result<(), StreamError> {
-        if event.tag == b'D' && !self.fencing {
+        if event.tag == b'D' && !self.fencing && !self.is_behind {
             self.row(event, &connection.input);
             return Ok(());
         }
@@ -178,8 +192,11 @@ impl Gather {
         match event.tag {
             b'A' => connection.notifications_dropped += 1,
             b'S' => {}
-            _ if self.fencing => self.fence(event.tag, frame),
-            tag => self.frame(tag, frame)?,
+            _ if self.fencing || self.is_behind => self.fence(event.tag, frame),
+            tag => {
+                self.frame(tag, frame)?;
+                self.is_behind = tag == b'Z' && self.fences_behind;
+            }
         }
         Ok(())
     }
@@ -219,10 +236,17 @@ impl Gather {
             b'D' => {
                 let mut body = &frame[HEADER_LEN..];
                 let known = body.try_get_u16() == Ok(1) && body.try_get_i32() == Ok(8);
-                self.as_of = body.try_get_u64().ok().filter(|_| known);
+                let position = body.try_get_u64().ok().filter(|_| known).map(record_end);
+                *(if self.fencing { &mut self.as_of } else { &mut self.until }) = position;
             }
             b'Z' => self.fencing = false,
             _ => {}
         }
     }
+}
+
+/// The end of the last record. Where a page is full, the place of the next record is behind the
+/// next page's header: nobody can have replayed that far before there is such a record.
+fn record_end(place: u64) -> u64 {
+    if place % PAGE_LEN == PAGE_HEADER_LEN { place - PAGE_HEADER_LEN } else { place }
 }

@@ -36,6 +36,14 @@ const FENCE: &[u8] = b"P\0\0\0\x32\0SELECT pg_catalog.pg_last_wal_replay_lsn()\0
     E\0\0\0\x09\0\0\0\0\0\
     S\0\0\0\x04";
 
+/// As [`FENCE`], of whatever server: a primary says where its own log ends.
+const PLACE: &[u8] = b"P\0\0\0\x90\0SELECT CASE WHEN pg_catalog.pg_is_in_recovery() \
+    THEN pg_catalog.pg_last_wal_replay_lsn() \
+    ELSE pg_catalog.pg_current_wal_insert_lsn() END\0\0\0\
+    B\0\0\0\x0e\0\0\0\0\0\0\0\x01\0\x01\
+    E\0\0\0\x09\0\0\0\0\0\
+    S\0\0\0\x04";
+
 /// A batch of frames that has at most one result: a Query with one statement, or messages of the
 /// extended protocol that end in one Sync.
 #[derive(Clone, Debug)]
@@ -43,7 +51,15 @@ const FENCE: &[u8] = b"P\0\0\0\x32\0SELECT pg_catalog.pg_last_wal_replay_lsn()\0
 pub struct Request {
     frames: Bytes,
     whole_max: usize,
-    fence: bool,
+    fence: Fence,
+}
+
+/// Where a server is asked for its position.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Fence {
+    Nowhere,
+    Ahead,
+    Around,
 }
 
 /// A reply without an error, as frames.
@@ -62,8 +78,12 @@ pub struct Reply {
     /// Notices that came with the reply, up to 64.
     pub notices: Vec<ServerError>,
     /// The position in the write-ahead log that a fenced request's standby had replayed before it
-    /// read anything for the batch. None without a fence, and on a primary.
+    /// read anything for the batch. None without a fence, and on a primary unless the fence goes
+    /// [around](Request::fenced_around).
     pub as_of: Option<u64>,
+    /// The position that it had replayed when it had read everything: nothing that the batch has
+    /// read is from behind it. None without a fence around, and where the body is a stream.
+    pub until: Option<u64>,
 }
 
 /// The rows of a reply.
@@ -79,7 +99,7 @@ pub enum Body {
 impl Request {
     /// A request for these frames. A body over 1 MiB becomes a stream.
     pub fn new(frames: impl Into<Bytes>) -> Self {
-        Self { frames: frames.into(), whole_max: WHOLE_MAX, fence: false }
+        Self { frames: frames.into(), whole_max: WHOLE_MAX, fence: Fence::Nowhere }
     }
 
     /// Up to how many bytes of rows are kept whole.
@@ -90,7 +110,14 @@ impl Request {
 
     /// Asks first, in the same write, up to where the server has replayed the write-ahead log.
     pub fn fenced(mut self) -> Self {
-        self.fence = true;
+        self.fence = Fence::Ahead;
+        self
+    }
+
+    /// Asks for the server's position both ahead of the batch and behind it, in the same write:
+    /// what is read lies in between. A primary says how far it has written its log.
+    pub fn fenced_around(mut self) -> Self {
+        self.fence = Fence::Around;
         self
     }
 }
@@ -126,9 +153,14 @@ impl Connection {
         }
         self.unfinished = true;
         self.input.clear();
-        let fence = if request.fence { FENCE } else { &b""[..] };
-        let mut out = fence.chain(request.frames);
-        let mut gather = Gather::new(request.whole_max, request.fence);
+        let (ahead, behind) = match request.fence {
+            Fence::Nowhere => (&b""[..], &b""[..]),
+            Fence::Ahead => (FENCE, &b""[..]),
+            Fence::Around => (PLACE, PLACE),
+        };
+        let mut out = ahead.chain(request.frames).chain(behind);
+        let fences = (!ahead.is_empty(), !behind.is_empty());
+        let mut gather = Gather::new(request.whole_max, fences);
         loop {
             gather.more(self, &mut out).await?;
             if gather.is_done() {

@@ -1,8 +1,8 @@
 //! Looking at a cluster's databases: what the servers' own catalogs say.
 //!
-//! Each shard is asked, and of each shard all servers that answer: one that lags behind, or has what
-//! its standbys will have soon, may be read from as well. What is not the same on all of them is
-//! nobody's. Objects that were made after `initdb` have numbers from 16,384 on.
+//! Each shard is asked, and of each shard all servers that answer: one that lags behind, or has
+//! what its standbys will have soon, may be read from as well. What is not the same on all of them
+//! is nobody's. Objects that were made after `initdb` have numbers from 16,384 on.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -83,7 +83,8 @@ const OPERATORS: &str = "
     WHERE o.oid >= 16384 AND l.lanname NOT IN ('internal', 'c')";
 
 /// Whether texts compare by their bytes, whether anything that statements are judged by is other
-/// than PostgreSQL made it (or calls, unnamed, what somebody wrote), and whether everybody's transactions read what is committed.
+/// than PostgreSQL made it (or calls, unnamed, what somebody wrote), and whether everybody's
+/// transactions read what is committed.
 const RULES: &str = "
     SELECT d.datcollate IN ('C', 'POSIX')
         AND coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c') = 'c',

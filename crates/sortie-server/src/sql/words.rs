@@ -70,8 +70,8 @@ pub(super) fn qualifier(lexemes: &[Lexeme], at: usize) -> Option<&str> {
     Some(at.checked_sub(2).and_then(|at| name(&lexemes[at])).unwrap_or_default())
 }
 
-/// The names that are asked of a value: `(a).b`, `a[1].b` and `$1.b` are fields, or calls of functions
-/// with one argument.
+/// The names that are asked of a value: `(a).b`, `a[1].b` and `$1.b` are fields, or calls of
+/// functions with one argument.
 pub(super) fn applied(lexemes: &[Lexeme]) -> impl Iterator<Item = (&Lexeme, &str)> {
     lexemes.windows(3).filter_map(|three| {
         let is_value = matches!(three[0].token, Token::Punctuation(")" | "]") | Token::Param(_));

@@ -74,6 +74,37 @@ async fn a_fence_tells_what_a_standby_had_replayed() {
 }
 
 #[tokio::test]
+async fn a_fence_around_a_batch_says_what_it_lies_between() {
+    let cluster = cluster().await;
+    for node in [cluster.primary(0), cluster.standby(0, 0)] {
+        let mut connection = open(&at(node.address())).await;
+        let mut last = 0;
+        for batch in [extended("SELECT 42"), simple("SELECT 42"), extended("SELECT 42")] {
+            let reply = connection.exchange(Request::new(batch).fenced_around()).await.unwrap();
+            let (from, until) = (reply.as_of.unwrap(), reply.until.unwrap());
+            assert!(last <= from && from <= until && from > 0, "{last} {from} {until}");
+            assert_eq!(rows(&reply), b"D\0\0\0\x0c\0\x01\0\0\0\x0242");
+            last = until;
+        }
+        let request = Request::new(extended("SELECT oops")).fenced_around();
+        let error = connection.exchange(request).await.unwrap_err();
+        assert_eq!(error.server().unwrap().field(b'P'), Some(&b"8"[..]));
+        assert!(connection.is_idle());
+        // A body that is read as it is asked for ends where its rows end.
+        let long = Request::new(extended("SELECT repeat('x', 1000) FROM generate_series(1, 3000)"));
+        let mut reply = connection.exchange(long.fenced_around()).await.unwrap();
+        assert_eq!(reply.until, None);
+        let Body::Stream(stream) = &mut reply.body else { panic!("it is long") };
+        let mut length = 0;
+        while let Some(piece) = stream.next(&mut connection).await.unwrap() {
+            length += piece.len();
+        }
+        assert_eq!(length, 3_000 * 1_011);
+        assert!(connection.is_idle());
+    }
+}
+
+#[tokio::test]
 async fn an_error_leaves_the_connection_idle() {
     let mut connection = session().await;
     let error = ask(&mut connection, "SELECT 1/0").await.unwrap_err();

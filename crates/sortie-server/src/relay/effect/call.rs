@@ -237,8 +237,8 @@ fn own_operator(rest: &[Lexeme]) -> Option<Reason> {
     }
 }
 
-/// Whether what stands at `at` is asked of a value: `(a).b`, `a[1].b` and `$1.b` are fields, or calls
-/// of functions with one argument.
+/// Whether what stands at `at` is asked of a value: `(a).b`, `a[1].b` and `$1.b` are fields, or
+/// calls of functions with one argument.
 fn is_applied(statement: &[Lexeme], at: usize) -> bool {
     let Some(value) = at.checked_sub(2).filter(|_| qualified(statement, at)) else { return false };
     is(statement.get(value), ")")
