@@ -17,6 +17,7 @@
 mod cache;
 mod lane;
 mod load;
+mod parameters;
 mod raw;
 
 use std::sync::Arc;
