@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sortie_postgres::Credential;
 
@@ -28,6 +29,9 @@ pub(super) fn read(name: &str, section: &Section<'_, '_>, secrets: &mut Secrets)
     named(section, section.span(), "a cluster", name);
     section.set("mode", &mut cluster.mode);
     section.set("pipe_target", &mut cluster.pipe_target);
+    section.set("join", &mut cluster.join);
+    section.set("max_join_age", &mut cluster.max_join_age);
+    unserved(section);
     section.set("hedge", &mut cluster.hedge);
     section.set("soft_age", &mut cluster.soft_age);
     if let Some((Bytes(size), _span)) = section.value("share_max") {
@@ -185,6 +189,9 @@ fn users(section: &Section<'_, '_>, cluster: &mut ClusterConfig, secrets: &mut S
         section.set_within("connections_max", &mut user.connections_max, 0..=SESSIONS_MAX);
         section.set("mode", &mut user.mode);
         section.set("pipe_target", &mut user.pipe_target);
+        section.set("join", &mut user.join);
+        section.set("max_join_age", &mut user.max_join_age);
+        unserved(section);
         user
     });
     for user in users {
@@ -192,6 +199,15 @@ fn users(section: &Section<'_, '_>, cluster: &mut ClusterConfig, secrets: &mut S
             Some(known) => *known = user,
             None => cluster.users.push(user),
         }
+    }
+}
+
+/// Keys that are known, and do not work yet.
+fn unserved(section: &Section<'_, '_>) {
+    if let Some((_lag, span)) = section.value::<Duration>("max_lag") {
+        let text = "`max_lag` is not served yet: a session reads nothing older than what it has \
+                    written or read itself; leave it out";
+        section.problem(span, text);
     }
 }
 

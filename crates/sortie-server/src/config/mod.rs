@@ -14,6 +14,8 @@
 //! | `stall_max` | `"30s"` | how long a client may take nothing of its answer |
 //! | `mode` | `"share"` | `share`, `observe` (relay all, report what could be shared) or `pipe` |
 //! | `pipe_target` | `"replica"` | where the pipe lane goes: `replica` or `primary` |
+//! | `join` | `"fresh"` | which loads a read shares: `fresh` or `running` (docs/freshness.md) |
+//! | `max_join_age` | `"off"` | with `running`: how old such a load may be, or `"off"` |
 //! | `hedge` | `"70ms"` | silence of a replica after which another is asked, or `"off"` |
 //! | `soft_age` | `"5s"` | age at which a flight takes no more company |
 //! | `share_max` | `"1MiB"` | the largest answer that is shared |
@@ -43,6 +45,8 @@
 //! | `tables.TABLE.key` | the column whose hash says on which shard a row is |
 //! | `tables.TABLE.reference` | if set to `true`, every shard has all rows |
 //! | `users.ROLE.mode`, `.pipe_target` | another role that clients may come as, and what differs |
+//! | `users.ROLE.join`, `.max_join_age` | the same |
+//! | `max_lag` | known, and refused: it does not work yet |
 //! | `users.ROLE.connections_max` | sessions that it may have, if not `user_connections_max` |
 //! | `users.ROLE.password_file` | a file with its password, if it has another one |
 //!
@@ -117,6 +121,10 @@ pub(crate) struct ClusterConfig {
     pub(crate) mode: Mode,
     /// Where the pipe lane goes; users may differ.
     pub(crate) pipe_target: PipeTarget,
+    /// Which loads a read shares; users may differ.
+    pub(crate) join: Joining,
+    /// How long ago such a load may have begun; users may differ. `None` is at any time.
+    pub(crate) max_join_age: Option<Duration>,
     /// Silence of a replica after which another is asked; `None` is never.
     pub(crate) hedge: Option<Duration>,
     /// Age at which a flight takes no more company.
@@ -181,6 +189,8 @@ pub(crate) struct UserConfig {
     pub(crate) name: String,
     pub(crate) mode: Mode,
     pub(crate) pipe_target: PipeTarget,
+    pub(crate) join: Joining,
+    pub(crate) max_join_age: Option<Duration>,
     /// Sessions that it may have.
     pub(crate) connections_max: u32,
     /// What it logs in to the servers with, if not with what their URLs have.
@@ -194,10 +204,22 @@ impl UserConfig {
             name: name.to_owned(),
             mode: cluster.mode,
             pipe_target: cluster.pipe_target,
+            join: cluster.join,
+            max_join_age: cluster.max_join_age,
             connections_max: cluster.user_connections_max,
             credential: None,
         }
     }
+}
+
+/// Which loads a read shares.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Joining {
+    /// Those that begin after it was asked for.
+    #[default]
+    Fresh,
+    /// Those that run, too.
+    Running,
 }
 
 /// What is done with statements that could be shared.
@@ -284,6 +306,8 @@ impl ClusterConfig {
             name: name.to_owned(),
             mode: Mode::default(),
             pipe_target: PipeTarget::default(),
+            join: Joining::default(),
+            max_join_age: None,
             hedge: Some(Duration::from_millis(70)),
             soft_age: Duration::from_secs(5),
             share_max: 1 << 20,

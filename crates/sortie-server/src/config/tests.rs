@@ -55,7 +55,7 @@ fn the_documented_defaults_are_the_defaults() {
     let (general, cluster): (Vec<_>, Vec<_>) = documented()
         .into_iter()
         .partition(|(key, _)| known_keys("").iter().any(|known| known == key));
-    assert!((general.len(), cluster.len()) == (6, 14), "{general:?} {cluster:?}");
+    assert!((general.len(), cluster.len()) == (6, 16), "{general:?} {cluster:?}");
     let lines = |keys: &[(&str, &str)], prefix: &str| {
         let lines = keys.iter().map(|(key, default)| format!("{prefix}{key} = {default}"));
         lines.collect::<Vec<_>>().join("\n") + "\n"
@@ -74,6 +74,8 @@ fn the_example_shows_every_key_with_its_default() {
     let mut expected = Config::empty();
     let mut cluster = ClusterConfig { shards, tables, ..ClusterConfig::named("bank") };
     let user = |name: &str, mode, pipe_target, connections_max| UserConfig {
+        join: Joining::Fresh,
+        max_join_age: None,
         name: name.into(),
         mode,
         pipe_target,
@@ -157,6 +159,12 @@ fn values_have_units() {
     let with = |lines: &str| parse(&format!("[clusters.bank]\n{lines}\n{ONE}")).unwrap();
     let bank = |lines: &str| with(lines).clusters.remove(0);
     assert_eq!(bank("hedge = \"off\"").hedge, None);
+    let joining = bank("join = \"running\"\nmax_join_age = \"2s\"\n[clusters.bank.users.u]");
+    let second = Some(Duration::from_secs(2));
+    for user in &joining.users {
+        assert_eq!((user.join, user.max_join_age), (Joining::Running, second), "{}", user.name);
+    }
+    refused(&format!("[clusters.bank]\nmax_lag = \"1s\"\n{ONE}"), &["`max_lag` is not served yet"]);
     assert_eq!(bank("hedge = \"1s 500ms\"").hedge, Some(Duration::from_millis(1_500)));
     assert_eq!(bank("share_max = \"64 KiB\"").share_max, 64 << 10);
     assert_eq!(bank("pool.connections_max = 1_000").pool.connections_max, 1_000);

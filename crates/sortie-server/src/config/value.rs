@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::{Mode, PipeTarget};
+use super::{Joining, Mode, PipeTarget};
 use crate::said::{HedgeDelay, Listen, Loopback, duration};
 
 /// Something that a key may be set to.
@@ -155,6 +155,12 @@ impl Value for Wanted {
 impl Value for Mode {
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
         word(value, &[("share", Self::Share), ("observe", Self::Observe), ("pipe", Self::Pipe)])
+    }
+}
+
+impl Value for Joining {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        word(value, &[("fresh", Self::Fresh), ("running", Self::Running)])
     }
 }
 

@@ -18,9 +18,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::parameters::unreadable;
 use super::{Judge, Opinion, look};
 use crate::config::{ClusterConfig, TableConfig};
-use crate::read::{PgReplica, ReadConfig, ReadPath, ReadStats, Reply, Who};
+use crate::read::{Alone, PgReplica, ReadConfig, ReadPath, ReadStats, Reply, Who, Wish};
 use crate::relay;
-use crate::relay::{Asked, Outcome, PipeReason, Shared, Values, Verdict};
+use crate::relay::{Asked, Outcome, PipeReason, Shared, Values, Verdict, behind};
 use crate::sql::{Bound, Known, Proof, Settings, SqlError, state};
 
 /// How often the servers' catalogs are looked at.
@@ -109,6 +109,7 @@ impl Lane {
             hedge: config.hedge,
             soft_age: config.soft_age,
             flight_max: config.timeouts.flight,
+            behind_max: config.timeouts.wait,
             share_max: config.share_max,
             ..ReadConfig::default()
         };
@@ -193,7 +194,7 @@ impl Lane {
         who: &relay::Who,
         proof: &Proof,
         bind: Option<(&Bind, u32)>,
-        deadline: Option<Instant>,
+        wish: &Wish,
     ) -> Result<Outcome, SqlError> {
         let person = self.who(who);
         let Some(prepared) = &proof.judged.spread else {
@@ -203,24 +204,28 @@ impl Lane {
             }
             let shard = who.shard.unwrap_or(0);
             let shard = ShardId::new(u32::try_from(shard).expect("shards are few"));
-            let read = self.path.read_alone(&person, shard, proof, bind, deadline).await;
-            let read = match read {
-                // Rows may have come before it.
-                Err(error) if !proof.judged.is_valid && is_of_statement(&error) => {
+            let read = self.path.read_alone(&person, shard, proof, bind, wish).await;
+            // Rows may have come before an error; and nobody knows how fresh it is.
+            let is_doubtful = !proof.judged.is_valid || !wish.floors.is_none();
+            return match read {
+                Err(error) if is_doubtful && is_of_statement(&error) => {
                     self.suspect(&error);
-                    return Ok(Outcome::Pipe(PipeReason::Error));
+                    Ok(Outcome::Pipe(PipeReason::Error))
                 }
                 // A standby does not do what the session's own server may, for example begin
                 // transactions that are serializable.
                 Err(error)
                     if error.report.is_some() && error.code == state::FEATURE_NOT_SUPPORTED =>
                 {
-                    return Ok(Outcome::Pipe(PipeReason::Error));
+                    Ok(Outcome::Pipe(PipeReason::Error))
                 }
-                read => read?,
+                Err(error) => Err(error),
+                Ok(Alone::Unshared) => Ok(Outcome::Pipe(PipeReason::Size)),
+                Ok(Alone::Behind) => Ok(Outcome::Pipe(PipeReason::Behind)),
+                Ok(Alone::Landed(landed)) => {
+                    Ok(Outcome::Reply(told(landed.reply.head.clone(), &landed.reply), landed))
+                }
             };
-            let Some(reply) = read else { return Ok(Outcome::Pipe(PipeReason::Size)) };
-            return Ok(Outcome::Reply(told(reply.head.clone(), &reply)));
         };
         let (bind, rows_max) = bind.unzip();
         let (formats, values, results) = bind.map_or_else(Default::default, |bind| {
@@ -233,8 +238,10 @@ impl Lane {
         let Bound::Read(bound) = prepared.bind(formats, &values).map_err(moved)? else {
             return Err(SqlError::new(state::INTERNAL_ERROR, "a proof of what is no read"));
         };
-        let reply = self.path.read(&person, &bound, results, deadline).await.map_err(moved)?;
-        Ok(Outcome::Reply(told(bound.head(results)?, &reply.first(rows_max.unwrap_or(0)))))
+        let read = self.path.read_at(&person, &bound, results, wish).await.map_err(moved)?;
+        let Some(landed) = read else { return Err(behind()) };
+        let reply = landed.reply.first(rows_max.unwrap_or(0));
+        Ok(Outcome::Reply(told(bound.head(results)?, &reply), landed))
     }
 }
 
@@ -300,7 +307,7 @@ impl Shared for SharedLane {
         who: &Arc<relay::Who>,
         plan: &Arc<Proof>,
         values: &Values,
-        deadline: Option<Instant>,
+        wish: &Wish,
     ) -> Result<Outcome, SqlError> {
         let Some(lane) = self.0.get(who.cluster) else {
             return Ok(Outcome::Pipe(PipeReason::Catalog));
@@ -317,8 +324,9 @@ impl Shared for SharedLane {
         let own = who.parameters.iter().find(|(name, _)| &**name == "statement_timeout");
         let own = own.and_then(|(_, value)| Settings::timeout(value));
         let own = own.and_then(|timeout| Instant::now().checked_add(timeout));
-        let deadline = deadline.into_iter().chain(own).min();
-        let read = Box::pin(lane.read(who, plan, bind, deadline)).await;
+        let deadline = wish.deadline.into_iter().chain(own).min();
+        let wish = Wish { deadline, ..wish.clone() };
+        let read = Box::pin(lane.read(who, plan, bind, &wish)).await;
         read.inspect_err(|error| lane.suspect(error))
     }
 }

@@ -55,6 +55,17 @@ pub(super) fn statement_timeout() -> SqlError {
     SqlError::new(state::QUERY_CANCELED, message)
 }
 
+/// Whether what a shard failed with is such an error.
+pub(super) fn is_of_leg<T, E>(
+    error: &ScatterError<T, HedgeError<E>>,
+    is: impl Fn(&HedgeError<E>) -> bool,
+) -> bool {
+    match &error.primary().failure {
+        LegFailure::Failed(error) => is(error),
+        _ => false,
+    }
+}
+
 /// Why a shard's part is missing; the first one that failed is told.
 pub(super) fn scatter<S: Source, T>(error: ScatterError<T, HedgeError<S::Error>>) -> SqlError {
     let (leg, _gathered) = error.into_parts();

@@ -9,6 +9,7 @@
 //! | result formats | the bytes of every value |
 //! | limit of an Execute | how many of the rows |
 //! | shards | who was asked |
+//! | floors | how fresh it is, for who has found another one too old |
 //!
 //! Keys are compared in full, so that a collision of hashes never gives one reader another's rows.
 
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use sortie::ShardId;
 
 use super::Who;
+use super::fresh::Floors;
 use crate::sql::Identity;
 
 /// The exact key of a read.
@@ -28,6 +30,7 @@ pub(super) struct ReadKey {
     pub(super) binary: Arc<[bool]>,
     pub(super) shape: Shape,
     pub(super) shards: Arc<[ShardId]>,
+    pub(super) floors: Floors,
 }
 
 /// In which words a statement is asked and answered.

@@ -6,9 +6,11 @@
 //! 1. Two reads share an answer only if their keys are equal in full ([`key`]).
 //! 2. What is merged is what one server with all rows would answer; there is no snapshot across
 //!    shards, each contributes its own.
-//! 3. An answer is bounded in rows and bytes before it is held in memory.
+//! 3. A reader gets no answer that is older than it wishes ([`fresh`]).
+//! 4. An answer is bounded in rows and bytes before it is held in memory.
 
 mod error;
+mod fresh;
 mod key;
 mod merge;
 mod path;
@@ -28,8 +30,9 @@ use sortie_postgres::Credential;
 
 use crate::sql::{Decisive, Settings};
 
+pub(crate) use self::fresh::{Fence, Floors, Landed, Mark, Wish};
 pub(crate) use self::path::{ReadConfig, ReadPath};
-pub(crate) use self::postgres::{PgReplica, checkout, values_of_rows};
+pub(crate) use self::postgres::{Alone, PgReplica, checkout, values_of_rows};
 pub(crate) use self::stats::ReadStats;
 
 /// Whose statement it is: all that may change an answer besides the statement itself.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie::{
-    Call, Cluster, FlightCx, FlightError, FlightStats, Hedge, HedgeLedger, Join, ReplicaSet,
-    Scatter, ScatterLedger, ScatterStats, ShardId, ShardMap, SingleFlight,
+    Cluster, FlightStats, Hedge, HedgeLedger, Join, ReplicaSet, Scatter, ScatterLedger,
+    ScatterStats, ShardId, ShardMap, SingleFlight,
 };
 use tokio::time::Instant;
 
+use super::fresh::{Demand, Floors, Landed, Wish, is_behind};
 use super::key::{ReadKey, Shape};
 use super::source::{Part, Source, Wanted};
 use super::too_big::TooBig;
@@ -28,6 +29,7 @@ const SHARED_BYTES_MAX: NonZeroUsize = NonZeroUsize::new(256 << 20).expect("not 
 /// | `soft_age` | 5 s | age at which a flight takes no more company and gets a successor |
 /// | `flight_max` | 60 s | how long a flight may last |
 /// | `rows_max` | 250,000 | rows of one answer, and of one shard's part of it |
+/// | `behind_max` | 5 s | how long is waited for a replica that has got as far as a reader wants |
 /// | `bytes_max` | 64 MiB | bytes of one answer |
 /// | `share_max` | 1 MiB | bytes of one shard's answer that is passed on as it comes |
 #[derive(Clone, Debug)]
@@ -35,6 +37,7 @@ pub(crate) struct ReadConfig {
     pub(crate) hedge: Option<Duration>,
     pub(crate) soft_age: Duration,
     pub(crate) flight_max: Duration,
+    pub(crate) behind_max: Duration,
     pub(crate) rows_max: u64,
     pub(crate) bytes_max: usize,
     pub(crate) share_max: usize,
@@ -42,8 +45,8 @@ pub(crate) struct ReadConfig {
 
 /// The way of a read: key, flight, scatter, hedge, merge. Cheap to clone.
 ///
-/// Joins are `Fresh`: a read shares only a load that begins after it arrived, so sharing never
-/// makes an answer older than asking alone would.
+/// Joins are `Fresh` unless a reader wishes otherwise: a read shares only a load that begins after
+/// it arrived, so sharing never makes an answer older than asking alone would.
 pub(crate) struct ReadPath<S: Source>(pub(super) Arc<Inner<S>>);
 
 pub(super) struct Inner<S: Source> {
@@ -51,6 +54,7 @@ pub(super) struct Inner<S: Source> {
     pub(super) cluster: Cluster<S, S::Class>,
     legs: ScatterLedger,
     pub(super) flight_max: Duration,
+    pub(super) behind_max: Duration,
     pub(super) too_big: TooBig,
     pub(super) share_max: usize,
     rows_max: u64,
@@ -60,16 +64,18 @@ pub(super) struct Inner<S: Source> {
 /// What a flight lands with.
 #[derive(Clone, Debug)]
 pub(super) enum Landing {
-    Whole(Arc<Reply>),
+    Whole(Landed),
     /// Too large to be shared: everybody reads for himself.
     TooBig,
+    /// No server has got as far as is wished.
+    Behind,
 }
 
 impl Landing {
     fn bytes(&self) -> usize {
         match self {
-            Self::Whole(reply) => reply.head.len() + reply.rows.len(),
-            Self::TooBig => 0,
+            Self::Whole(Landed { reply, .. }) => reply.head.len() + reply.rows.len(),
+            Self::TooBig | Self::Behind => 0,
         }
     }
 }
@@ -103,6 +109,7 @@ impl<S: Source> ReadPath<S> {
             cluster: Cluster::new(map, replicas, hedge),
             legs: ScatterLedger::default(),
             flight_max: config.flight_max,
+            behind_max: config.behind_max,
             too_big: TooBig::default(),
             share_max: config.share_max,
             rows_max: config.rows_max,
@@ -110,9 +117,32 @@ impl<S: Source> ReadPath<S> {
         }))
     }
 
-    /// Reads what `bound` asks for, sharing the work with everybody who asks the same.
+    /// As [`ReadPath::read_at`], of a load that begins after the call, from any replica;
+    /// `deadline` is this caller's own.
     ///
-    /// `formats` are the result formats as in a Bind message; `deadline` is this caller's own.
+    /// # Errors
+    ///
+    /// As [`ReadPath::read_at`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`ReadPath::read_at`].
+    pub(crate) async fn read(
+        &self,
+        who: &Who,
+        bound: &BoundRead,
+        formats: &[i16],
+        deadline: Option<Instant>,
+    ) -> Result<Arc<Reply>, SqlError> {
+        let wish = Wish { deadline, ..Wish::default() };
+        let landed = self.read_at(who, bound, formats, &wish).await?;
+        Ok(landed.expect("there is no floor").reply)
+    }
+
+    /// Reads what `bound` asks for, sharing the work with everybody who asks the same. `None` is an
+    /// answer that no replicas have that have got as far as wished.
+    ///
+    /// `formats` are the result formats as in a Bind message.
     ///
     /// # Errors
     ///
@@ -123,18 +153,19 @@ impl<S: Source> ReadPath<S> {
     ///
     /// Dropping the future leaves the flight, which goes on for those who still wait. When the
     /// last one leaves, its attempts are dropped, which cancels them on their replicas.
-    pub(crate) async fn read(
+    pub(crate) async fn read_at(
         &self,
         who: &Who,
         bound: &BoundRead,
         formats: &[i16],
-        deadline: Option<Instant>,
-    ) -> Result<Arc<Reply>, SqlError> {
+        wish: &Wish,
+    ) -> Result<Option<Landed>, SqlError> {
         let binary: Arc<[bool]> = result_formats(formats, bound.columns().len())?.into();
         let shards = self.0.route(bound);
         if shards.is_empty() || bound.limit() == Some(0) {
             let wanted = self.0.wanted(who, bound, &binary);
-            return Ok(Arc::new(self.0.merged(&wanted, Vec::new())?));
+            let reply = Arc::new(self.0.merged(&wanted, Vec::new())?);
+            return Ok(Some(Landed { reply, marks: Arc::default(), ended: Instant::now() }));
         }
         let key = ReadKey {
             who: who.clone(),
@@ -142,17 +173,19 @@ impl<S: Source> ReadPath<S> {
             binary: Arc::clone(&binary),
             shape: Shape::Merged,
             shards: Arc::clone(&shards),
+            floors: Floors::default(),
         };
         let load = {
             let (path, who, bound) = (Arc::clone(&self.0), who.clone(), bound.clone());
-            move |_flight| {
+            move |_flight, demand| {
                 let (path, who, bound) = (Arc::clone(&path), who.clone(), bound.clone());
-                path.fetch(who, bound, Arc::clone(&shards), Arc::clone(&binary))
+                path.fetch((who, bound), demand, Arc::clone(&shards), Arc::clone(&binary))
             }
         };
-        let flown = self.0.fly(key, deadline, load).await;
-        match flown.map_err(|failed| error::flight(&failed, deadline, self.0.flight_max))? {
-            Landing::Whole(reply) => Ok(reply),
+        let flown = self.0.fly(key, wish, load).await;
+        match flown.map_err(|failed| error::flight(&failed, wish.deadline, self.0.flight_max))? {
+            Landing::Whole(landed) => Ok(Some(landed)),
+            Landing::Behind => Ok(None),
             Landing::TooBig => unreachable!("a merged read lands whole"),
         }
     }
@@ -179,20 +212,6 @@ impl<S: Source> ReadPath<S> {
 }
 
 impl<S: Source> Inner<S> {
-    /// Joins or begins the flight of `key`.
-    pub(super) async fn fly<F>(
-        &self,
-        key: ReadKey,
-        deadline: Option<Instant>,
-        load: impl Fn(FlightCx) -> F + Send + Sync + 'static,
-    ) -> Result<Landing, FlightError<SqlError>>
-    where
-        F: Future<Output = Result<Landing, SqlError>> + Send + 'static,
-    {
-        let call = deadline.map_or_else(Call::new, |deadline| Call::new().deadline(deadline));
-        self.flights.run_with(key, call, load).await.map(|landed| landed.value)
-    }
-
     /// The shards that may have rows of the result, in order.
     fn route(&self, bound: &BoundRead) -> Arc<[ShardId]> {
         match bound.keys() {
@@ -211,25 +230,35 @@ impl<S: Source> Inner<S> {
     /// outlives whoever began it.
     async fn fetch(
         self: Arc<Self>,
-        who: Who,
-        bound: BoundRead,
+        (who, bound): (Who, BoundRead),
+        demand: Demand,
         shards: Arc<[ShardId]>,
         binary: Arc<[bool]>,
     ) -> Result<Landing, SqlError> {
         let wanted = self.wanted(&who, &bound, &binary);
         let leg = |shard: &ShardId| {
             let shard = *shard;
-            Leg { shard, query: S::query(&wanted, &|key| self.cluster.shard_of(key) == shard) }
+            let fence = self.fence(shard, &demand);
+            let owns = |key: i64| self.cluster.shard_of(key) == shard;
+            Leg { shard, query: S::query(&wanted, fence, &owns) }
         };
         let legs: Vec<_> = shards.iter().map(leg).collect();
         let asked = Scatter::over(legs).label(|leg| leg.shard).ledger(&self.legs).run(|leg| {
             let Leg { shard, query } = leg;
             self.cluster.read_shard(shard, move |replica: S| replica.ask(query.clone()))
         });
-        let answers = asked.await.map_err(error::scatter::<S, _>)?;
+        let answers = match asked.await {
+            Ok(answers) => answers,
+            Err(failed) if error::is_of_leg(&failed, is_behind::<S>) => return Ok(Landing::Behind),
+            Err(failed) => return Err(error::scatter::<S, _>(failed)),
+        };
+        let ended = Instant::now();
+        let place = |shard: &ShardId| shard.index() as usize;
+        let marks = shards.iter().map(place).zip(answers.iter().map(S::mark)).collect();
         let parts = answers.into_iter().map(|answer| S::part(answer, &wanted));
         let parts = parts.collect::<Result<Vec<_>, _>>()?;
-        Ok(Landing::Whole(Arc::new(self.merged(&wanted, parts)?)))
+        let reply = Arc::new(self.merged(&wanted, parts)?);
+        Ok(Landing::Whole(Landed { reply, marks, ended }))
     }
 
     fn wanted<'a>(&self, who: &'a Who, bound: &'a BoundRead, binary: &'a [bool]) -> Wanted<'a> {
@@ -260,6 +289,7 @@ impl Default for ReadConfig {
             hedge: Some(Duration::from_millis(70)),
             soft_age: Duration::from_secs(5),
             flight_max: Duration::from_secs(60),
+            behind_max: Duration::from_secs(5),
             rows_max: 250_000,
             bytes_max: 64 << 20,
             share_max: 1 << 20,

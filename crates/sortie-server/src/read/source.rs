@@ -6,6 +6,7 @@ use bytes::Bytes;
 use sortie::{Classify, HedgeError};
 
 use super::Who;
+use super::fresh::{Fence, Mark};
 use crate::sql::{BoundRead, SqlError};
 
 /// A handle of one replica, and what is peculiar to its kind.
@@ -26,7 +27,18 @@ pub(crate) trait Source: Clone + Send + Sync + 'static {
     fn label(&self) -> String;
 
     /// What a shard that owns these keys is asked for its part of a read.
-    fn query(wanted: &Wanted<'_>, owns: &dyn Fn(i64) -> bool) -> Self::Query;
+    fn query(wanted: &Wanted<'_>, fence: Fence, owns: &dyn Fn(i64) -> bool) -> Self::Query;
+
+    /// Between which places of the shard's log an answer was read; where nobody asks, or knows,
+    /// nothing.
+    fn mark(_answer: &Self::Answer) -> Mark {
+        Mark::default()
+    }
+
+    /// Whether a replica says nothing because it has not got as far as it must.
+    fn is_behind(_error: &Self::Error) -> bool {
+        false
+    }
 
     /// Asks this replica.
     ///

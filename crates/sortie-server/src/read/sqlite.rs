@@ -14,6 +14,7 @@ use sortie::{AttemptFailure, HedgeError, OkWins};
 use sortie_postgres::backend::DataRow;
 use sortie_sqlite::{Error, Replica, Rows as Answer, Value};
 
+use super::fresh::Fence;
 use super::source::{Cell, Part, Rows, Source, Wanted, wrong};
 use crate::sql::{Aggregate, Datum, Dialect, Item, SUM_LOW_BITS, Scalar, SqlError, Type, state};
 
@@ -34,7 +35,7 @@ impl Source for Replica {
         Replica::label(self).to_owned()
     }
 
-    fn query(wanted: &Wanted<'_>, owns: &dyn Fn(i64) -> bool) -> Query {
+    fn query(wanted: &Wanted<'_>, _fence: Fence, owns: &dyn Fn(i64) -> bool) -> Query {
         // One row more than may be, to tell a full answer from one that is too large.
         let rows = wanted.rows_max.saturating_add(1);
         let query = wanted.bound.query(Dialect::Sqlite, owns, rows);

@@ -19,6 +19,7 @@ use super::failure;
 use super::frames;
 use super::health::{self, Attendance, LOOK_EVERY, Present, Pulse};
 use super::hold::UNCLEAN_MAX;
+use super::seen::bit;
 use super::stats::Lanes;
 use crate::config::{ClusterConfig, Mode, PipeTarget};
 use crate::sql::SqlError;
@@ -229,8 +230,13 @@ impl Cluster {
         }
     }
 
+    /// What is known of the server at a place.
+    pub(super) fn pulse(&self, place: Place, target: PipeTarget) -> &Pulse {
+        &self.targets(place.shard, target).1[place.server]
+    }
+
     /// Takes a connection to a shard, if possible the one that was had last; of a server that is
-    /// silent only where there is no other.
+    /// silent, or to be avoided ([`bit`]), only where there is no other.
     ///
     /// # Errors
     ///
@@ -244,6 +250,7 @@ impl Cluster {
         (shard, target): (usize, PipeTarget),
         login: &Login,
         prefer: Option<(Place, ConnId)>,
+        avoid: u64,
     ) -> Result<Leased, SqlError> {
         let (servers, pulses) = self.targets(shard, target);
         let prefer = prefer.filter(|(place, _)| place.shard == shard);
@@ -251,7 +258,7 @@ impl Cluster {
             Some((place, _)) if place.server < servers.len() => place.server,
             _ => self.turn.fetch_add(1, Ordering::Relaxed) % servers.len().max(1),
         };
-        let first = least_crowded(servers, pulses, first);
+        let first = least_crowded(servers, pulses, first, avoid);
         let known = |server| prefer.filter(|(place, _)| place.server == server).map(|(_, id)| id);
         let leased = |server: usize, pooled| Leased {
             server: pooled,
@@ -263,7 +270,7 @@ impl Cluster {
         {
             return Ok(leased(first, pooled));
         }
-        let waited = self.wait((servers, pulses), first, login, known);
+        let waited = self.wait((servers, pulses), (first, avoid), login, known);
         Box::pin(waited).await.map(|(server, pooled)| leased(server, pooled))
     }
 
@@ -271,13 +278,13 @@ impl Cluster {
     async fn wait(
         &self,
         (servers, pulses): (&[Server], &[Pulse]),
-        first: usize,
+        (first, avoid): (usize, u64),
         login: &Login,
         known: impl Fn(usize) -> Option<ConnId>,
     ) -> Result<(usize, Pooled), SqlError> {
         let mut order: Vec<usize> =
             (0..servers.len()).map(|step| (first + step) % servers.len()).collect();
-        order.sort_by_key(|server| pulses[*server].is_silent());
+        order.sort_by_key(|server| (avoid & bit(*server) > 0, pulses[*server].is_silent()));
         let deadline = Instant::now() + self.config.timeouts.wait;
         let mut failed = None;
         for (nth, server) in order.iter().copied().enumerate() {
@@ -324,7 +331,7 @@ impl Cluster {
         }
         let mut unclean = 0;
         let leased = loop {
-            let mut leased = self.lease((shard, target), login, None).await?;
+            let mut leased = self.lease((shard, target), login, None, 0).await?;
             // Somebody may have set what is reported.
             let wiped = timeout(self.config.timeouts.wait, wipe(&mut leased.server)).await;
             let late = |_elapsed| ExchangeError::Closed(io::ErrorKind::TimedOut.into());
@@ -374,15 +381,19 @@ impl Leased {
     }
 }
 
-/// The server to ask first: this one, unless it is silent, or whoever asks it would have to wait.
-fn least_crowded(servers: &[Server], pulses: &[Pulse], first: usize) -> usize {
-    let fits = |server: usize| !pulses[server].is_silent() && servers[server].has_room();
+/// The server to ask first: this one, unless it is silent, or avoided, or whoever asks it would
+/// have to wait.
+fn least_crowded(servers: &[Server], pulses: &[Pulse], first: usize, avoid: u64) -> usize {
+    let is_avoided = |server: usize| avoid & bit(server) > 0;
+    let fits = |server: usize| {
+        !is_avoided(server) && !pulses[server].is_silent() && servers[server].has_room()
+    };
     if servers.len() < 2 || fits(first) {
         return first;
     }
     let crowd = |at: &usize| {
         let stats = servers[*at].stats();
-        (pulses[*at].is_silent(), stats.waiting, stats.in_use)
+        (is_avoided(*at), pulses[*at].is_silent(), stats.waiting, stats.in_use)
     };
     (0..servers.len()).min_by_key(crowd).unwrap_or(first)
 }

@@ -209,6 +209,7 @@ pub(super) fn is_of_session(effects: &Effects) -> bool {
             | Effect::DiscardAll
             | Effect::Deallocate(_)
             | Effect::Switch(..)
+            | Effect::SwitchLocal(..)
             | Effect::Show(_)
             | Effect::Control(_) => true,
         })

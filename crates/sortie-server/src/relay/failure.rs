@@ -40,6 +40,15 @@ pub(super) fn silent(patience: Option<Duration>) -> SqlError {
         .hint("It stands still, or is cut off from here. The statement has not been run.")
 }
 
+/// No server has got as far as the session has seen.
+pub(crate) fn behind() -> SqlError {
+    let message = "no replica has replayed what this session has seen or written";
+    SqlError::new(state::NOT_IN_STATE, message).hint(
+        "They lag behind, or their replay is paused. A new session reads what they have; \
+         pipe_target = \"primary\" asks the primary then.",
+    )
+}
+
 /// No connection could be had.
 pub(super) fn of_pool(error: &PoolError) -> SqlError {
     if let Some(server) = about_login(error) {

@@ -19,8 +19,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use sortie_postgres::{Login, PoolConfig, ReplaySampler, ReplayWatch, Replayed, Server};
+use sortie::{Join, SingleFlight};
+use sortie_postgres::{Login, PoolConfig, ReplaySampler, ReplayWatch, Replayed, Request, Server};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -40,6 +42,10 @@ const KNOWN_MAX: Duration = Duration::from_secs(3);
 const LINGER: Duration = Duration::from_secs(60);
 /// How often they are looked at while there are no sessions.
 const LOOK_AGAIN_EVERY: Duration = Duration::from_secs(10);
+/// How long a server may take to say where it is.
+const PLACED_MAX: Duration = Duration::from_secs(3);
+/// A batch that asks for nothing.
+const SYNC: &[u8] = b"S\0\0\0\x04";
 /// The name of the connections that ask.
 const APPLICATION: &str = "sortie watch";
 
@@ -59,7 +65,17 @@ struct State {
     refused: AtomicBool,
     /// The log up to here is replayed; 0 is not known.
     position: AtomicU64,
+    /// The server, and who asks it.
+    server: Server,
+    login: Login,
+    /// Questions where it is now: many sessions ask at once.
+    places: SingleFlight<(), u64, Unplaced>,
 }
+
+/// Nobody knows where a server is.
+#[derive(Debug, thiserror::Error)]
+#[error("the server does not say where it is")]
+struct Unplaced;
 
 /// Who is to be woken when a server is given up, while there are sessions.
 #[derive(Debug, Default)]
@@ -88,9 +104,22 @@ impl Pulse {
         let info = server.info().clone();
         let address = info.address.to_string();
         let login = Login::of(&info).parameter("application_name", APPLICATION);
-        let sampler = ReplaySampler::every(Server::new(info, config), login, ASK_EVERY);
+        let server = Server::new(info, config);
+        let sampler = ReplaySampler::every(server.clone(), login.clone(), ASK_EVERY);
+        let places = SingleFlight::builder().join(Join::Fresh).build();
         let (heard, silent, given_up, refused, position) = Default::default();
-        Self(Arc::new(State { address, sampler, heard, silent, given_up, refused, position }))
+        Self(Arc::new(State {
+            address,
+            sampler,
+            heard,
+            silent,
+            given_up,
+            refused,
+            position,
+            server,
+            login,
+            places,
+        }))
     }
 
     /// A session has had bytes from the server: whatever becomes of the questions, it lives.
@@ -111,10 +140,36 @@ impl Pulse {
         self.0.given_up.load(Relaxed)
     }
 
+    /// Up to where the server has got in the log, asked after this was called: replayed on a
+    /// standby, written on a primary. `None`: it does not say.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the question to others who ask.
+    pub(super) async fn position_now(&self) -> Option<u64> {
+        if self.is_silent() {
+            return None;
+        }
+        let (server, login) = (self.0.server.clone(), self.0.login.clone());
+        let ask = move || place(server.clone(), login.clone());
+        self.0.places.run((), ask).await.ok()
+    }
+
     /// What was replayed there when it last said so.
     pub(super) fn position(&self) -> Option<u64> {
         Some(self.0.position.load(Relaxed)).filter(|lsn| *lsn > 0)
     }
+}
+
+/// Asks a server how far it has got.
+async fn place(server: Server, login: Login) -> Result<u64, Unplaced> {
+    let asked = async {
+        let deadline = Instant::now() + PLACED_MAX;
+        let mut connection = server.checkout(&login, None, deadline).await.ok()?;
+        let nothing = Request::new(Bytes::from_static(SYNC)).fenced_around();
+        connection.exchange(nothing).await.ok()?.until
+    };
+    timeout(PLACED_MAX, asked).await.ok().flatten().ok_or(Unplaced)
 }
 
 /// One server while it is watched.

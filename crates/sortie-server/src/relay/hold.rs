@@ -72,6 +72,7 @@ where
         if let Some(held) = &mut self.held {
             held.reason = reason;
             held.observed = (reason == PipeReason::Observe).then(Instant::now);
+            self.seen.pipe(held.leased.place);
         }
         self.accept()?;
         self.pump(signals).await
@@ -85,9 +86,11 @@ where
         signals: &mut Signals<'_, 'a, D>,
     ) -> Result<bool, Failure> {
         let (cluster, login) = (Arc::clone(&self.cluster), Arc::clone(&self.account.login));
-        let prefer = self.last;
-        let lease = cluster.lease((shard, self.account.target), &login, prefer);
+        let (prefer, at) = (self.last, (shard, self.account.target));
+        let mut seen = std::mem::take(&mut self.seen);
+        let lease = cluster.lease_reached(at, &login, prefer, &mut seen);
         let leased = self.attend(lease, signals).await?;
+        self.seen = seen;
         match leased {
             Ok(leased) => {
                 self.hold(leased, reason);

@@ -34,7 +34,8 @@ where
     ) -> Result<(), Failure> {
         let frame = &self.client.input[..len];
         let text = frames::text(&frame[frames::HEADER_LEN..]).map_or(&[][..], |(text, _)| text);
-        let may_share = self.may_share(Switches::hint(text));
+        let hint = Switches::hint(text);
+        let may_share = self.may_share(hint);
         if let Err(reason) = may_share
             && !mentions_own(text)
         {
@@ -62,7 +63,7 @@ where
             Ok((who, self.plan(&verdict)?))
         });
         match planned {
-            Ok((who, plan)) => self.share(&who, &plan, Share::Simple(len), signals).await,
+            Ok((who, plan)) => self.share(&who, &plan, (Share::Simple(len), hint), signals).await,
             Err(reason) => self.pipe(reason, signals).await,
         }
     }
@@ -114,7 +115,8 @@ where
                 Ok(())
             }
             Ok((who, plan)) => {
-                self.share(&who, &plan, Share::Single(single, name, new), signals).await
+                let asked = (Share::Single(single, name, new), hint);
+                self.share(&who, &plan, asked, signals).await
             }
             Err(reason) => self.pipe(reason, signals).await,
         }
@@ -187,7 +189,7 @@ where
     /// Whether a statement with this hint may be shared, as far as it does not depend on what it
     /// says.
     pub(super) fn may_share(&self, hint: Switches) -> Result<(), PipeReason> {
-        let switches = hint.or(self.switches);
+        let switches = self.switches(hint);
         let mode = self.cluster.mode(self.account.mode);
         if switches.pipe.unwrap_or(mode == Mode::Pipe) {
             Err(PipeReason::Lane)
@@ -238,8 +240,8 @@ where
     fn answer_simple(&mut self, own: &Own, len: usize) {
         self.client.input.advance(len);
         self.ledger.forget(b"");
-        let shards = self.cluster.shards();
-        match own.answer(&mut self.switches, shards, &mut self.client.output) {
+        let (mut dials, output) = self.dials();
+        match own.answer(&mut dials, output) {
             Ok(()) => self.ready(),
             Err(error) => self.fail(&error, true),
         }
@@ -256,7 +258,6 @@ where
             self.remember(name, new);
         }
         let batch = self.client.input.split_to(single.len);
-        let shards = self.cluster.shards();
         let mut rest = &batch[..];
         while let Ok(Some(head)) = frames::head(rest) {
             let (frame, behind) = rest.split_at(head.len);
@@ -265,8 +266,8 @@ where
                 self.ready();
                 continue;
             }
-            let output = &mut self.client.output;
-            if let Err(error) = own.answer_frame(frame, &mut self.switches, shards, output) {
+            let (mut dials, output) = self.dials();
+            if let Err(error) = own.answer_frame(frame, &mut dials, output) {
                 self.fail(&error, true);
                 return;
             }

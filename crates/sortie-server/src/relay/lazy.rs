@@ -21,13 +21,13 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use sortie_postgres::backend::Status;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::decide::{self, Single};
 use super::effect::{Control, Effects};
-use super::local::Own;
+use super::local::{Dials, Own};
 use super::session::Session;
 use super::shared::{PipeReason, Shared};
 use super::switches::Switches;
@@ -49,6 +49,10 @@ pub(super) struct Lazy {
     refused: Option<SqlError>,
     /// The unnamed portal that would be there: it lives as long as the transaction.
     portal: Option<Portal>,
+    /// The session's switches as they were when it began.
+    before: Switches,
+    /// Those that were set for it alone.
+    local: Switches,
 }
 
 /// A portal that nobody knows of, and that has run to its end.
@@ -105,18 +109,39 @@ where
                     is_sent: false,
                     refused: None,
                     portal: portal.then_some(Portal::Begin),
+                    before: self.switches,
+                    local: Switches::default(),
                 });
                 tag
             }
             (end @ (Control::Commit | Control::Rollback), true) => {
                 let is_kept = end == Control::Commit && !self.has_failed();
-                self.lazy = None;
+                if let Some(lazy) = self.lazy.take().filter(|_| !is_kept) {
+                    self.switches = lazy.before;
+                }
                 self.lanes.transacted(false);
                 if is_kept { "COMMIT" } else { "ROLLBACK" }
             }
             _ => return None,
         };
         Some(Own::Done(tag))
+    }
+
+    /// What holds for a statement with this hint.
+    pub(super) fn switches(&self, hint: Switches) -> Switches {
+        let local = self.lazy.as_ref().map_or_else(Switches::default, |lazy| lazy.local);
+        hint.or(local).or(self.switches).or(self.account.defaults)
+    }
+
+    /// The session's switches, to be set and shown, and where answers go.
+    pub(super) fn dials(&mut self) -> (Dials<'_>, &mut BytesMut) {
+        let dials = Dials {
+            session: &mut self.switches,
+            local: self.lazy.as_mut().map(|lazy| &mut lazy.local),
+            defaults: self.account.defaults,
+            shards: self.cluster.shards(),
+        };
+        (dials, &mut self.client.output)
     }
 
     /// Whether a transaction may be begun here.

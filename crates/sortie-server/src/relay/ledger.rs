@@ -209,6 +209,7 @@ impl<P> Ledger<P> {
             Effect::Nothing
             | Effect::Control(_)
             | Effect::Switch(..)
+            | Effect::SwitchLocal(..)
             | Effect::Show(_)
             | Effect::Dirty(_) => return true,
         }

@@ -15,6 +15,7 @@
 //! | in which lane | `lanes`, `switches`, then `share`, `refuse` or `local` |
 //! | bytes in both directions | `client`, `pump`, `hear`, `signals`, `buffers` |
 //! | which servers there are, and whether they answer | `cluster`, `health` |
+//! | which of them are as fresh as the session has seen | `seen` |
 //! | a connection taken and given back | `hold` |
 //!
 //! # Invariants
@@ -42,8 +43,8 @@ mod lazy;
 mod ledger;
 mod local;
 mod pump;
-
 mod refuse;
+mod seen;
 mod session;
 mod share;
 mod shared;
@@ -63,6 +64,7 @@ use tracing::Instrument;
 
 use self::client::Client;
 pub(crate) use self::cluster::{Cluster, ReplicaHealth, ShardServers};
+pub(crate) use self::failure::behind;
 use self::session::{Session, Signals};
 pub(crate) use self::shared::{Asked, Outcome, PipeReason, Reply, Shared, Values, Verdict, Who};
 pub(crate) use self::stats::LaneStats;

@@ -34,6 +34,7 @@ use super::hold::{Held, Unready};
 use super::homes::Homes;
 use super::lazy::Lazy;
 use super::ledger::Ledger;
+use super::seen::Seen;
 use super::shared::{Shared, Who};
 use super::stats::{Gauge, Lanes};
 use super::switches::{Shards, Switches};
@@ -58,6 +59,8 @@ pub(super) struct Session<'a, S, L: Shared> {
     pub(super) switches: Switches,
     /// Its transaction, if no server knows of it.
     pub(super) lazy: Option<Lazy>,
+    /// What it must not read behind.
+    pub(super) seen: Seen,
     pub(super) course: Course<L::Plan>,
     pub(super) held: Option<Held<'a>>,
     /// Why the connection that it holds could not be made the session's own.
@@ -93,6 +96,8 @@ pub(super) struct Session<'a, S, L: Shared> {
 pub(super) struct Account {
     pub(super) login: Arc<Login>,
     pub(super) mode: Mode,
+    /// What holds for its switches if nobody says otherwise.
+    pub(super) defaults: Switches,
     pub(super) target: PipeTarget,
     /// The shard that the database name binds the session to.
     pub(super) shard: Option<usize>,

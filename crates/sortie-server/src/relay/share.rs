@@ -11,6 +11,7 @@ use super::decide::Single;
 use super::ledger::Statement;
 use super::session::{Session, Signals};
 use super::shared::{Outcome, PipeReason, Reply, Shared, Values, Who};
+use super::switches::Switches;
 use crate::session::failure::Failure;
 
 /// Rows up to this length are copied behind what waits: cheaper than a second write.
@@ -29,12 +30,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
     L: Shared,
 {
-    /// Has a statement read by the shared lane, and says what comes of it.
+    /// Has a statement with this hint read by the shared lane, and says what comes of it.
     pub(super) async fn share<D: Future<Output = ()>>(
         &mut self,
         who: &Arc<Who>,
         plan: &Arc<L::Plan>,
-        asked: Share<L::Plan>,
+        (asked, hint): (Share<L::Plan>, Switches),
         signals: &mut Signals<'_, 'a, D>,
     ) -> Result<(), Failure> {
         self.release();
@@ -48,11 +49,21 @@ where
         let Some(values) = values else { return self.pipe(PipeReason::Shape, signals).await };
         let inner = self.inner;
         let running = inner.stats.statement();
-        let read = Box::pin(inner.lane.read(who, plan, &values, None));
+        let (cluster, target) = (Arc::clone(&self.cluster), self.account.target);
+        let switches = self.switches(hint);
+        let mut seen = std::mem::take(&mut self.seen);
+        let read = Box::pin(async {
+            if !cluster.settle(&mut seen, target).await {
+                return Ok(Outcome::Pipe(PipeReason::Behind));
+            }
+            inner.lane.read(who, plan, &values, &seen.wish(switches)).await
+        });
         let read = self.attend(read, signals).await?;
+        self.seen = seen;
         drop(running);
         match read {
-            Ok(Outcome::Reply(reply)) => {
+            Ok(Outcome::Reply(reply, landed)) => {
+                self.cluster.see(&mut self.seen, &landed);
                 self.lanes.shared();
                 self.answer(&reply, asked).await
             }

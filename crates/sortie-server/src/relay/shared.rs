@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sortie_postgres::{Bind, Credential};
-use tokio::time::Instant;
 
+use crate::read::{Landed, Wish};
 use crate::sql::SqlError;
 
 /// Judges statements, and reads those that can be shared. The read path, or a script in tests.
@@ -32,7 +32,7 @@ pub(crate) trait Shared: Send + Sync + 'static {
     /// is doubt.
     fn reads_committed(&self, who: &Who) -> bool;
 
-    /// Reads what a plan asks for.
+    /// Reads what a plan asks for, as fresh as wished.
     ///
     /// # Cancel safety
     ///
@@ -42,7 +42,7 @@ pub(crate) trait Shared: Send + Sync + 'static {
         who: &Arc<Who>,
         plan: &Arc<Self::Plan>,
         values: &Values,
-        deadline: Option<Instant>,
+        wish: &Wish,
     ) -> impl Future<Output = Result<Outcome, SqlError>> + Send;
 }
 
@@ -101,8 +101,8 @@ pub(crate) enum Values {
 /// What a shared read comes to.
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
-    /// The answer.
-    Reply(Reply),
+    /// The answer, and how fresh it is.
+    Reply(Reply, Landed),
     /// Not in this lane, for this reason: for example it is too big to be shared.
     Pipe(PipeReason),
 }
@@ -155,11 +155,13 @@ pub(crate) enum PipeReason {
     Size,
     /// It failed where it was shared: PostgreSQL says itself how far it came, and why not further.
     Error,
+    /// No replica has got as far as the session has seen, or nobody knows how far that is.
+    Behind,
 }
 
 impl PipeReason {
     /// All of them, for whoever counts them.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Lane,
         Self::Share,
         Self::Observe,
@@ -177,6 +179,7 @@ impl PipeReason {
         Self::Types,
         Self::Size,
         Self::Error,
+        Self::Behind,
     ];
 
     /// Its name in metrics.
@@ -199,6 +202,7 @@ impl PipeReason {
             Self::Types => "types",
             Self::Size => "size",
             Self::Error => "error",
+            Self::Behind => "behind",
         }
     }
 }

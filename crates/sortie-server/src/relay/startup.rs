@@ -15,6 +15,7 @@ use super::effect::{Reason, is_readable};
 use super::health::Present;
 use super::homes::Homes;
 use super::ledger::Ledger;
+use super::seen::Seen;
 use super::session::{Account, Session};
 use super::shared::Shared;
 use super::switches::{self, Switches};
@@ -118,7 +119,12 @@ impl<L: Shared> Inner<L> {
             Failure::Fatal(error)
         })?;
         let (login, mode) = (Arc::new(login), user.mode);
-        let account = Account { login, mode, target, shard };
+        let defaults = Switches {
+            join: Some(user.join),
+            max_join_age: Some(user.max_join_age),
+            ..Switches::default()
+        };
+        let account = Account { login, mode, defaults, target, shard };
         greet(&mut socket.output, &greeting, &key);
         Ok(Opened {
             cluster,
@@ -287,6 +293,7 @@ impl<'a, S, L: Shared> Session<'a, S, L> {
             homes: Homes::new(),
             switches: opened.switches,
             lazy: None,
+            seen: Seen::default(),
             course: Course::new(),
             held: None,
             unready: None,

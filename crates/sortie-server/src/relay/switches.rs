@@ -5,11 +5,21 @@
 //! | `sortie.lane` | `auto`, `pipe` | cluster and user (`mode`), connection, statement |
 //! | `sortie.share` | `on`, `off` | connection, statement |
 //! | `sortie.shard` | a shard's number, `all` | connection |
+//! | `sortie.join` | `fresh`, `running` | cluster, user, connection, transaction, statement |
+//! | `sortie.max_join_age` | a duration, `off` | as `sortie.join` |
+//! | `sortie.floor`, `sortie.max_lag` | `off` | refused, but for that |
 //!
 //! For a connection: `SET sortie.lane = pipe`, or at its start the parameter of that name, or
-//! `options=-c sortie.lane=pipe`. For a statement: a comment `/* sortie: lane=pipe share=off */`.
+//! `options=-c sortie.lane=pipe`. For a transaction: `SET LOCAL`. For a statement: a comment
+//! `/* sortie: lane=pipe share=off */`.
 //! What is said nearer to the statement wins.
 
+use std::time::Duration;
+
+use sortie_postgres::Lsn;
+
+use crate::config::Joining;
+use crate::said::duration;
 use crate::sql::{Lexeme, SqlError, Token, lex, state, utf8};
 
 /// What was said by a connection, or a statement.
@@ -21,6 +31,10 @@ pub(crate) struct Switches {
     pub(crate) share: Option<bool>,
     /// Which shards the session asks.
     pub(crate) shard: Option<Shards>,
+    /// Which loads a read shares.
+    pub(crate) join: Option<Joining>,
+    /// How long ago such a load may have begun, at most; `Some(None)` is at any time.
+    pub(crate) max_join_age: Option<Option<Duration>>,
 }
 
 /// Which shards a session asks.
@@ -67,6 +81,21 @@ impl Switches {
                 Ok(shard) if shard < shards => self.shard = Some(Shards::One(shard)),
                 _ => return Err(invalid(name, number, &format!("0 to {}, all", shards - 1))),
             },
+            ("sortie.join", None) => self.join = None,
+            ("sortie.join", Some("fresh")) => self.join = Some(Joining::Fresh),
+            ("sortie.join", Some("running")) => self.join = Some(Joining::Running),
+            ("sortie.join", Some(value)) => return Err(invalid(name, value, "fresh, running")),
+            ("sortie.max_join_age", None) => self.max_join_age = None,
+            ("sortie.max_join_age", Some("off")) => self.max_join_age = Some(None),
+            ("sortie.max_join_age", Some(value)) => match duration(value) {
+                Ok(age) => self.max_join_age = Some(Some(age)),
+                Err(_no_duration) => {
+                    let values = "a duration above zero with its unit, for example 100ms, or off";
+                    return Err(invalid(name, value, values));
+                }
+            },
+            ("sortie.floor" | "sortie.max_lag", None | Some("off")) => {}
+            ("sortie.floor" | "sortie.max_lag", Some(value)) => return Err(unserved(name, value)),
             ("sortie.lane", Some(value)) => return Err(invalid(name, value, "auto, pipe")),
             ("sortie.share", Some(value)) => return Err(invalid(name, value, "on, off")),
             _ => {
@@ -83,7 +112,7 @@ impl Switches {
         let Some(words) = hinted(text) else { return hint };
         for word in words.split([' ', ',', '\t', '\n']).filter(|word| !word.is_empty()) {
             let Some((name, value)) = word.split_once('=') else { continue };
-            if matches!(name, "lane" | "share") {
+            if matches!(name, "lane" | "share" | "join" | "max_join_age") {
                 // A hint is no statement: one that says nothing known is a comment.
                 let _unknown = hint.set(&format!("sortie.{name}"), Some(value), 1);
             }
@@ -102,6 +131,15 @@ impl Switches {
                 Some(shard) => shard.to_string(),
                 None => "all".into(),
             },
+            "sortie.join" => match self.join {
+                Some(Joining::Running) => "running".into(),
+                Some(Joining::Fresh) | None => "fresh".into(),
+            },
+            "sortie.max_join_age" => match self.max_join_age.flatten() {
+                Some(age) => humantime::format_duration(age).to_string(),
+                None => "off".into(),
+            },
+            "sortie.floor" | "sortie.max_lag" => "off".into(),
             _ => return None,
         })
     }
@@ -112,6 +150,8 @@ impl Switches {
             pipe: self.pipe.or(others.pipe),
             share: self.share.or(others.share),
             shard: self.shard.or(others.shard),
+            join: self.join.or(others.join),
+            max_join_age: self.max_join_age.or(others.max_join_age),
         }
     }
 }
@@ -171,6 +211,28 @@ fn invalid(name: &str, value: &str, values: &str) -> SqlError {
     error
 }
 
+/// A switch that is known, and does not work yet.
+fn unserved(name: &str, value: &str) -> SqlError {
+    let (what, right) = match name {
+        "sortie.floor" => ("a floor from another connection", value.parse::<Lsn>().is_ok()),
+        _ => ("a limit to the replicas' lag", duration(value).is_ok()),
+    };
+    if !right {
+        let values = match name {
+            "sortie.floor" => "a place in the log, as in 16/B374D848, or off",
+            _ => "a duration above zero with its unit, for example 1s, or off",
+        };
+        return invalid(name, value, values);
+    }
+    let mut error = SqlError::unsupported(format!("{name}: {what} is not served yet"));
+    error.hint = Some(
+        "A session reads nothing older than what it has written or read itself; whoever must see \
+         what another one has written asks the primary."
+            .to_owned(),
+    );
+    error
+}
+
 /// The switches in `options` of a startup packet, and the options that remain.
 ///
 /// # Errors
@@ -208,7 +270,15 @@ mod tests {
     #[test]
     fn switches_are_set_shown_and_reset() {
         let mut switches = Switches::default();
-        for (name, value) in [("lane", "pipe"), ("share", "off"), ("shard", "1")] {
+        for (name, value) in [
+            ("lane", "pipe"),
+            ("share", "off"),
+            ("shard", "1"),
+            ("join", "running"),
+            ("max_join_age", "1m 30s"),
+            ("floor", "off"),
+            ("max_lag", "off"),
+        ] {
             let name = format!("sortie.{name}");
             switches.set(&name, Some(value), 2).unwrap();
             assert_eq!(switches.show(&name).as_deref(), Some(value));
@@ -218,6 +288,19 @@ mod tests {
         let error = switches.set("sortie.shard", Some("2"), 2).unwrap_err();
         assert_eq!(error.code, "22023");
         assert_eq!(switches.set("sortie.nope", Some("2"), 2).unwrap_err().code, "42704");
+        for (name, value, code) in [
+            ("join", "stale", "22023"),
+            ("max_join_age", "100", "22023"),
+            ("max_join_age", "0s", "22023"),
+            ("floor", "1s", "22023"),
+            ("floor", "16/B374D848", "0A000"),
+            ("max_lag", "16/B374D848", "22023"),
+            ("max_lag", "1s", "0A000"),
+        ] {
+            let error = switches.set(&format!("sortie.{name}"), Some(value), 1).unwrap_err();
+            assert_eq!((error.code, error.hint.is_some()), (code, true), "{name} = {value}");
+        }
+        assert_eq!(switches, Switches::default());
         assert_eq!(switches.show("sortie.nope"), None);
     }
 
@@ -266,12 +349,19 @@ mod tests {
     #[test]
     fn options_of_the_start_are_told_apart() {
         let mut switches = Switches::default();
-        let options = "-c sortie.lane=pipe -c work_mem=1MB --sortie.share=off -csortie.shard=0";
+        let options = "-c sortie.lane=pipe -c work_mem=1MB --sortie.share=off -csortie.shard=0 \
+                       -c sortie.join=running -c sortie.max_join_age=100ms";
         let rest = from_options(options, &mut switches, 1).unwrap();
         assert_eq!(rest, "-c work_mem=1MB");
         assert_eq!(
             switches,
-            Switches { pipe: Some(true), share: Some(false), shard: Some(Shards::One(0)) }
+            Switches {
+                pipe: Some(true),
+                share: Some(false),
+                shard: Some(Shards::One(0)),
+                join: Some(Joining::Running),
+                max_join_age: Some(Some(Duration::from_millis(100))),
+            }
         );
     }
 }

@@ -18,6 +18,7 @@ pub(crate) mod state {
     pub(crate) const INVALID_ROW_COUNT_IN_OFFSET: &str = "2201X";
     pub(crate) const INVALID_TEXT_REPRESENTATION: &str = "22P02";
     pub(crate) const READ_ONLY_SQL_TRANSACTION: &str = "25006";
+    pub(crate) const NO_ACTIVE_TRANSACTION: &str = "25P01";
     pub(crate) const SYNTAX_ERROR: &str = "42601";
     pub(crate) const AMBIGUOUS_COLUMN: &str = "42702";
     pub(crate) const UNDEFINED_COLUMN: &str = "42703";
@@ -35,6 +36,7 @@ pub(crate) mod state {
     pub(crate) const TOO_MANY_CONNECTIONS: &str = "53300";
     pub(crate) const PROGRAM_LIMIT_EXCEEDED: &str = "54000";
     pub(crate) const STATEMENT_TOO_COMPLEX: &str = "54001";
+    pub(crate) const NOT_IN_STATE: &str = "55000";
     pub(crate) const CANT_CHANGE_RUNTIME_PARAM: &str = "55P02";
     pub(crate) const QUERY_CANCELED: &str = "57014";
     pub(crate) const ADMIN_SHUTDOWN: &str = "57P01";

@@ -24,6 +24,7 @@ mod freshness;
 mod full;
 mod garbage;
 mod herd;
+mod joins;
 mod keys;
 mod known;
 mod lab;

@@ -16,6 +16,7 @@ use sortie_postgres::{Bind, Request};
 use tokio::time::Instant;
 
 use super::super::error;
+use super::super::fresh::{Demand, Fence, Floors, Landed, Wish, is_behind};
 use super::super::key::{ReadKey, Shape};
 use super::super::path::{Inner, Landing};
 use super::super::source::Source;
@@ -24,10 +25,18 @@ use super::frames::{self, Values};
 use super::{Answer, PgReplica, Query};
 use crate::sql::{Identity, Proof, SqlError};
 
+/// What a read of one shard comes to.
+pub(crate) enum Alone {
+    Landed(Landed),
+    /// The answer is too big to be shared, or takes longer than a flight may.
+    Unshared,
+    /// No replica has got as far as wished.
+    Behind,
+}
+
 impl ReadPath<PgReplica> {
     /// Reads from one shard what `proof` asks for. `bind` is missing for a simple query; that of an
-    /// extended one comes with how many rows are wanted, where 0 means all. `None` is an answer
-    /// that is too big to be shared, or takes longer than a flight may.
+    /// extended one comes with how many rows are wanted, where 0 means all.
     ///
     /// # Errors
     ///
@@ -42,8 +51,8 @@ impl ReadPath<PgReplica> {
         shard: ShardId,
         proof: &Proof,
         bind: Option<(&Bind, u32)>,
-        deadline: Option<Instant>,
-    ) -> Result<Option<Arc<Reply>>, SqlError> {
+        wish: &Wish,
+    ) -> Result<Alone, SqlError> {
         let (bind, rows_max) = bind.unzip();
         let results = bind.map_or(&[][..], |bind| &bind.result_formats);
         let key = ReadKey {
@@ -61,17 +70,19 @@ impl ReadPath<PgReplica> {
             binary: results.iter().map(|format| *format == 1).collect(),
             shape: rows_max.map_or(Shape::Simple, |rows_max| Shape::Extended { rows_max }),
             shards: Arc::from([shard]),
+            floors: Floors::default(),
         };
         let path = &self.0;
         if path.too_big.has(&key) {
-            return Ok(None);
+            return Ok(Alone::Unshared);
         }
         let load = {
             let (path, proof, key) = (Arc::clone(path), proof.clone(), key.clone());
             let results: Arc<[i16]> = results.into();
-            move |flight: FlightCx| {
+            move |flight: FlightCx, demand: Demand| {
                 let (path, proof) = (Arc::clone(&path), proof.clone());
-                let mut query = query(&key, &proof.text, &results, path.share_max);
+                let fence = path.fence(shard, &demand);
+                let mut query = query(&key, (&proof.text, &results), fence, path.share_max);
                 query.boarding = Arc::new(Mutex::new(Some(flight.boarding())));
                 async move {
                     let landed = path.ask(shard, query).await;
@@ -79,19 +90,20 @@ impl ReadPath<PgReplica> {
                 }
             }
         };
-        match path.fly(key.clone(), deadline, load).await {
-            Ok(Landing::Whole(reply)) => Ok(Some(reply)),
+        match path.fly(key.clone(), wish, load).await {
+            Ok(Landing::Whole(landed)) => Ok(Alone::Landed(landed)),
+            Ok(Landing::Behind) => Ok(Alone::Behind),
             Ok(Landing::TooBig) => {
                 path.too_big.add(key);
-                Ok(None)
+                Ok(Alone::Unshared)
             }
             // By its own clock it may go on.
-            Err(FlightError::TimedOut) if deadline.is_none_or(|it| it > Instant::now()) => {
+            Err(FlightError::TimedOut) if wish.deadline.is_none_or(|it| it > Instant::now()) => {
                 path.too_big.add(key);
-                Ok(None)
+                Ok(Alone::Unshared)
             }
             Err(failed) => {
-                let error = error::flight(&failed, deadline, path.flight_max);
+                let error = error::flight(&failed, wish.deadline, path.flight_max);
                 Err(error.moved(|at| proof.canonical.original(at)))
             }
         }
@@ -101,16 +113,24 @@ impl ReadPath<PgReplica> {
 impl Inner<PgReplica> {
     async fn ask(self: Arc<Self>, shard: ShardId, query: Query) -> Result<Landing, SqlError> {
         let asked = self.cluster.read_shard(shard, move |replica| replica.ask(query.clone()));
-        let answer = asked.await.map_err(PgReplica::failed)?;
-        let Answer { head, rows, is_suspended, count } = answer;
+        let answer = match asked.await {
+            Ok(answer) => answer,
+            Err(failed) if is_behind::<PgReplica>(&failed) => return Ok(Landing::Behind),
+            Err(failed) => return Err(PgReplica::failed(failed)),
+        };
+        let Answer { head, rows, is_suspended, count, mark } = answer;
+        let marks = Arc::from([(shard.index() as usize, mark)]);
         Ok(match rows {
-            Some(rows) => Landing::Whole(Arc::new(Reply { head, rows, count, is_suspended })),
+            Some(rows) => {
+                let reply = Arc::new(Reply { head, rows, count, is_suspended });
+                Landing::Whole(Landed { reply, marks, ended: Instant::now() })
+            }
             None => Landing::TooBig,
         })
     }
 }
 
-fn query(key: &ReadKey, text: &str, results: &[i16], share_max: usize) -> Query {
+fn query(key: &ReadKey, (text, results): (&str, &[i16]), fence: Fence, share_max: usize) -> Query {
     let Identity { oids, formats, values, .. } = &key.identity;
     let rows_max = match key.shape {
         Shape::Extended { rows_max } => rows_max,
@@ -119,5 +139,5 @@ fn query(key: &ReadKey, text: &str, results: &[i16], share_max: usize) -> Query 
     let values = Values { formats, params: values, results, rows_max };
     let frames = frames::batch(text, oids, &values, true);
     let request = Request::new(frames).whole_max(share_max);
-    Query { login: super::login(&key.who), request, boarding: Arc::default() }
+    Query::new(super::login(&key.who), request, fence)
 }

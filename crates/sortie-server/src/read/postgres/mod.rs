@@ -26,10 +26,11 @@ use sortie_postgres::sqlstate::{self, Asked};
 use sortie_postgres::{Body, ExchangeError, Login, PoolError, Request, Server};
 use tokio::time::Instant;
 
+pub(crate) use self::alone::Alone;
 pub(crate) use self::clean::checkout;
 pub(crate) use self::part::values_of_rows;
 use super::source::{Part, Source, Wanted};
-use super::{Who, merge};
+use super::{Fence, Mark, Who, merge};
 use crate::sql::{Dialect, SqlError, state};
 
 /// One replica of a shard.
@@ -50,6 +51,8 @@ pub(crate) struct Query {
     request: Request,
     /// Until the first attempt has its connection, whoever asks the same is in time to share it.
     boarding: Arc<Mutex<Option<Boarding>>>,
+    /// The place in its log that a replica must have reached, or 0.
+    floor: u64,
 }
 
 /// What a replica said.
@@ -61,6 +64,7 @@ pub(crate) struct Answer {
     /// There may be more of them than were wanted.
     pub(super) is_suspended: bool,
     pub(super) count: u64,
+    pub(super) mark: Mark,
 }
 
 /// Why a replica said nothing.
@@ -68,11 +72,20 @@ pub(crate) struct Answer {
 pub(crate) enum Trouble {
     Pool(PoolError),
     Exchange(ExchangeError),
+    /// It has not got as far as it must.
+    Behind,
 }
 
 /// A server's error by its SQLSTATE; every other trouble is the replica's own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BySqlstate;
+
+impl Query {
+    fn new(login: Arc<Login>, request: Request, fence: Fence) -> Self {
+        let request = if fence.is_wanted { request.fenced_around() } else { request };
+        Self { login, request, boarding: Arc::default(), floor: fence.floor }
+    }
+}
 
 impl PgReplica {
     /// A replica called `label`; a read may wait so long for a connection to it.
@@ -95,6 +108,10 @@ impl PgReplica {
         connection.set_residue(Some(clean::ANYTHING));
         let reply = connection.exchange(query.request).await?;
         connection.set_residue(None);
+        let mark = Mark { from: reply.as_of, until: reply.until };
+        if mark.from.unwrap_or(0) < query.floor {
+            return Err(Trouble::Behind);
+        }
         let count = reply.tag().map_or(0, count);
         let is_suspended = reply.complete.as_ref().and_then(|it| it.first()) == Some(&b's');
         let rows = match reply.body {
@@ -102,7 +119,7 @@ impl PgReplica {
             // The rest is never read: the connection's drop stops it.
             _ => None,
         };
-        Ok(Answer { head: reply.head.unwrap_or_default(), rows, is_suspended, count })
+        Ok(Answer { head: reply.head.unwrap_or_default(), rows, is_suspended, count, mark })
     }
 }
 
@@ -120,14 +137,22 @@ impl Source for PgReplica {
         self.0.label.clone()
     }
 
-    fn query(wanted: &Wanted<'_>, owns: &dyn Fn(i64) -> bool) -> Query {
+    fn query(wanted: &Wanted<'_>, fence: Fence, owns: &dyn Fn(i64) -> bool) -> Query {
         let rows = wanted.rows_max.saturating_add(1);
         let query = wanted.bound.query(Dialect::Postgres, owns, rows);
         let aggregates = [false].as_slice();
         let binary = if wanted.bound.is_aggregate() { aggregates } else { wanted.binary };
         let frames = frames::of_shard(&query, binary);
         let request = Request::new(frames).whole_max(wanted.bytes_max);
-        Query { login: login(wanted.who), request, boarding: Arc::default() }
+        Query::new(login(wanted.who), request, fence)
+    }
+
+    fn mark(answer: &Answer) -> Mark {
+        answer.mark
+    }
+
+    fn is_behind(error: &Trouble) -> bool {
+        matches!(error, Trouble::Behind)
     }
 
     async fn ask(self, query: Query) -> Result<Answer, Trouble> {
@@ -174,6 +199,7 @@ impl Trouble {
     fn told(self, replica: &str) -> SqlError {
         match self {
             Self::Exchange(ExchangeError::Server(report)) => SqlError::of_server(&report),
+            Self::Behind => SqlError::new(state::INTERNAL_ERROR, self.to_string()),
             Self::Exchange(ExchangeError::Closed(error)) => {
                 let message = format!("the connection to replica {replica} was lost: {error}");
                 SqlError::new(state::CONNECTION_FAILURE, message)
@@ -209,7 +235,7 @@ impl<T> Classify<T, Trouble> for BySqlstate {
                 let routine = std::str::from_utf8(routine).unwrap_or_default();
                 sqlstate::classify(report.sqlstate(), routine, Asked::of_standby()).into()
             }
-            Err(_) => Class::FailOver,
+            Err(Trouble::Behind | Trouble::Exchange(_) | Trouble::Pool(_)) => Class::FailOver,
         }
     }
 }
@@ -231,6 +257,7 @@ impl std::fmt::Display for Trouble {
         match self {
             Self::Pool(error) => error.fmt(f),
             Self::Exchange(error) => error.fmt(f),
+            Self::Behind => f.write_str("the replica has not replayed what must be read"),
         }
     }
 }

@@ -51,6 +51,8 @@ pub(crate) enum Effect {
     Deallocate(Option<Box<str>>),
     /// A switch of sortie's own is set, or reset without a value.
     Switch(Box<str>, Option<Box<str>>),
+    /// A switch of sortie's own is set, or reset without a value, until the end of the transaction.
+    SwitchLocal(Box<str>, Option<Box<str>>),
     /// A switch of sortie's own is shown.
     Show(Box<str>),
     /// Something that can't be had again on another connection.

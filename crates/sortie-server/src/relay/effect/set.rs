@@ -31,8 +31,9 @@ const LISTS: [&str; 5] = [
 pub(super) fn set(rest: &[Lexeme]) -> Effect {
     let words: Vec<&str> = rest.iter().take(3).map(word).collect();
     let (rest, words) = match words[..] {
+        ["local", ..] => return local(&rest[1..]),
         // Until the end of the transaction only.
-        ["local" | "transaction" | "constraints", ..] => return Effect::Nothing,
+        ["transaction" | "constraints", ..] => return Effect::Nothing,
         ["session", "characteristics", ..] => return opaque("session characteristics"),
         ["session", "authorization", ..] => return opaque("session_authorization"),
         ["session", ..] => (&rest[1..], &words[1..]),
@@ -53,6 +54,22 @@ pub(super) fn set(rest: &[Lexeme]) -> Effect {
             }
             _ => Effect::Dirty(Reason::Unknown),
         },
+    }
+}
+
+/// `SET LOCAL`, without those words: until the end of the transaction only.
+fn local(rest: &[Lexeme]) -> Effect {
+    match name(rest) {
+        Some((name, value)) if is_own(&name) && value.first().is_some_and(is_assignment) => {
+            match assign(&name, &value[1..]) {
+                // Not another shard in one transaction.
+                Effect::Switch(name, value) if &*name != "sortie.shard" => {
+                    Effect::SwitchLocal(name, value)
+                }
+                _ => Effect::Nothing,
+            }
+        }
+        _ => Effect::Nothing,
     }
 }
 

@@ -116,10 +116,10 @@ impl Real {
             Verdict::Pipe(reason) => return Said::Piped(reason),
             Verdict::Refuse(error) => return Said::Refused(*error),
         };
-        match self.lane.read(who, &plan, values, None).await {
+        match self.lane.read(who, &plan, values, &crate::read::Wish::default()).await {
             Ok(Outcome::Pipe(reason)) => Said::Piped(reason),
             Err(error) => Said::Refused(error),
-            Ok(Outcome::Reply(reply)) => {
+            Ok(Outcome::Reply(reply, _)) => {
                 assert_eq!(reply.head[0], b'T', "{text}");
                 let rows = values_of_rows(&reply.rows).unwrap();
                 let tag = format!("SELECT {}\0", rows.len());
