@@ -33,6 +33,7 @@ mod lazy;
 mod leftovers;
 mod long;
 mod losers;
+mod never_old;
 mod one_shard;
 mod pgbench;
 mod portions;
