@@ -41,6 +41,7 @@ Figures
                         or: -- --save-baseline before
   bench hop [ARGS…]     pgbench straight to PostgreSQL, through PgBouncer (to be installed by
                         hand), through sortie's pipe lane; --rounds N --seconds N --clients 1,64
+  bench hot [ARGS…]     the same with hot reads and the shared lane
   peers                 what goes wrong around a load that many wait for: sortie and other
                         crates in the same rows; builds those crates, which takes minutes
 
@@ -73,7 +74,7 @@ fn run(arguments: &[&str]) -> Outcome {
         ["fuzz", seconds] => fuzz(seconds),
         ["shuttle"] => shuttle(),
         ["peers"] => peers(),
-        ["bench", "hop", rest @ ..] => hop(rest),
+        ["bench", "hop" | "hot", ..] => pgbench(&arguments[1..]),
         ["bench", rest @ ..] => bench(rest),
         ["--help" | "-h" | "help"] => {
             print!("{HELP}");
@@ -93,10 +94,10 @@ fn bench(arguments: &[&str]) -> Outcome {
     Steps::new("bench").step("criterion, release", &mut command)
 }
 
-fn hop(arguments: &[&str]) -> Outcome {
-    let mut command = cargo(["bench", "-p", "sortie-server", "--bench", "hop", "--"]);
+fn pgbench(arguments: &[&str]) -> Outcome {
+    let mut command = cargo(["bench", "-p", "sortie-server", "--bench", "pgbench", "--"]);
     command.args(arguments.iter().filter(|argument| **argument != "--"));
-    Steps::new("bench").step("a hop, release", &mut command)
+    Steps::new("bench").step("pgbench, release", &mut command)
 }
 
 /// A workspace of its own, with a target folder of its own: other people's crates are no part of

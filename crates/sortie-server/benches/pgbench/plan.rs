@@ -1,0 +1,69 @@
+//! The plan of a run, from the command line.
+
+use crate::pgbouncer;
+use crate::run::Load;
+use crate::work::{Target, Work};
+
+/// How often, how long, and with how many clients.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) works: Vec<Work>,
+    pub(crate) rounds: usize,
+    pub(crate) load: Load,
+    pub(crate) clients: Vec<usize>,
+    /// PgBouncer can be measured.
+    has_peer: bool,
+}
+
+impl Plan {
+    /// Reads the arguments; cargo adds `--bench` when figures are asked for. Without it, one short
+    /// round with few clients shows that every path works, without figures that would mean
+    /// anything; there PgBouncer may be missing.
+    pub(crate) fn from_arguments() -> Self {
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let mut plan = if arguments.iter().any(|argument| argument == "--bench") {
+            Self {
+                works: vec![Work::Hop],
+                rounds: 7,
+                load: Load::Seconds(3),
+                clients: vec![1, 64],
+                has_peer: true,
+            }
+        } else {
+            Self {
+                works: [&[Work::Hop], &Work::HOT[..]].concat(),
+                rounds: 1,
+                load: Load::Transactions(30),
+                clients: vec![1, 4],
+                has_peer: pgbouncer::is_installed(),
+            }
+        };
+        let mut arguments = arguments.iter().filter(|argument| *argument != "--bench");
+        while let Some(option) = arguments.next() {
+            match option.as_str() {
+                "hop" => continue,
+                "hot" => {
+                    (plan.works, plan.clients) = (Work::HOT.to_vec(), vec![64]);
+                    continue;
+                }
+                _ => {}
+            }
+            let value = arguments.next().unwrap_or_else(|| panic!("{option} needs a value"));
+            match option.as_str() {
+                "--rounds" => plan.rounds = value.parse().unwrap(),
+                "--seconds" => plan.load = Load::Seconds(value.parse().unwrap()),
+                "--clients" => {
+                    plan.clients = value.split(',').map(|count| count.parse().unwrap()).collect();
+                }
+                other => panic!("{other} is none of hop, hot, --rounds, --seconds, --clients"),
+            }
+        }
+        plan
+    }
+
+    pub(crate) fn targets(&self, work: Work) -> Vec<Target> {
+        let mut targets = work.targets();
+        targets.retain(|target| self.has_peer || *target != Target::PgBouncer);
+        targets
+    }
+}
