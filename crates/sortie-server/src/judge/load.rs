@@ -4,6 +4,7 @@
 //! what its standbys will have soon, may be read from as well. What is not the same on all of them
 //! is nobody's. Objects that were made after `initdb` have numbers from 16,384 on.
 
+use std::collections::HashMap;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -36,16 +37,29 @@ const RELATIONS: &str = "
         WHEN c.relkind = 'S' THEN 'a sequence'
         WHEN c.relkind = 'c' THEN 'a type'
         WHEN c.relpersistence <> 'p' THEN 'an unlogged table'
-        WHEN c.relrowsecurity THEN 'a table with row security'
         WHEN c.relkind = 'r' AND c.relhassubclass THEN 'a table with children'
         WHEN c.relkind = 'p' AND EXISTS (
           SELECT FROM pg_catalog.pg_partition_tree(c.oid) t
           JOIN pg_catalog.pg_class k ON k.oid = t.relid WHERE k.relkind NOT IN ('r', 'p')
         ) THEN 'a table with foreign partitions'
+        WHEN c.relrowsecurity THEN 'a table with row security'
         ELSE 'table'
       END
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND n.nspname !~ '^pg_(toast|temp)'";
+
+/// What stands behind a relation: a view's query, and a query with the condition of each policy by
+/// which rows are seen. Everybody may read them.
+const DEFINITIONS: &str = "
+    SELECT c.oid, pg_catalog.pg_get_viewdef(c.oid) AS definition
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'v' AND c.oid >= 16384 AND n.nspname !~ '^pg_'
+    UNION ALL
+    SELECT p.polrelid, 'SELECT WHERE ' || pg_catalog.pg_get_expr(p.polqual, p.polrelid)
+    FROM pg_catalog.pg_policy p WHERE p.polcmd IN ('r', '*') AND p.polqual IS NOT NULL
+    LIMIT 2001";
+/// Where there are more, none is looked at.
+const DEFINITIONS_MAX: usize = 2_000;
 
 const COLUMNS: &str = "
     SELECT a.attrelid, a.attname, a.attnum, a.atttypid, t.typlen, a.atttypmod, a.attnotnull,
@@ -198,6 +212,14 @@ async fn look_at(server: &Server) -> Result<RawShard, String> {
             collation,
         };
         shard.columns.entry(number(&row, 0)).or_default().push(column);
+    }
+    let defined = ask(server, &login, deadline, DEFINITIONS).await?;
+    if defined.len() <= DEFINITIONS_MAX {
+        let definitions = shard.definitions.insert(HashMap::new());
+        for row in &defined {
+            let definition = text(row, 1).trim_end_matches(';').into();
+            definitions.entry(number(row, 0)).or_default().push(definition);
+        }
     }
     for row in ask(server, &login, deadline, FUNCTIONS).await? {
         let function =

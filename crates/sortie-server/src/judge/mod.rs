@@ -2,7 +2,7 @@
 //!
 //! | shards | statement | verdict |
 //! |---|---|---|
-//! | one | a steady query of plain tables ([`check_steady`]) | shared |
+//! | one | a steady query of tables, and of views of them ([`check_steady`]) | shared |
 //! | one | anything else | to a server: PostgreSQL itself answers |
 //! | several | such a SELECT on a sharded table, whose parts can be merged exactly | shared |
 //! | several | whatever depends on no row of a sharded table ([`check_harmless`]) | to any server |
@@ -15,6 +15,7 @@
 //!    databases, and on nothing else; places in errors are those of the text as it was sent.
 
 mod cache;
+mod definitions;
 mod lane;
 mod load;
 mod parameters;

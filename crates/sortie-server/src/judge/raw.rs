@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::definitions;
 use crate::config::{Spread, TableConfig};
 use crate::sql::{
     Catalog, Collation, Known, Placement, Relation, RelationKind, Table, TableColumn, Type,
@@ -19,6 +20,8 @@ pub(super) struct RawShard {
     pub(super) relations: BTreeMap<(Arc<str>, Arc<str>), RawRelation>,
     /// By the table's number.
     pub(super) columns: HashMap<u32, Vec<RawColumn>>,
+    /// What stands behind a relation, by its number; nothing where there are too many.
+    pub(super) definitions: Option<HashMap<u32, Vec<Box<str>>>>,
     pub(super) functions: HashMap<Arc<str>, RawFunction>,
     pub(super) types: HashSet<Arc<str>>,
     pub(super) operators: HashSet<Arc<str>>,
@@ -43,15 +46,19 @@ pub(super) struct RawFunction {
 
 pub(super) type RawColumn = TableColumn;
 
+pub(super) const VIEW: &str = "a view";
+pub(super) const STORED_VIEW: &str = "a materialized view";
+pub(super) const SECURED: &str = "a table with row security";
+
 /// Kinds of relations that can't be reasoned about.
 const OPAQUE: [&str; 9] = [
-    "a view",
-    "a materialized view",
+    VIEW,
+    STORED_VIEW,
     "a foreign table",
     "a sequence",
     "a type",
     "an unlogged table",
-    "a table with row security",
+    SECURED,
     "a table with children",
     "a table with foreign partitions",
 ];
@@ -96,11 +103,13 @@ pub(super) fn known(shards: &[RawShard], tables: &[TableConfig]) -> Known {
             tracing::warn!(schema, name, "a configured table is no plain table of every shard");
         }
     }
-    Known {
+    let mut known = Known {
         catalog: Catalog::new(relations, system, bytewise),
         vocabulary: vocabulary(shards),
         reads_committed: shards.iter().all(|shard| shard.reads_committed),
-    }
+    };
+    definitions::see_through(&mut known, shards);
+    known
 }
 
 enum Kind {

@@ -38,6 +38,7 @@ fn known() -> Arc<Known> {
         table("twice", code, Placement::Local),
         opaque("twice", "other", RelationKind::Opaque("a view")),
         opaque("rich", "public", RelationKind::Opaque("a view")),
+        opaque("seen", "public", RelationKind::Steady("a view")),
         opaque("tables", "information_schema", RelationKind::System),
     ];
     let system = [
@@ -118,6 +119,9 @@ fn reads_of_plain_tables_are_shared_on_one_shard() {
         "select (u).name, (u.name).lower from users u",
         "select x from users where born = '2000-01-01' and name = 'I know'",
         "select name from users where mood_of is null and title = 'snow'",
+        "select * from seen",
+        "select current_user, user, current_schema from users u join public.seen on true",
+        "select current_setting('app.tenant'), current_setting('a.b'::text, true) from users",
     ] {
         assert_eq!(verdict(text, 1, false), "share", "{text}");
         assert_eq!(verdict(text, 3, true), "share", "{text}");
@@ -145,7 +149,12 @@ fn everything_else_goes_to_a_server_on_one_shard() {
         "select current_date from users",
         "select name from users where born = 'Today'",
         "select name from users where born < ' now'::date",
-        "select user from users",
+        "select system_user from users",
+        "select current_setting('work_mem') from users",
+        "select current_setting('a.b' || 'c') from users",
+        "select current_setting('work_mem.x'::varchar(8)) from users",
+        "select current_setting('Sortie.lane') from users",
+        "select current_setting(name) from users",
         "select total(balance) from users",
         "select balance === 1 from users",
         "select 'happy'::mood from users",
@@ -247,6 +256,7 @@ fn what_might_be_one_shards_rows_is_refused() {
         ("select * from stray", "0A000"),
         ("select * from twice", "0A000"),
         ("select * from rich", "0A000"),
+        ("select * from seen", "0A000"),
         ("table users", "0A000"),
         ("table countries", "0A000"),
         ("select total()", "0A000"),

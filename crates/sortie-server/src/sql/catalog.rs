@@ -32,6 +32,9 @@ pub(crate) enum RelationKind {
     Table(Arc<Table>),
     /// It can't be reasoned about, for this reason: `a view`.
     Opaque(&'static str),
+    /// Such a one whose rows depend on those of plain tables, the role and the session's
+    /// parameters, and on nothing else.
+    Steady(&'static str),
     /// A relation of `information_schema`.
     System,
 }
@@ -86,6 +89,7 @@ pub(crate) enum Collation {
 pub(crate) enum Found<'a> {
     Table(&'a Arc<Table>),
     Opaque(&'static str),
+    Steady(&'static str),
     System,
     /// Several schemas have a relation of this name.
     Ambiguous,
@@ -153,16 +157,28 @@ impl Catalog {
         let named = self.relations.get(name).map_or(&[][..], Vec::as_slice);
         named.iter().any(|relation| match &relation.kind {
             RelationKind::Table(table) => table.placement != Placement::Reference,
-            RelationKind::Opaque(_) => true,
+            RelationKind::Opaque(_) | RelationKind::Steady(_) => true,
             RelationKind::System => false,
         })
     }
 
-    /// Whether something has this name, other than plain tables.
-    pub(crate) fn is_more_than_table(&self, name: &str) -> bool {
+    /// Whether something has this name, other than tables and what is as good as they are.
+    pub(crate) fn is_unsteady(&self, name: &str) -> bool {
         let named = self.relations.get(name).map_or(&[][..], Vec::as_slice);
-        let is_table = |relation: &Relation| matches!(relation.kind, RelationKind::Table(_));
-        self.system.contains(name) || !named.iter().all(is_table)
+        let is_steady = |relation: &Relation| {
+            matches!(relation.kind, RelationKind::Table(_) | RelationKind::Steady(_))
+        };
+        self.system.contains(name) || !named.iter().all(is_steady)
+    }
+
+    /// Notes that a relation that was opaque is as good as a table to whoever asks one server.
+    pub(crate) fn see_through(&mut self, schema: &str, name: &str) {
+        let named = self.relations.get_mut(name).map_or(&mut [][..], Vec::as_mut_slice);
+        for relation in named.iter_mut().filter(|relation| *relation.schema == *schema) {
+            if let RelationKind::Opaque(what) = relation.kind {
+                relation.kind = RelationKind::Steady(what);
+            }
+        }
     }
 
     /// Whether texts that are no columns are ordered by their bytes.
@@ -176,6 +192,7 @@ impl Relation {
         match &self.kind {
             RelationKind::Table(table) => Found::Table(table),
             RelationKind::Opaque(what) => Found::Opaque(what),
+            RelationKind::Steady(what) => Found::Steady(what),
             RelationKind::System => Found::System,
         }
     }

@@ -226,7 +226,7 @@ impl Check<'_> {
                 let message = format!("relation \"{shown}\" does not exist");
                 refused(SqlError::new(state::UNDEFINED_TABLE, message))
             }
-            Found::Opaque(_) | Found::Ambiguous => {
+            Found::Opaque(_) | Found::Steady(_) | Found::Ambiguous => {
                 let reason = format!("\"{shown}\" may have other rows on every shard");
                 refused(SqlError::unsupported(reason))
             }

@@ -4,13 +4,17 @@
 //! A statement passes if
 //!
 //! 1. it is a query that writes and locks nothing;
-//! 2. every relation that it names, and at least one, is a plain table, or a name given by WITH;
+//! 2. every relation that it names, and at least one, is a plain table, or a view or a table with
+//!    row security behind which there are only such, or a name given by WITH;
 //! 3. every name in front of a parenthesis is a keyword, or a function of PostgreSQL's own that
 //!    says the same for the same arguments and parameters ([`is_steady`]); and what is asked of a
 //!    value like a field is none of its other functions;
 //! 4. no name in it, wherever it stands, is that of any other relation, or of a function or a type
 //!    that somebody made, and no operator is one that somebody made in another language than C;
-//! 5. it asks for no time and for nobody's name, by no keyword and in no constant (`'today'`).
+//! 5. it asks for no time, by no keyword and in no constant (`'today'`).
+//!
+//! Who asks is in the key: `current_user` passes, and `current_setting('app.tenant')`, of
+//! parameters that somebody made.
 //!
 //! It is read word by word, as [`check_harmless`](super::check_harmless) does it: what is not known
 //! does not pass. What is no valid statement may pass: a server says so.
@@ -50,10 +54,9 @@ pub(crate) struct Steady {
 
 /// Words by which a query writes, locks, samples, or is written in a way that is not read here.
 const OTHER: &str = "delete insert into merge operator table tablesample update";
-/// Words that ask for a time, or for who asks.
-const ASKING: &str = "current_catalog current_date current_role current_schema current_time \
-                      current_timestamp current_user localtime localtimestamp session_user \
-                      system_user user";
+/// Words that ask for a time, or for how a connection was made.
+const ASKING: &str = "current_date current_time current_timestamp localtime localtimestamp \
+                      system_user";
 /// Words in constants that stand for a time.
 const TIMES: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
 /// Functions whose results depend on nothing but their arguments and on parameters of the session,
@@ -79,6 +82,26 @@ pub(crate) fn is_steady(name: &str, changing: bool) -> bool {
 pub(crate) fn check_steady(text: &str, known: &Known) -> Result<Steady, Unsteady> {
     let source = Source::new(text).map_err(|_unreadable| Unsteady::Grammar)?;
     let lexemes = source.lexemes.as_slice();
+    // What reads no table is cheap, or is asked for something else than its answer.
+    if check(lexemes, known)? == 0 {
+        return Err(Unsteady::Command);
+    }
+    let has_params = lexemes.iter().any(|lexeme| matches!(lexeme.token, Token::Param(_)));
+    Ok(Steady { has_params })
+}
+
+/// Checks what stands behind a relation: a view's query, or one that has the condition of a policy.
+///
+/// # Errors
+///
+/// Why it does not pass.
+pub(crate) fn check_definition(text: &str, known: &Known) -> Result<(), Unsteady> {
+    let source = Source::new(text).map_err(|_unreadable| Unsteady::Grammar)?;
+    check(&source.lexemes, known).map(drop)
+}
+
+/// Checks a query by all rules but that it names a relation; says how many it names.
+fn check(lexemes: &[Lexeme], known: &Known) -> Result<usize, Unsteady> {
     let check = Check { known, lexemes, given: given(lexemes) };
     let first = lexemes.iter().find(|lexeme| !opens(lexeme)).and_then(word);
     if !first.is_some_and(|first| listed("select values with", first)) {
@@ -87,9 +110,7 @@ pub(crate) fn check_steady(text: &str, known: &Known) -> Result<Steady, Unsteady
     check.words()?;
     check.names()?;
     check.calls()?;
-    check.relations()?;
-    let has_params = lexemes.iter().any(|lexeme| matches!(lexeme.token, Token::Param(_)));
-    Ok(Steady { has_params })
+    check.relations()
 }
 
 struct Check<'a> {
@@ -135,7 +156,7 @@ impl Check<'_> {
             if vocabulary.made.contains(name) {
                 return Err(Unsteady::Function);
             }
-            if self.known.catalog.is_more_than_table(name) {
+            if self.known.catalog.is_unsteady(name) {
                 return Err(Unsteady::Relation);
             }
         }
@@ -151,7 +172,8 @@ impl Check<'_> {
             let schema = words::qualifier(self.lexemes, at - 1);
             let is_keyword = schema.is_none() && word(called).is_some_and(|w| listed(KEYWORDS, w));
             let is_builtin = matches!(schema, None | Some("pg_catalog"));
-            let is_steady = is_builtin && vocabulary.steady.contains(name);
+            let is_steady =
+                is_builtin && (vocabulary.steady.contains(name) || self.asks_of_session(at - 1));
             // `WITH a (b) AS`, `FROM a AS b (c)`: no call, unless there is something to be called.
             let is_alias = self.given.contains(name) || (at > 1 && self.lexemes[at - 2].is("as"));
             let is_name = is_alias && !vocabulary.unsteady.contains(name);
@@ -166,8 +188,24 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Whether this is `current_setting('a.b')`: parameters that somebody made are in the key, not
+    /// all of PostgreSQL's own are.
+    fn asks_of_session(&self, at: usize) -> bool {
+        let asks = self.lexemes[at].is("current_setting")
+            && !self.known.vocabulary.made.contains("current_setting");
+        let token = |at: usize| self.lexemes.get(at).map(|lexeme| &lexeme.token);
+        let is = |at: usize, sign: &'static str| token(at) == Some(&Token::Punctuation(sign));
+        // What follows decides what is a constant: `'a.b' || x` is none.
+        let is_text = is(at + 3, "::") && self.lexemes.get(at + 4).is_some_and(|l| l.is("text"));
+        let end = if is_text { at + 5 } else { at + 3 };
+        let is_made =
+            |name: &str| name.contains('.') && !name.to_ascii_lowercase().starts_with("sortie.");
+        let named = matches!(token(at + 2), Some(Token::String(name)) if is_made(name));
+        asks && named && (is(end, ")") || is(end, ","))
+    }
+
     /// Rule 2.
-    fn relations(&self) -> Result<(), Unsteady> {
+    fn relations(&self) -> Result<usize, Unsteady> {
         let is_point =
             |at: usize| self.lexemes.get(at).is_some_and(|l| l.token == Token::Punctuation("."));
         let mut tables = 0;
@@ -186,17 +224,15 @@ impl Check<'_> {
                 None => self.known.catalog.find(None, first),
                 Some(second) => self.known.catalog.find(Some(first), second),
             };
-            // By rule 4 all of several are tables, and the key says in which schemas it is looked
-            // for.
+            // By rule 4 all of several pass, and the key says in which schemas it is looked for.
             match found {
-                Found::Table(_) | Found::Ambiguous => tables += 1,
+                Found::Table(_) | Found::Steady(_) | Found::Ambiguous => tables += 1,
                 Found::Opaque(_) | Found::System | Found::Unknown => {
                     return Err(Unsteady::Relation);
                 }
             }
         }
-        // What reads no table is cheap, or is asked for something else than its answer.
-        if tables > 0 { Ok(()) } else { Err(Unsteady::Command) }
+        Ok(tables)
     }
 }
 

@@ -51,4 +51,5 @@ mod tls;
 mod trouble;
 mod unbound;
 mod unset;
+mod views;
 mod watch;

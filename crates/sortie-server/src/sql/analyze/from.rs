@@ -78,7 +78,7 @@ impl<'a> Analyzer<'a> {
             Found::System | Found::Unknown => {
                 SqlError::unsupported(format!("system catalogs are not served: {shown}"))
             }
-            Found::Opaque(what) => {
+            Found::Opaque(what) | Found::Steady(what) => {
                 SqlError::unsupported(format!("\"{shown}\" is {what}, which is not supported"))
             }
             Found::Ambiguous => {
