@@ -34,6 +34,7 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 pub(crate) struct Snapshot {
     pub(crate) clients: ClientStats,
     pub(crate) flights: FlightStats,
+    pub(crate) descriptions: FlightStats,
     pub(crate) hedge: HedgeLedger,
     pub(crate) legs: ScatterStats,
     /// The two lanes of each cluster by its name, where there are two.
@@ -151,6 +152,9 @@ impl Snapshot {
                 ("superseded", flights.superseded),
             ],
         )?;
+        let descriptions = &self.descriptions;
+        let loads = descriptions.leaders + descriptions.nexts + descriptions.successors;
+        page.counter("descriptions_asked", "Descriptions asked of servers", loads)?;
         page.gauge("flights_in_flight", "Flights now running", flights.in_flight_flights)?;
         page.gauge("waiters_in_flight", "Reads now waiting", flights.in_flight_waiters)?;
         let untaken = "Bytes of answers that not all who share them have taken";

@@ -18,7 +18,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::parameters::unreadable;
 use super::{Judge, Opinion, look};
 use crate::config::{ClusterConfig, TableConfig};
-use crate::read::{Alone, PgReplica, ReadConfig, ReadPath, ReadStats, Reply, Who, Wish};
+use crate::read::{
+    Alone, Description, Floors, PgReplica, ReadConfig, ReadPath, ReadStats, Reply, Who, Wish,
+};
 use crate::relay;
 use crate::relay::{Asked, Outcome, PipeReason, Shared, Values, Verdict, behind};
 use crate::sql::{Bound, Known, Proof, Settings, SqlError, state};
@@ -202,9 +204,7 @@ impl Lane {
             if bind.is_some_and(|(bind, _)| !bind.result_formats.iter().all(is_format)) {
                 return Ok(Outcome::Pipe(PipeReason::Types));
             }
-            let shard = who.shard.unwrap_or(0);
-            let shard = ShardId::new(u32::try_from(shard).expect("shards are few"));
-            let read = self.path.read_alone(&person, shard, proof, bind, wish).await;
+            let read = self.path.read_alone(&person, shard(who), proof, bind, wish).await;
             // Rows may have come before an error; and nobody knows how fresh it is.
             let is_doubtful = !proof.judged.is_valid || !wish.floors.is_none();
             return match read {
@@ -283,12 +283,6 @@ impl Shared for SharedLane {
         self.0.get(who.cluster).map_or(0, |lane| lane.changes.load(Acquire))
     }
 
-    fn is_valid(who: &relay::Who, plan: &Proof) -> bool {
-        // By another path it may find nothing.
-        let leads = |name: &str| matches!(name, "search_path" | "options" | "role");
-        plan.judged.is_valid && !who.parameters.iter().any(|(name, _)| leads(name))
-    }
-
     fn reads_committed(&self, who: &relay::Who) -> bool {
         let known = self.0.get(who.cluster).and_then(Lane::known);
         let is_set = |name: &str| name.contains("transaction") || name == "session characteristics";
@@ -300,6 +294,18 @@ impl Shared for SharedLane {
                 },
                 name => is_set(name),
             })
+    }
+
+    async fn describe(
+        &self,
+        who: &Arc<relay::Who>,
+        plan: &Arc<Proof>,
+        floors: &Floors,
+    ) -> Option<Arc<Description>> {
+        let lane = self.0.get(who.cluster)?;
+        let person = lane.who(who);
+        let described = lane.path.describe(&person, shard(who), plan, floors).await;
+        described.inspect_err(|error| lane.suspect(error)).ok()
     }
 
     async fn read(
@@ -329,6 +335,11 @@ impl Shared for SharedLane {
         let read = Box::pin(lane.read(who, plan, bind, &wish)).await;
         read.inspect_err(|error| lane.suspect(error))
     }
+}
+
+/// The one shard that is asked.
+fn shard(who: &relay::Who) -> ShardId {
+    ShardId::new(u32::try_from(who.shard.unwrap_or(0)).expect("shards are few"))
 }
 
 /// Whether an error is a server's about what was asked, and not about the server itself, nor about

@@ -38,6 +38,8 @@ pub(super) struct ReadKey {
 pub(super) enum Shape {
     /// In the endpoint's own: the answer is the same whatever way it was asked for.
     Merged,
+    /// In the client's, and not run: what it takes and gives.
+    Described,
     /// In the client's, by a simple query.
     Simple,
     /// In the client's, by the extended protocol.

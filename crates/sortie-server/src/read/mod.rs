@@ -57,6 +57,15 @@ impl From<&Settings> for Who {
     }
 }
 
+/// What a statement takes and gives, as the frames that a server describes it with.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Description {
+    /// The `ParameterDescription` frame.
+    pub(crate) parameters: Bytes,
+    /// The `RowDescription` frame, all of it as text.
+    pub(crate) head: Bytes,
+}
+
 /// The rows of one statement, encoded once and shared by everybody who asked.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Reply {

@@ -14,7 +14,7 @@ use super::fresh::{Demand, Floors, Landed, Wish, is_behind};
 use super::key::{ReadKey, Shape};
 use super::source::{Part, Source, Wanted};
 use super::too_big::TooBig;
-use super::{ReadStats, Reply, Who, error, merge};
+use super::{Description, ReadStats, Reply, Who, error, merge};
 use crate::sql::{BoundRead, Keys, SqlError, result_formats};
 
 /// What answers may take together until those who share them have taken them. A choice: some of
@@ -51,6 +51,8 @@ pub(crate) struct ReadPath<S: Source>(pub(super) Arc<Inner<S>>);
 
 pub(super) struct Inner<S: Source> {
     pub(super) flights: SingleFlight<ReadKey, Landing, SqlError>,
+    /// Those that find out what statements take and give.
+    pub(super) descriptions: SingleFlight<ReadKey, Arc<Description>, SqlError>,
     pub(super) cluster: Cluster<S, S::Class>,
     legs: ScatterLedger,
     pub(super) flight_max: Duration,
@@ -104,8 +106,15 @@ impl<S: Source> ReadPath<S> {
             .boarding(true)
             .shared_bytes_max(SHARED_BYTES_MAX, Landing::bytes)
             .build();
+        let descriptions = SingleFlight::builder()
+            .join(Join::Fresh)
+            .soft_age(config.soft_age)
+            .flight_max(config.flight_max)
+            .boarding(true)
+            .build();
         Self(Arc::new(Inner {
             flights,
+            descriptions,
             cluster: Cluster::new(map, replicas, hedge),
             legs: ScatterLedger::default(),
             flight_max: config.flight_max,
@@ -192,7 +201,12 @@ impl<S: Source> ReadPath<S> {
 
     /// What became of the reads.
     pub(crate) fn stats(&self) -> ReadStats {
-        ReadStats { flights: self.flights(), hedges: self.hedges(), legs: self.legs() }
+        ReadStats {
+            flights: self.flights(),
+            descriptions: self.0.descriptions.stats(),
+            hedges: self.hedges(),
+            legs: self.legs(),
+        }
     }
 
     /// What became of the reads' flights.

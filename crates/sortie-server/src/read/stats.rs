@@ -6,6 +6,8 @@ use sortie::{FlightStats, HedgeLedger, ScatterStats};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReadStats {
     pub(crate) flights: FlightStats,
+    /// Of what statements take and give.
+    pub(crate) descriptions: FlightStats,
     pub(crate) hedges: HedgeLedger,
     pub(crate) legs: ScatterStats,
 }
@@ -23,6 +25,7 @@ impl std::iter::Sum for ReadStats {
             add!(total.flights, more.flights, leaders followers solos busy reentrant expired nexts
                 successors landed failed panicked timed_out aborted superseded in_flight_flights
                 in_flight_waiters in_flight_bytes);
+            add!(total.descriptions, more.descriptions, leaders followers solos nexts successors);
             add!(total.hedges, more.hedges, requests requests_ok requests_err requests_abandoned
                 firsts hedges failovers won hedge_wins failover_wins answered failed_over
                 abstained panicked lost abandoned);

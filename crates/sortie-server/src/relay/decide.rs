@@ -41,12 +41,14 @@ pub(super) enum Batch {
     Lost(u8),
 }
 
-/// A batch about one statement.
+/// A batch about one statement; to its Sync, or to the Flush behind what only prepares it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Single {
     /// The whole batch.
     pub(super) len: usize,
     pub(super) parse: Option<Range<usize>>,
+    /// The description of the statement, asked for ahead of its use.
+    pub(super) described: Option<Range<usize>>,
     pub(super) bind: Option<Range<usize>>,
     /// How many of them run it.
     pub(super) executes: usize,
@@ -55,6 +57,8 @@ pub(super) struct Single {
     pub(super) is_plain: bool,
     /// The portal's description is asked for.
     pub(super) describes: bool,
+    /// It ends in a Flush: the client waits for the answers, and goes on with the batch.
+    pub(super) is_flushed: bool,
     /// The portal's end is asked for.
     pub(super) closes: bool,
     /// How many rows are wanted at most; 0 means all.
@@ -111,11 +115,14 @@ fn extended(input: &[u8]) -> Batch {
             }
             return Batch::Partial { wanted: at + head.len };
         };
-        if !single.take(head, frame, at) {
+        single.is_flushed =
+            head.tag == b'H' && head.len == frames::HEADER_LEN && single.described.is_some();
+        let is_end = head.tag == b'S' || (single.is_flushed && single.is_preparing());
+        if !is_end && !single.take(head, frame, at) {
             return Batch::Other(PipeReason::Shape);
         }
         at += head.len;
-        if head.tag == b'S' {
+        if is_end {
             single.len = at;
             single.is_plain &= single.executes == 1 && single.bind.is_some();
             return Batch::Single(single);
@@ -144,9 +151,9 @@ impl Single {
         self.rows_max > 0 && !self.closes
     }
 
-    /// Whether it prepares a statement, and nothing else.
-    pub(super) fn is_parse(&self) -> bool {
-        self.parse.is_some()
+    /// Whether it prepares a statement, or has it described, and nothing else.
+    pub(super) fn is_preparing(&self) -> bool {
+        (self.parse.is_some() || self.described.is_some())
             && self.bind.is_none()
             && self.executes == 0
             && !self.describes
@@ -157,12 +164,15 @@ impl Single {
     fn take(&mut self, head: Head, frame: &[u8], at: usize) -> bool {
         let place = at..at + head.len;
         match head.tag {
-            b'P' if self.parse.is_none() && self.bind.is_none() => self.parse = Some(place),
+            b'P' if self.parse.is_none() && self.described.is_none() && self.bind.is_none() => {
+                self.parse = Some(place);
+            }
             b'B' if self.bind.is_none() => {
                 let Some((portal, _)) = frames::bind(frame) else { return false };
                 self.is_plain &= portal.is_empty();
                 self.bind = Some(place);
             }
+            b'D' if self.describes_ahead(frame) => self.described = Some(place),
             b'D' => {
                 let portal = frames::target(frame) == Some((b'P', b""));
                 let first = self.bind.is_some() && self.executes == 0 && !self.describes;
@@ -180,10 +190,17 @@ impl Single {
                 self.is_plain &= portal && self.executes == 1 && !self.closes;
                 self.closes = true;
             }
-            b'S' => {}
             _ => return false,
         }
         true
+    }
+
+    /// Whether a Describe is about the statement, and comes ahead of what is done with it.
+    fn describes_ahead(&self, frame: &[u8]) -> bool {
+        matches!(frames::target(frame), Some((b'S', _)))
+            && self.described.is_none()
+            && self.bind.is_none()
+            && self.executes == 0
     }
 
     /// The Bind taken apart.
@@ -236,7 +253,6 @@ mod tests {
     #[test]
     fn what_drivers_send_to_run_one_statement_is_plain() {
         let parse = |batch: Frames| batch.parse("", "select 1", &[]);
-        let bind = |batch: Frames| batch.bind("", "", (0, &[]), 0);
         let plain = [
             bind(parse(Frames::new())).describe(b'P', "").execute("").sync(),
             bind(parse(Frames::new())).execute("").sync(),
@@ -258,15 +274,27 @@ mod tests {
         for batch in other {
             assert!(!single(&batch).is_plain, "{batch:?}");
         }
+        let ahead = parse(Frames::new()).describe(b'S', "");
+        let (synced, flushed) = (ahead.clone().sync(), ahead.clone().flush());
+        assert!(single(&synced).is_preparing() && !single(&synced).is_flushed);
+        let found = single(&flushed.clone().then(&bind(Frames::new()).execute("").sync()));
+        assert!(found.is_preparing() && found.is_flushed, "{found:?}");
+        assert_eq!(found.len, flushed.bytes().len());
+        let all = single(&bind(ahead).execute("").sync());
+        assert!(all.is_plain && all.described.is_some(), "{all:?}");
         let some = single(&bind(Frames::new()).execute_some("", 7).sync());
         assert!(some.is_plain && some.rows_max == 7, "{some:?}");
+    }
+
+    fn bind(batch: Frames) -> Frames {
+        batch.bind("", "", (0, &[]), 0)
     }
 
     #[test]
     fn what_is_more_than_one_statement_goes_elsewhere() {
         let two = Frames::new().parse("", "a", &[]).parse("", "b", &[]).sync();
         assert!(matches!(batch(two.bytes()), Batch::Other(PipeReason::Shape)));
-        let flushed = Frames::new().parse("", "a", &[]).flush();
+        let flushed = bind(Frames::new().parse("", "a", &[])).flush();
         assert!(matches!(batch(flushed.bytes()), Batch::Other(PipeReason::Shape)));
     }
 

@@ -1,6 +1,6 @@
 //! Client frames where they lie: their length, and the names in them, without taking them apart.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use sortie_postgres::FRAME_SMALL_MAX;
 
 /// Type byte and length field.
@@ -103,10 +103,17 @@ pub(crate) fn close(output: &mut BytesMut, name: &[u8]) {
     frame(output, b'C', &[b"S", name, b"\0"]);
 }
 
+/// A `RowDescription`, of its body.
+pub(crate) fn row_description(body: &[u8]) -> Bytes {
+    let mut output = BytesMut::with_capacity(HEADER_LEN + body.len());
+    frame(&mut output, b'T', &[body]);
+    output.freeze()
+}
+
 fn frame(output: &mut BytesMut, tag: u8, parts: &[&[u8]]) {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     output.put_u8(tag);
-    output.put_u32(u32::try_from(length + 4).expect("what is said here is short"));
+    output.put_u32(u32::try_from(length + 4).expect("a frame is below 4 GiB"));
     for part in parts {
         output.put_slice(part);
     }

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::course::Heard;
 use super::failure as server_failure;
+use super::frames;
 use super::hold::Unready;
 use super::session::Session;
 use super::shared::Shared;
@@ -51,6 +52,13 @@ where
                 let body = event.body(&self.client.output).unwrap_or_default();
                 let error = server_failure::unbegun(body);
                 self.hear_refused(error);
+            }
+            if event.tag == b'T'
+                && let Some(body) = event.body(&self.client.output)
+                && let Some(name) = self.course.take_described()
+            {
+                let head = frames::row_description(body);
+                self.keep_told(&name, &head);
             }
             let heard = self.course.hear(&mut self.ledger, event.tag, event.ends(), status);
             if let Some(error) = status.and_then(|status| self.hear_begun(status)) {

@@ -61,6 +61,11 @@ impl<C: Copy + Eq> Homes<C> {
         }
     }
 
+    /// Whether a statement of this name is on one of them.
+    pub(crate) fn has(&self, name: &[u8]) -> bool {
+        self.homes.iter().any(|home| home.here.has(name))
+    }
+
     /// The session gives a connection back. Returns what it leaves there, for whoever comes next.
     pub(crate) fn leave(&mut self, connection: C, here: Here) -> Option<Residue> {
         let flags = here.flags();

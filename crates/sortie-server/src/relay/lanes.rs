@@ -102,17 +102,12 @@ where
             Err(reason) => Err(reason),
             // Nobody else has the snapshot of which the rest would be.
             Ok(()) if self.lazy.is_some() && single.leaves_rest() => Err(PipeReason::Portions),
-            Ok(()) if !single.is_plain && !self.prepares_lazily(&single) => Err(PipeReason::Shape),
+            Ok(()) if !single.is_plain && !single.is_preparing() => Err(PipeReason::Shape),
             Ok(()) => self.planned(&name, new.as_deref_mut()),
         };
         match planned {
-            Ok((who, plan)) if single.is_parse() => {
-                if !L::is_valid(&who, &plan) {
-                    return self.pipe(PipeReason::Shape, signals).await;
-                }
-                self.answer_single(&Own::Done(""), &single, &name, new);
-                self.prepared_lazily();
-                Ok(())
+            Ok((who, plan)) if single.is_preparing() => {
+                self.prepare((&who, &plan), single, (name, new), signals).await
             }
             Ok((who, plan)) => {
                 let asked = (Share::Single(single, name, new), hint);
@@ -133,7 +128,10 @@ where
                 self.may_share(Switches::hint(text)).err()
             };
         }
-        let name = frames::bind(&input[single.bind.clone()?])?.1;
+        let name = match &single.bind {
+            Some(bind) => frames::bind(&input[bind.clone()])?.1,
+            None => frames::target(&input[single.described.clone()?])?.1,
+        };
         let Some(statement) = self.ledger.known(name) else { return Some(PipeReason::Shape) };
         if !statement.effects.left.is_empty() {
             return None;
@@ -149,6 +147,14 @@ where
             Some(bind) => Some(frames::bind(&input[bind.clone()])?.1),
             None => None,
         };
+        let described = match &single.described {
+            Some(described) => Some(frames::target(&input[described.clone()])?.1),
+            None => None,
+        };
+        if bound.zip(described).is_some_and(|(bound, described)| bound != described) {
+            return None;
+        }
+        let bound = bound.or(described);
         let Some(parse) = &single.parse else {
             return Some((Bytes::copy_from_slice(bound?), None));
         };

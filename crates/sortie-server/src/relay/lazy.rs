@@ -25,7 +25,7 @@ use bytes::{Bytes, BytesMut};
 use sortie_postgres::backend::Status;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::decide::{self, Single};
+use super::decide;
 use super::effect::{Control, Effects};
 use super::local::{Dials, Own};
 use super::session::Session;
@@ -181,12 +181,6 @@ where
     /// Whether a statement with this hint may be shared, and not only counted as one that might.
     fn is_sharing(&self, hint: Switches) -> bool {
         self.cluster.mode(self.account.mode) != Mode::Observe && self.may_share(hint).is_ok()
-    }
-
-    /// Whether a batch that only prepares a statement may be answered without a server: the
-    /// statement is one of those that are shared, and a transaction is open that no server knows.
-    pub(super) fn prepares_lazily(&self, single: &Single) -> bool {
-        self.lazy.is_some() && single.is_parse()
     }
 
     /// The connection is the session's own: begins its transaction there. Returns whether that was

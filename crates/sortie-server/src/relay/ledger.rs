@@ -94,6 +94,8 @@ pub(crate) struct Statement<P> {
     pub(crate) effects: Effects,
     /// What its comments say.
     pub(crate) hint: Switches,
+    /// The columns that its client was told of.
+    pub(crate) told: Option<Bytes>,
     /// What was judged of it, and by what.
     pub(crate) verdict: Option<(View, Verdict<P>)>,
 }
@@ -352,6 +354,7 @@ impl<P> Statement<P> {
             frame: Bytes::new(),
             effects: Effects::dirty(Reason::Unreadable),
             hint: Switches::default(),
+            told: None,
             verdict: None,
         }
     }
@@ -364,6 +367,7 @@ impl<P> Statement<P> {
             frame: Bytes::copy_from_slice(frame),
             effects,
             hint,
+            told: None,
             verdict: None,
         }
     }

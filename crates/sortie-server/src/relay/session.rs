@@ -138,6 +138,9 @@ where
         if self.skip() {
             return self.rest(signals).await;
         }
+        if self.close_here() {
+            return Ok(());
+        }
         match decide::batch(&self.client.input) {
             Batch::Partial { wanted } => {
                 self.client.room_for(wanted);

@@ -6,13 +6,14 @@ use bytes::{Buf, Bytes};
 use sortie_postgres::backend;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::buffers;
 use super::decide::Single;
 use super::ledger::Statement;
 use super::session::{Session, Signals};
-use super::shared::{Outcome, PipeReason, Reply, Shared, Values, Who};
+use super::shared::{Description, Outcome, PipeReason, Reply, Shared, Values, Who};
 use super::switches::Switches;
+use super::{buffers, describe};
 use crate::session::failure::Failure;
+use crate::sql::SqlError;
 
 /// Rows up to this length are copied behind what waits: cheaper than a second write.
 const COPY_MAX: usize = 16 << 10;
@@ -47,6 +48,15 @@ where
             }
         };
         let Some(values) = values else { return self.pipe(PipeReason::Shape, signals).await };
+        let described = match &asked {
+            Share::Single(single, ..) if single.described.is_some() => {
+                match self.describe(who, plan, signals).await? {
+                    Ok(None) => return self.pipe(PipeReason::Error, signals).await,
+                    described => described,
+                }
+            }
+            Share::Single(..) | Share::Simple(_) => Ok(None),
+        };
         let inner = self.inner;
         let running = inner.stats.statement();
         let (cluster, target) = (Arc::clone(&self.cluster), self.account.target);
@@ -58,14 +68,22 @@ where
             }
             inner.lane.read(who, plan, &values, &seen.wish(switches)).await
         });
-        let read = self.attend(read, signals).await?;
+        let read = match &described {
+            Ok(_) => self.attend(read, signals).await?,
+            Err(error) => {
+                drop(read);
+                Err(error.clone())
+            }
+        };
         self.seen = seen;
         drop(running);
+        let told = described.ok().flatten();
+        let read = read.and_then(|outcome| self.checked(outcome, told.as_deref(), &asked));
         match read {
             Ok(Outcome::Reply(reply, landed)) => {
                 self.cluster.see(&mut self.seen, &landed);
                 self.lanes.shared();
-                self.answer(&reply, asked).await
+                self.answer(&reply, told.as_deref(), asked).await
             }
             Ok(Outcome::Pipe(reason)) => self.pipe(reason, signals).await,
             Err(error) => {
@@ -91,8 +109,34 @@ where
         }
     }
 
-    /// Says an answer, in the protocol by which it was asked for.
-    async fn answer(&mut self, reply: &Reply, asked: Share<L::Plan>) -> Result<(), Failure> {
+    /// Whether an answer has the columns that its reader was told of, or is told of with it.
+    fn checked(
+        &self,
+        outcome: Outcome,
+        told: Option<&Description>,
+        asked: &Share<L::Plan>,
+    ) -> Result<Outcome, SqlError> {
+        let (Outcome::Reply(reply, _), Share::Single(single, name, new)) = (&outcome, asked) else {
+            return Ok(outcome);
+        };
+        if told.is_some_and(|told| !describe::is_same(&told.head, &reply.head)) {
+            // The table was changed between the two; nothing has been said yet.
+            return Ok(Outcome::Pipe(PipeReason::Catalog));
+        }
+        if !single.describes && new.is_none() && self.changes_columns(name, &reply.head) {
+            return Err(describe::changed());
+        }
+        Ok(outcome)
+    }
+
+    /// Says an answer, in the protocol by which it was asked for; `told` if the statement's
+    /// description was asked for ahead of it.
+    async fn answer(
+        &mut self,
+        reply: &Reply,
+        told: Option<&Description>,
+        asked: Share<L::Plan>,
+    ) -> Result<(), Failure> {
         self.keep_portal(match &asked {
             Share::Single(single, ..) if !single.closes => single.bind.clone(),
             Share::Single(..) | Share::Simple(_) => None,
@@ -110,15 +154,19 @@ where
                 if single.parse.is_some() {
                     backend::parse_complete(output);
                 }
-                backend::bind_complete(output);
-                if single.describes {
-                    output.extend_from_slice(&reply.head);
-                }
-                closes = single.closes;
-                self.client.input.advance(single.len);
                 if let Some(new) = new {
                     self.remember(&name, new);
                 }
+                if let Some(told) = told {
+                    self.tell(&name, told);
+                }
+                backend::bind_complete(&mut self.client.output);
+                if single.describes {
+                    self.client.output.extend_from_slice(&reply.head);
+                    self.keep_told(&name, &reply.head);
+                }
+                closes = single.closes;
+                self.client.input.advance(single.len);
             }
         }
         if reply.rows.len() <= COPY_MAX {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sortie_postgres::{Bind, Credential};
 
-use crate::read::{Landed, Wish};
+pub(crate) use crate::read::Description;
+use crate::read::{Floors, Landed, Wish};
 use crate::sql::SqlError;
 
 /// Judges statements, and reads those that can be shared. The read path, or a script in tests.
@@ -24,13 +25,23 @@ pub(crate) trait Shared: Send + Sync + 'static {
     /// given before the last change holds no more.
     fn known_at(&self, who: &Who) -> u64;
 
-    /// Whether it is known that a server takes the statement of a plan from this session.
-    fn is_valid(who: &Who, plan: &Self::Plan) -> bool;
-
     /// Whether a transaction that a session begins now gives every statement a snapshot of its own,
     /// unless it says otherwise itself: its default level is `READ COMMITTED`. What is not known
     /// is doubt.
     fn reads_committed(&self, who: &Who) -> bool;
+
+    /// What the statement of a plan takes and gives, as a server says it that is asked now. None if
+    /// no server takes it, or can be asked, that has got as far as these floors.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the flight.
+    fn describe(
+        &self,
+        who: &Arc<Who>,
+        plan: &Arc<Self::Plan>,
+        floors: &Floors,
+    ) -> impl Future<Output = Option<Arc<Description>>> + Send;
 
     /// Reads what a plan asks for, as fresh as wished.
     ///

@@ -129,13 +129,13 @@ fn administration(
     let scrape = {
         let relay = relay.clone();
         Box::new(move || {
-            let ReadStats { flights, hedges: hedge, legs } = lane.stats();
+            let ReadStats { flights, descriptions, hedges: hedge, legs } = lane.stats();
             let (clients, lanes) = (relay.stats(), relay.lanes());
             let clusters = relay.clusters().iter();
             let health = clusters.clone().flat_map(|cluster| cluster.health()).collect();
             let pools = clusters.flat_map(|cluster| cluster.pools()).collect();
-            let snapshot = Snapshot { clients, flights, hedge, legs, ..Snapshot::default() };
-            Snapshot { lanes, pools, health, ..snapshot }
+            let snapshot = Snapshot { clients, flights, descriptions, ..Snapshot::default() };
+            Snapshot { hedge, legs, lanes, pools, health, ..snapshot }
         })
     };
     let ready = {

@@ -16,6 +16,7 @@ mod clients;
 mod configured;
 mod crowds;
 mod cut;
+mod described;
 mod differential;
 mod documents;
 mod drain;

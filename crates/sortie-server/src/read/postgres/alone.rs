@@ -118,7 +118,7 @@ impl Inner<PgReplica> {
             Err(failed) if is_behind::<PgReplica>(&failed) => return Ok(Landing::Behind),
             Err(failed) => return Err(PgReplica::failed(failed)),
         };
-        let Answer { head, rows, is_suspended, count, mark } = answer;
+        let Answer { head, rows, is_suspended, count, mark, .. } = answer;
         let marks = Arc::from([(shard.index() as usize, mark)]);
         Ok(match rows {
             Some(rows) => {
@@ -134,7 +134,7 @@ fn query(key: &ReadKey, (text, results): (&str, &[i16]), fence: Fence, share_max
     let Identity { oids, formats, values, .. } = &key.identity;
     let rows_max = match key.shape {
         Shape::Extended { rows_max } => rows_max,
-        Shape::Simple | Shape::Merged => 0,
+        Shape::Simple | Shape::Described | Shape::Merged => 0,
     };
     let values = Values { formats, params: values, results, rows_max };
     let frames = frames::batch(text, oids, &values, true);

@@ -18,15 +18,7 @@ pub(super) fn batch(text: &str, oids: &[u32], values: &Values<'_>, described: bo
     let length = |value: &Option<Bytes>| 4 + value.as_ref().map_or(0, Bytes::len);
     let carried: usize = values.params.iter().map(length).sum();
     let mut output = BytesMut::with_capacity(64 + text.len() + 4 * oids.len() + carried);
-    frame(&mut output, b'P', |body| {
-        body.put_u8(0);
-        body.put_slice(text.as_bytes());
-        body.put_u8(0);
-        body.put_u16(count(oids.len()));
-        for oid in oids {
-            body.put_u32(*oid);
-        }
-    });
+    parse(&mut output, text, oids);
     frame(&mut output, b'B', |body| {
         body.put_slice(&[0, 0]);
         formats(body, values.formats);
@@ -53,6 +45,17 @@ pub(super) fn batch(text: &str, oids: &[u32], values: &Values<'_>, described: bo
     output.freeze()
 }
 
+/// Prepares and describes a statement without a name.
+pub(super) fn described(text: &str, oids: &[u32]) -> Bytes {
+    let mut output = BytesMut::with_capacity(64 + text.len() + 4 * oids.len());
+    parse(&mut output, text, oids);
+    output.put_slice(b"D\0\0\0\x06S\0");
+    // A session that gets the connection later must not find the statement.
+    output.put_slice(b"C\0\0\0\x06S\0");
+    output.put_slice(b"S\0\0\0\x04");
+    output.freeze()
+}
+
 /// What one of several shards is asked; true for each column that is wanted in binary.
 pub(super) fn of_shard(query: &Query, binary: &[bool]) -> Bytes {
     let oids: Vec<u32> = query.params.iter().map(|(ty, _)| ty.oid()).collect();
@@ -70,6 +73,18 @@ pub(super) fn of_shard(query: &Query, binary: &[bool]) -> Bytes {
         &Values { formats: &[], params: &values, results: &results, rows_max: 0 },
         false,
     )
+}
+
+fn parse(output: &mut BytesMut, text: &str, oids: &[u32]) {
+    frame(output, b'P', |body| {
+        body.put_u8(0);
+        body.put_slice(text.as_bytes());
+        body.put_u8(0);
+        body.put_u16(count(oids.len()));
+        for oid in oids {
+            body.put_u32(*oid);
+        }
+    });
 }
 
 fn formats(body: &mut BytesMut, formats: &[i16]) {

@@ -14,6 +14,7 @@
 
 mod alone;
 mod clean;
+mod describe;
 mod frames;
 mod part;
 
@@ -58,6 +59,8 @@ pub(crate) struct Query {
 /// What a replica said.
 #[derive(Debug)]
 pub(crate) struct Answer {
+    /// What the statement takes, where it was described.
+    pub(super) parameters: Option<Bytes>,
     pub(super) head: Bytes,
     /// The rows, or nothing if they are more than were wanted.
     pub(super) rows: Option<Bytes>,
@@ -119,7 +122,8 @@ impl PgReplica {
             // The rest is never read: the connection's drop stops it.
             _ => None,
         };
-        Ok(Answer { head: reply.head.unwrap_or_default(), rows, is_suspended, count, mark })
+        let (parameters, head) = (reply.parameters, reply.head.unwrap_or_default());
+        Ok(Answer { parameters, head, rows, is_suspended, count, mark })
     }
 }
 

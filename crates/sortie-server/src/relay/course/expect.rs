@@ -40,6 +40,12 @@ pub(super) enum Expect<P> {
         /// Which message of its batch it is.
         index: u32,
     },
+    /// What the statement of this name gives: the client asks.
+    Describe {
+        name: Bytes,
+        /// Which message of its batch it is.
+        index: u32,
+    },
     /// That a statement succeeds which begins or ends a transaction.
     Control,
     /// That a message fails which was sent for that; the client is told this instead.

@@ -51,6 +51,19 @@ impl<P> Course<P> {
         }
     }
 
+    /// The statement that the client has asked about, if what comes now says what it gives.
+    pub(crate) fn take_described(&mut self) -> Option<Bytes> {
+        let mut batch = self.expects.iter().take_while(|expect| !expect.is_ready());
+        let at = batch.position(|expect| match expect {
+            Expect::Describe { index, .. } => *index == self.answered,
+            _ => false,
+        })?;
+        match self.expects.remove(at) {
+            Some(Expect::Describe { name, .. }) => Some(name),
+            _ => None,
+        }
+    }
+
     fn hear_complete(&mut self, ledger: &mut Ledger<P>, tag: u8, ended: bool) -> Heard {
         let batch = self.expects.iter().take_while(|expect| !expect.is_ready());
         let at = batch.enumerate().find(|(_, expect)| expect.completes(tag)).map(|(at, _)| at);

@@ -37,6 +37,8 @@ impl<P> Course<P> {
             b'D' => {
                 if let Some((b'S', name)) = frames::target(frame) {
                     self.ensure(ledger, name, out);
+                    let (name, index) = (Bytes::copy_from_slice(name), self.sent);
+                    self.expects.push_back(Expect::Describe { name, index });
                 }
             }
             b'C' => {
