@@ -22,16 +22,23 @@ const NOTICES_MAX: usize = 64;
 /// The longest frame of a reply that is not a row, in bytes.
 const FRAME_MAX: usize = 16 << 20;
 
+/// What comes next answers this.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    /// The fence ahead of the batch.
+    Ahead,
+    Batch,
+    /// The fence behind it.
+    Behind,
+}
+
 /// A reply under way. The bytes that are not taken yet lie in the connection's input.
 #[derive(Debug)]
 pub(super) struct Gather {
     whole_max: usize,
-    /// The answer to a fence is still to come, or coming, ahead of everything else.
-    fencing: bool,
-    /// There is one behind the batch.
+    stage: Stage,
+    /// There is a fence behind the batch.
     fences_behind: bool,
-    /// The batch has ended: what comes is about the fence behind it.
-    is_behind: bool,
     as_of: Option<u64>,
     until: Option<u64>,
     parameters: Option<Bytes>,
@@ -50,12 +57,11 @@ pub(super) struct Gather {
 
 impl Gather {
     /// A reply with fences ahead and behind, or not.
-    pub(super) fn new(whole_max: usize, (fencing, fences_behind): (bool, bool)) -> Self {
+    pub(super) fn new(whole_max: usize, (ahead, fences_behind): (bool, bool)) -> Self {
         Self {
             whole_max,
-            fencing,
+            stage: if ahead { Stage::Ahead } else { Stage::Batch },
             fences_behind,
-            is_behind: false,
             as_of: None,
             until: None,
             parameters: None,
@@ -176,7 +182,7 @@ impl Gather {
     }
 
     fn sort(&mut self, event: &Event, connection: &mut Connection) -> Result<(), StreamError> {
-        if event.tag == b'D' && !self.fencing && !self.is_behind {
+        if event.tag == b'D' && self.stage == Stage::Batch {
             self.row(event, &connection.input);
             return Ok(());
         }
@@ -192,11 +198,13 @@ impl Gather {
         match event.tag {
             b'A' => connection.notifications_dropped += 1,
             b'S' => {}
-            _ if self.fencing || self.is_behind => self.fence(event.tag, frame),
-            tag => {
+            tag if self.stage == Stage::Batch => {
                 self.frame(tag, frame)?;
-                self.is_behind = tag == b'Z' && self.fences_behind;
+                if tag == b'Z' && self.fences_behind {
+                    self.stage = Stage::Behind;
+                }
             }
+            tag => self.fence(tag, frame),
         }
         Ok(())
     }
@@ -237,9 +245,10 @@ impl Gather {
                 let mut body = &frame[HEADER_LEN..];
                 let known = body.try_get_u16() == Ok(1) && body.try_get_i32() == Ok(8);
                 let position = body.try_get_u64().ok().filter(|_| known).map(record_end);
-                *(if self.fencing { &mut self.as_of } else { &mut self.until }) = position;
+                let is_ahead = self.stage == Stage::Ahead;
+                *(if is_ahead { &mut self.as_of } else { &mut self.until }) = position;
             }
-            b'Z' => self.fencing = false,
+            b'Z' if self.stage == Stage::Ahead => self.stage = Stage::Batch,
             _ => {}
         }
     }

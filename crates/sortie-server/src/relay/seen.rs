@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep};
 
 use super::cluster::{Cluster, Leased, Place};
 use super::failure;
-use super::switches::Switches;
+use super::switches::{JoinAge, Switches};
 use crate::config::{Joining, PipeTarget};
 use crate::read::{Floors, Landed, Wish};
 use crate::sql::SqlError;
@@ -77,8 +77,10 @@ impl Seen {
             _ if self.is_late => Join::Fresh,
             None | Some(Joining::Fresh) => Join::Fresh,
             Some(Joining::Running) => {
-                let age_max = switches.max_join_age.flatten();
-                let oldest = age_max.and_then(|age| Instant::now().checked_sub(age));
+                let oldest = match switches.max_join_age {
+                    Some(JoinAge::AtMost(age)) => Instant::now().checked_sub(age),
+                    Some(JoinAge::Any) | None => None,
+                };
                 oldest.max(self.ended).map_or(Join::Running, Join::Since)
             }
         };
@@ -206,8 +208,8 @@ mod tests {
     }
 
     fn running(age: Option<Duration>) -> Switches {
-        let join = Some(Joining::Running);
-        Switches { join, max_join_age: Some(age), ..Switches::default() }
+        let max_join_age = age.map(JoinAge::AtMost);
+        Switches { join: Some(Joining::Running), max_join_age, ..Switches::default() }
     }
 
     #[tokio::test(start_paused = true)]

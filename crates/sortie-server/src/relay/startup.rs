@@ -74,7 +74,7 @@ impl<L: Shared> Inner<L> {
         };
         let counted = cluster.crowd.join(asked.user, user.connections_max);
         let counted = counted.ok_or_else(|| Failure::Fatal(crowded(asked.user)))?;
-        let mut switches = Switches::default();
+        let (mut switches, defaults) = (Switches::default(), Switches::of(&user));
         let mut login = Login::new(asked.user, cluster.database.clone());
         // The keys that a role has proved itself with also log in where it has the same secret.
         let own = proof.filter(|_| asked.user != cluster.config.role());
@@ -119,11 +119,6 @@ impl<L: Shared> Inner<L> {
             Failure::Fatal(error)
         })?;
         let (login, mode) = (Arc::new(login), user.mode);
-        let defaults = Switches {
-            join: Some(user.join),
-            max_join_age: Some(user.max_join_age),
-            ..Switches::default()
-        };
         let account = Account { login, mode, defaults, target, shard };
         greet(&mut socket.output, &greeting, &key);
         Ok(Opened {

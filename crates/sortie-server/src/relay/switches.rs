@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use sortie_postgres::Lsn;
 
-use crate::config::Joining;
+use crate::config::{Joining, UserConfig};
 use crate::said::duration;
 use crate::sql::{Lexeme, SqlError, Token, lex, state, utf8};
 
@@ -33,8 +33,15 @@ pub(crate) struct Switches {
     pub(crate) shard: Option<Shards>,
     /// Which loads a read shares.
     pub(crate) join: Option<Joining>,
-    /// How long ago such a load may have begun, at most; `Some(None)` is at any time.
-    pub(crate) max_join_age: Option<Option<Duration>>,
+    /// How long ago such a load may have begun.
+    pub(crate) max_join_age: Option<JoinAge>,
+}
+
+/// How long ago a load may have begun that is shared.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum JoinAge {
+    Any,
+    AtMost(Duration),
 }
 
 /// Which shards a session asks.
@@ -56,6 +63,12 @@ impl Shards {
 }
 
 impl Switches {
+    /// What the configuration says of a role.
+    pub(super) fn of(user: &UserConfig) -> Self {
+        let age = user.max_join_age.map_or(JoinAge::Any, JoinAge::AtMost);
+        Self { join: Some(user.join), max_join_age: Some(age), ..Self::default() }
+    }
+
     /// Sets a switch, by its whole name, or resets it without a value.
     ///
     /// # Errors
@@ -86,9 +99,9 @@ impl Switches {
             ("sortie.join", Some("running")) => self.join = Some(Joining::Running),
             ("sortie.join", Some(value)) => return Err(invalid(name, value, "fresh, running")),
             ("sortie.max_join_age", None) => self.max_join_age = None,
-            ("sortie.max_join_age", Some("off")) => self.max_join_age = Some(None),
+            ("sortie.max_join_age", Some("off")) => self.max_join_age = Some(JoinAge::Any),
             ("sortie.max_join_age", Some(value)) => match duration(value) {
-                Ok(age) => self.max_join_age = Some(Some(age)),
+                Ok(age) => self.max_join_age = Some(JoinAge::AtMost(age)),
                 Err(_no_duration) => {
                     let values = "a duration above zero with its unit, for example 100ms, or off";
                     return Err(invalid(name, value, values));
@@ -135,9 +148,9 @@ impl Switches {
                 Some(Joining::Running) => "running".into(),
                 Some(Joining::Fresh) | None => "fresh".into(),
             },
-            "sortie.max_join_age" => match self.max_join_age.flatten() {
-                Some(age) => humantime::format_duration(age).to_string(),
-                None => "off".into(),
+            "sortie.max_join_age" => match self.max_join_age {
+                Some(JoinAge::AtMost(age)) => humantime::format_duration(age).to_string(),
+                Some(JoinAge::Any) | None => "off".into(),
             },
             "sortie.floor" | "sortie.max_lag" => "off".into(),
             _ => return None,
@@ -360,7 +373,7 @@ mod tests {
                 share: Some(false),
                 shard: Some(Shards::One(0)),
                 join: Some(Joining::Running),
-                max_join_age: Some(Some(Duration::from_millis(100))),
+                max_join_age: Some(JoinAge::AtMost(Duration::from_millis(100))),
             }
         );
     }

@@ -31,6 +31,8 @@ const AGE: Duration = Duration::from_millis(30);
 const READS: usize = 500;
 /// Longer than a phase takes where nothing hangs, for each read.
 const PHASE_MAX: Duration = Duration::from_secs(120);
+/// Has a query take some tenths of a second behind its snapshot.
+const SLOW: &str = " AND (SELECT count(*) FROM generate_series(1, 300000)) > 0";
 /// Versions whose moments are remembered.
 const MOMENTS_MAX: usize = 10_000;
 
@@ -95,7 +97,8 @@ impl Known {
             let to = *self.primary.lock().unwrap();
             let is_waiting = self.is_waiting.load(SeqCst);
             let Some(to) = to else {
-                (wire, _) = (None, self.rests.store(true, SeqCst));
+                wire = None;
+                self.rests.store(true, SeqCst);
                 sleep(Duration::from_millis(5)).await;
                 continue;
             };
@@ -137,8 +140,8 @@ impl Known {
 
     /// Until there were so many reads.
     async fn phase(&self, name: &str, reads: usize) {
-        let (began, begin) = (Instant::now(), self.reads.load(SeqCst));
-        while self.reads.load(SeqCst) < begin + reads {
+        let (began, before) = (Instant::now(), self.reads.load(SeqCst));
+        while self.reads.load(SeqCst) < before + reads {
             let patience = PHASE_MAX * u32::try_from(reads / READS + 1).unwrap();
             assert!(began.elapsed() < patience, "{name}: {:?}", self.reads);
             sleep(Duration::from_millis(20)).await;
@@ -177,16 +180,17 @@ impl Reader {
         while !is_over(&self.known, self.kind) {
             self.turn += 1;
             match self.kind {
-                Kind::Fresh | Kind::Running => self.read("").await,
-                Kind::Both if self.turn % 3 == 0 => self.read("/* sortie: lane=pipe */ ").await,
-                Kind::Both => self.read("").await,
+                Kind::Both if self.turn.is_multiple_of(3) => {
+                    self.read("/* sortie: lane=pipe */ ").await;
+                }
+                Kind::Fresh | Kind::Running | Kind::Both => self.read("").await,
                 Kind::Lazy => {
                     self.wire.simple("BEGIN").await;
                     self.read("").await;
                     self.read("").await;
                     self.wire.simple("COMMIT").await;
                 }
-                Kind::Writer if self.turn % 5 == 0 => self.write().await,
+                Kind::Writer if self.turn.is_multiple_of(5) => self.write().await,
                 Kind::Writer => {
                     self.read("").await;
                     self.read_own().await;
@@ -213,7 +217,9 @@ impl Reader {
         // What the pipe reads is as old as its replica, and no older; all have what is everywhere.
         let joined = if self.kind == Kind::Running { AGE } else { Duration::ZERO };
         let bound = self.known.at(asked.checked_sub(joined).unwrap()).max(self.seen);
-        let text = format!("{hint}SELECT version FROM versions WHERE id = {row}");
+        // A load that others join is to take longer than they may be late.
+        let slow = if self.kind == Kind::Running { SLOW } else { "" };
+        let text = format!("{hint}SELECT version FROM versions WHERE id = {row}{slow}");
         let Some(version) = self.value(&text).await else { return };
         let least = bound - (bound - row).rem_euclid(ROWS);
         let (kind, seen) = (self.kind, self.seen);
