@@ -78,7 +78,9 @@ pub use error::ProtocolError;
 pub use exchange::{Body, BodyStream, ExchangeError, Reply, Request};
 pub use frame::{FRAME_SMALL_MAX, Frame};
 pub use frontend::{Bind, Frontend, Target};
-pub use pool::{ConnId, PoolConfig, PoolError, PoolStats, Pooled, Residue, Server};
+pub use pool::{
+    ConnId, PoolConfig, PoolConnection, PoolError, PoolStats, PoolUse, Pooled, Residue, Server,
+};
 pub use replay::{Lsn, LsnError, ReplaySampler, ReplayWatch, Replayed};
 pub use scan::{CARRIED_MAX, Event, Scanner, StreamError};
 pub use scram::{

@@ -24,6 +24,7 @@ mod pooled;
 mod rack;
 mod slot;
 mod tasks;
+mod view;
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,11 +41,13 @@ use book::{Act, Book, NoWait};
 use open::Opener;
 use pooled::Seat;
 use tasks::Tasks;
+use view::Opened;
 
 pub use config::{PoolConfig, PoolStats};
 pub use error::PoolError;
 pub use pooled::Pooled;
 pub use slot::{ConnId, Residue};
+pub use view::{PoolConnection, PoolUse};
 
 pub(crate) use open::refuses_login;
 
@@ -64,6 +67,7 @@ struct Shared {
     reaper: Arc<Reaper>,
     book: Mutex<(ServerBook, PoolStats)>,
     tasks: Tasks,
+    opened: Opened,
 }
 
 /// The runtime that drives a connection's socket.
@@ -85,6 +89,7 @@ impl Server {
             book: Mutex::new((Book::new(config.limits()), PoolStats::default())),
             opener: Arc::new(Opener::new(info, config.check_interval)),
             tasks: Tasks::default(),
+            opened: Opened::default(),
             config,
         }))
     }

@@ -181,6 +181,7 @@ impl Opening {
         let (id, now) = (self.id, Instant::now());
         match outcome {
             Ok(connection) => {
+                server.opened.enter(id, connection.cancel_key().process(), now);
                 let seat = Box::new(Seat { connection, id, home, residue: None });
                 let expires = now + server.config.lifetime_of_one();
                 server.change(|book, acts| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sortie_postgres::{Address, ConnInfo, Login, PoolError, Residue, Server};
+use sortie_postgres::{Address, ConnInfo, Login, PoolError, PoolUse, Residue, Server};
 use sortie_testkit::free_port;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -31,6 +31,29 @@ async fn a_connection_goes_back_and_is_found_again() {
     assert_ne!(stranger.id(), id);
     let stats = server.stats();
     assert_eq!((stats.opened, stats.in_use, stats.idle), (2, 1, 1));
+}
+
+#[tokio::test]
+async fn every_connection_is_shown_with_its_process_and_what_becomes_of_it() {
+    let place = place().await;
+    let server = place.server(config(4));
+    let mut mine = place.checkout(&server).await.unwrap();
+    let process = value(&mut mine, "SELECT pg_backend_pid()").await.unwrap();
+    let shown = || {
+        let mut shown = server.connections();
+        shown.retain(|one| one.id == mine.id());
+        shown.pop().unwrap()
+    };
+    let used = shown();
+    assert_eq!((used.doing, &*used.user), (PoolUse::InUse, &*place.login.user));
+    assert_eq!(used.process.map(|process| process.to_string()), Some(process));
+    assert!(used.age.is_some());
+    let id = mine.id();
+    drop(mine);
+    let idle = server.connections();
+    assert_eq!((idle.len(), idle[0].id, idle[0].doing), (1, id, PoolUse::Idle));
+    server.retire();
+    assert_eq!(server.connections(), []);
 }
 
 #[tokio::test]
