@@ -245,8 +245,8 @@ pub use scatter::{
     Gathered, LegError, LegFailure, LegLabel, Scatter, ScatterError, ScatterLedger, ScatterStats,
 };
 pub use singleflight::{
-    AtLimit, Boarding, Call, FlightCx, FlightError, FlightId, FlightStats, Idle, Join, Landed,
-    Role, SingleFlight, SingleFlightBuilder, WhenStuck,
+    AtLimit, Boarding, Call, FlightCx, FlightError, FlightId, FlightStats, FlightView, Idle, Join,
+    Landed, Role, SingleFlight, SingleFlightBuilder, WhenStuck,
 };
 
 /// The README's example is a doctest too.

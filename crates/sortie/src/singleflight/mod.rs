@@ -42,6 +42,7 @@ mod takeoff;
 mod tether;
 mod told;
 mod traffic;
+mod view;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -58,6 +59,7 @@ use self::shared::Shared;
 use self::sought::{Borrowed, Owned};
 pub use self::stats::FlightStats;
 use self::table::Table;
+pub use self::view::FlightView;
 use crate::observe::Observer;
 
 /// A registry of flights: equal reads that overlap in time share one load.

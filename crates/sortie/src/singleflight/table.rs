@@ -4,7 +4,8 @@
 //!
 //! 1. Publishing an outcome and removing its flight are one step under the shard lock: nobody joins
 //!    a flight that has ended. Flights are removed by id, so an old one never removes a later one.
-//! 2. No user code runs under a shard lock but the keys' `Eq` and a borrowed key's `ToOwned`:
+//! 2. No user code runs under a shard lock but the keys' `Eq`, a borrowed key's `ToOwned`, and
+//!    `Clone` where somebody looks at all flights:
 //!    wakers are woken, tasks aborted, and keys, values and closures dropped after it is released.
 //! 3. Interest is counted under the same lock: nobody joins a flight that is being deserted.
 
@@ -123,6 +124,11 @@ impl<K, V, E> Table<K, V, E> {
         // Hashbrown takes the lowest and the highest bits.
         let index = (hash >> 32) as usize & (self.shards.len() - 1);
         &self.shards[index].0
+    }
+
+    /// All of them, in order.
+    pub(super) fn shards(&self) -> impl Iterator<Item = &Mutex<Desks<K, V, E>>> {
+        self.shards.iter().map(|shard| &shard.0)
     }
 
     /// Tells the observer, if there is one.

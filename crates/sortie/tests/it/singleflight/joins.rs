@@ -23,6 +23,28 @@ async fn a_hundred_callers_share_one_load() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_looks_sees_each_flight_with_its_age_and_its_callers() {
+    let flights = Flights::builder().join(Join::Fresh).build();
+    let loads = Loads::script([Goes::After(100), Goes::After(100)]);
+    let first = loads.call(&flights).await;
+    advance(ms_of(30)).await;
+    let others = [loads.call(&flights).await, loads.call(&flights).await];
+    let seen = flights.flights(10);
+    let shown: Vec<_> = seen.iter().map(|it| (it.age, it.waiters, it.waiting_for_next)).collect();
+    assert_eq!((&*seen[0].key, shown), (KEY, vec![(ms_of(30), 1, 2)]));
+    assert!(flights.flights(0).is_empty());
+    first.await.unwrap().unwrap();
+    let next = flights.flights(10);
+    assert_eq!((next[0].waiters, next[0].waiting_for_next), (2, 0));
+    assert!(next[0].flight > seen[0].flight);
+    for caller in others {
+        assert_eq!(caller.await.unwrap().unwrap(), 2);
+    }
+    assert!(flights.flights(10).is_empty());
+    check_quiet(&flights, &loads).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_ready_load_costs_no_task() {
     let (flights, loads) = (Flights::new(), Loads::script([Goes::Ready]));
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
