@@ -67,6 +67,7 @@ async fn lab(options: &cli::Lab) -> Result<(), Error> {
     let mut config = Config::empty();
     (config.listen, config.admin) = (options.listen.0, options.admin);
     config.clusters.push(cluster(&lab));
+    config.console.make_way(&config.clusters);
     let guide = Guide::new(&lab, front.listen, front.admin);
     let served = tokio::select! {
         served = serve_clusters(front, &config, || say(&guide)) => served,

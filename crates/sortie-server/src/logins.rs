@@ -42,6 +42,11 @@ impl Logins {
         Login { logins: self.clone(), number, turned_out }
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.table().waiting.len()
+    }
+
     /// Turns out the one that has been at it for the longest time. Returns whether there is one.
     pub(crate) fn turn_out_oldest(&self) -> bool {
         let oldest = self.table().waiting.pop_first();

@@ -6,6 +6,7 @@ mod auth;
 mod check;
 mod cli;
 mod config;
+mod console;
 mod cores;
 mod judge;
 mod lab;

@@ -8,7 +8,9 @@
 //!    temporary directory; also when something fails on the way in.
 
 mod clusters;
+mod endpoint;
 mod front;
+mod observed;
 
 use std::future::pending;
 use std::io::{self, ErrorKind};
@@ -139,7 +141,7 @@ async fn serve(options: &Serve) -> Result<(), Error> {
     let admin = Admin { scrape, ready: probed, set_mode, draining };
     let cores = cores()?;
     announcement.print();
-    let session = move |stream| {
+    let session = move |stream, _peer| {
         let sessions = sessions.clone();
         async move { sessions.serve(stream).await }
     };

@@ -7,6 +7,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::cluster;
+use super::console;
 use super::front;
 use super::problem::{ConfigError, Problem, Problems};
 use super::section::Section;
@@ -72,6 +73,7 @@ pub(super) fn read(text: &str, secrets: &mut Secrets) -> Result<Config, Vec<Prob
         front::auth(top, &mut config, secrets);
         front::tls(top, &mut config, secrets);
         top.set("admin", &mut config.admin);
+        console::read(top, &mut config);
         top.set_within("connections_max", &mut config.connections_max, 1..=cluster::SESSIONS_MAX);
         top.set("login_max", &mut config.login_max);
         top.set("stall_max", &mut config.stall_max);
@@ -79,6 +81,7 @@ pub(super) fn read(text: &str, secrets: &mut Secrets) -> Result<Config, Vec<Prob
         config.clusters = top.named("clusters", read);
         if problems.is_empty() {
             front::known(top, &config);
+            console::known(top, &config);
         }
         if config.clusters.is_empty() && (problems.is_empty() || !top.has("clusters")) {
             let text = "no cluster: write a table `[clusters.NAME]`; NAME is the database that \

@@ -9,6 +9,7 @@
 //! | `listen` | `"127.0.0.1:6440"` | where Postgres clients connect; with `trust` loopback only |
 //! | `tls` | `"off"` | encryption of clients: `off`, `allow` or `require` |
 //! | `admin` | `"127.0.0.1:6441"` | where `/metrics`, `/healthz`, `/readyz` are; loopback only |
+//! | `admin_database` | `"sortie"` | the database that clients ask for to see or steer sortie |
 //! | `connections_max` | `900` | clients served at a time |
 //! | `login_max` | `"10s"` | how long a client's startup may take |
 //! | `stall_max` | `"30s"` | how long a client may take nothing of its answer |
@@ -35,6 +36,7 @@
 //! |---|---|
 //! | `auth` | how clients prove who they are: `scram` (see `users`) or `trust` (not at all) |
 //! | `users` | the users file; only with `auth = "scram"` |
+//! | `admin_users`, `stats_users` | lists of who may use it: for everything, or to look |
 //! | `tls_certificate`, `tls_key` | files in PEM, unless `tls` is `off` |
 //! | `clusters.CLUSTER` | everything about one cluster is in this table |
 //! | `password_file` | a file with the password that URLs lack; else `PGPASSWORD` is taken |
@@ -57,6 +59,7 @@
 //! 2. A password is neither shown nor part of a message.
 
 mod cluster;
+mod console;
 mod file;
 mod front;
 mod nearest;
@@ -74,7 +77,9 @@ use std::time::Duration;
 use sortie_postgres::{ConnInfo, Credential};
 
 pub(crate) use self::cluster::NAME_BYTES_MAX;
+pub(crate) use self::console::ConsoleConfig;
 pub(crate) use self::file::{Loaded, load};
+pub(crate) use self::nearest::nearest;
 pub(crate) use self::problem::ConfigError;
 pub(crate) use self::server::from_urls;
 pub(crate) use self::tls::{Identity, PROTOCOL, Tls};
@@ -92,6 +97,8 @@ pub(crate) struct Config {
     pub(crate) tls: Tls,
     /// Where metrics and health are.
     pub(crate) admin: Loopback,
+    /// The admin database.
+    pub(crate) console: ConsoleConfig,
     /// Clients served at a time.
     pub(crate) connections_max: u32,
     /// How long a client's startup may take.
@@ -278,6 +285,7 @@ impl Config {
             auth: Auth::Trust,
             tls: Tls::Off,
             admin: Loopback(port(6441)),
+            console: ConsoleConfig::default(),
             connections_max: 900,
             login_max: Duration::from_secs(10),
             stall_max: Duration::from_secs(30),

@@ -1,7 +1,7 @@
 //! Which known word somebody may have meant.
 
 /// The known word that is nearest to `word`, if one is near: a third of its letters may be wrong.
-pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let plain = |word: &str| word.to_lowercase().replace('-', "_");
     let word = plain(word);
     let allowed = (word.chars().count() / 3).max(1);

@@ -114,6 +114,7 @@ pub(crate) fn from_urls(
         cluster.users = vec![UserConfig::of(&cluster, user)];
         cluster.shards = vec![ShardConfig { primary: None, replicas }];
         config.clusters.push(cluster);
+        config.console.make_way(&config.clusters);
     }
     Ok(Loaded { config, warnings: Vec::new() })
 }

@@ -1,7 +1,10 @@
 //! The shared lane of all clusters: what the relay asks for verdicts and answers.
 
+mod view;
+
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -40,6 +43,8 @@ struct Lane {
     database: Arc<str>,
     path: ReadPath<PgReplica>,
     judge: Judge,
+    /// Those of each shard that reads go to.
+    replicas: Vec<Vec<PgReplica>>,
     /// The servers of each shard, in the order in which they are looked at.
     servers: Vec<Vec<Server>>,
     tables: Vec<TableConfig>,
@@ -123,6 +128,7 @@ impl Lane {
             database: cluster.database.into(),
             path: ReadPath::new(&replicas, &way),
             judge: Judge::new(replicas.len()),
+            replicas,
             servers: cluster.shards.into_iter().map(servers).collect(),
             tables: config.tables.clone(),
             known: watch::Sender::new(None),
@@ -281,6 +287,15 @@ impl Shared for SharedLane {
 
     fn known_at(&self, who: &relay::Who) -> u64 {
         self.0.get(who.cluster).map_or(0, |lane| lane.changes.load(Acquire))
+    }
+
+    fn likeness(&self, who: &relay::Who) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        (who.cluster, who.shard).hash(&mut hasher);
+        if let Some(lane) = self.0.get(who.cluster) {
+            lane.who(who).hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     fn reads_committed(&self, who: &relay::Who) -> bool {

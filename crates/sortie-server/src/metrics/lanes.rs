@@ -16,7 +16,7 @@ type Shown = (
     fn(&LaneStats) -> Vec<(&'static str, u64)>,
 );
 
-const SHOWN: [Shown; 12] = [
+const SHOWN: [Shown; 15] = [
     ("lane_statements", "Statements of clients by their lane", Counter, Some("lane"), |it| {
         let piped = it.piped.iter().map(|(_, count)| count).sum();
         vec![("shared", it.shared), ("pipe", piped), ("refused", it.refused)]
@@ -37,6 +37,23 @@ const SHOWN: [Shown; 12] = [
         Counter,
         None,
         |it| alone(it.observed_micros),
+    ),
+    (
+        "observed_saved_statements",
+        "Statements that an equal one's answer would have done for, had they been shared",
+        Counter,
+        None,
+        |it| alone(it.saved),
+    ),
+    ("observed_saved_microseconds", "What servers took for these", Counter, None, |it| {
+        alone(it.saved_micros)
+    }),
+    (
+        "observed_unfollowed_statements",
+        "Statements that would have been shared, and may or may not have been saved by it",
+        Counter,
+        None,
+        |it| alone(it.blind),
     ),
     (
         "lazy_transactions",

@@ -19,6 +19,7 @@ mod source;
 mod sqlite;
 mod stats;
 mod too_big;
+mod view;
 
 #[cfg(test)]
 mod tests;
@@ -32,8 +33,9 @@ use crate::sql::{Decisive, Settings};
 
 pub(crate) use self::fresh::{Fence, Floors, Landed, Mark, Wish};
 pub(crate) use self::path::{ReadConfig, ReadPath};
-pub(crate) use self::postgres::{Alone, PgReplica, checkout, values_of_rows};
+pub(crate) use self::postgres::{Alone, AttemptStats, PgReplica, checkout, values_of_rows};
 pub(crate) use self::stats::ReadStats;
+pub(crate) use self::view::FlightSeen;
 
 /// Whose statement it is: all that may change an answer besides the statement itself.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

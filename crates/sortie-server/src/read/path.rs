@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sortie::{
-    Cluster, FlightStats, Hedge, HedgeLedger, Join, ReplicaSet, Scatter, ScatterLedger,
+    Cluster, FlightCx, FlightStats, Hedge, HedgeLedger, Join, ReplicaSet, Scatter, ScatterLedger,
     ScatterStats, ShardId, ShardMap, SingleFlight,
 };
 use tokio::time::Instant;
@@ -172,7 +172,7 @@ impl<S: Source> ReadPath<S> {
         let binary: Arc<[bool]> = result_formats(formats, bound.columns().len())?.into();
         let shards = self.0.route(bound);
         if shards.is_empty() || bound.limit() == Some(0) {
-            let wanted = self.0.wanted(who, bound, &binary);
+            let wanted = self.0.wanted((who, bound, &binary), 0);
             let reply = Arc::new(self.0.merged(&wanted, Vec::new())?);
             return Ok(Some(Landed { reply, marks: Arc::default(), ended: Instant::now() }));
         }
@@ -186,9 +186,11 @@ impl<S: Source> ReadPath<S> {
         };
         let load = {
             let (path, who, bound) = (Arc::clone(&self.0), who.clone(), bound.clone());
-            move |_flight, demand| {
+            move |flight: FlightCx, demand| {
                 let (path, who, bound) = (Arc::clone(&path), who.clone(), bound.clone());
-                path.fetch((who, bound), demand, Arc::clone(&shards), Arc::clone(&binary))
+                let number = flight.flight().number();
+                let asked = (Arc::clone(&shards), Arc::clone(&binary), number);
+                path.fetch((who, bound), demand, asked)
             }
         };
         let flown = self.0.fly(key, wish, load).await;
@@ -246,10 +248,9 @@ impl<S: Source> Inner<S> {
         self: Arc<Self>,
         (who, bound): (Who, BoundRead),
         demand: Demand,
-        shards: Arc<[ShardId]>,
-        binary: Arc<[bool]>,
+        (shards, binary, flight): (Arc<[ShardId]>, Arc<[bool]>, u64),
     ) -> Result<Landing, SqlError> {
-        let wanted = self.wanted(&who, &bound, &binary);
+        let wanted = self.wanted((&who, &bound, &binary), flight);
         let leg = |shard: &ShardId| {
             let shard = *shard;
             let fence = self.fence(shard, &demand);
@@ -275,8 +276,12 @@ impl<S: Source> Inner<S> {
         Ok(Landing::Whole(Landed { reply, marks, ended }))
     }
 
-    fn wanted<'a>(&self, who: &'a Who, bound: &'a BoundRead, binary: &'a [bool]) -> Wanted<'a> {
-        Wanted { who, bound, binary, rows_max: self.rows_max, bytes_max: self.bytes_max }
+    fn wanted<'a>(
+        &self,
+        (who, bound, binary): (&'a Who, &'a BoundRead, &'a [bool]),
+        flight: u64,
+    ) -> Wanted<'a> {
+        Wanted { who, bound, binary, flight, rows_max: self.rows_max, bytes_max: self.bytes_max }
     }
 
     fn merged(&self, wanted: &Wanted<'_>, parts: Vec<Part>) -> Result<Reply, SqlError> {

@@ -68,6 +68,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) bound: &'a BoundRead,
     /// True for each column that is sent in the binary format.
     pub(crate) binary: &'a [bool],
+    /// Whose parts they are: a flight's number, or 0.
+    pub(crate) flight: u64,
     /// Rows that a shard may have at most.
     pub(crate) rows_max: u64,
     /// Bytes that a shard's part may have at most.

@@ -49,6 +49,10 @@ pub(super) struct Client<S> {
     room: usize,
     /// Runs since the client has closed.
     grace: Option<Pin<Box<Sleep>>>,
+    /// Bytes that have come from it so far, and have gone to it.
+    traffic: (u64, u64),
+    /// Something is being written that nobody could go on with.
+    is_within: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
@@ -56,7 +60,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         (stream, input, output): (Line<S>, BytesMut, BytesMut),
         stall_max: Duration,
     ) -> Self {
-        Self { stream, input, output, stall_max, stall: None, room: 0, grace: None }
+        let (stall, room, grace) = Default::default();
+        let (traffic, is_within) = Default::default();
+        Self { stream, input, output, stall_max, stall, room, grace, traffic, is_within }
     }
 
     /// The frame in front is so long, and is wanted as a whole.
@@ -67,6 +73,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Whether more may be read.
     pub(super) fn has_room(&self) -> bool {
         self.input.len() < AHEAD_MAX.max(self.room)
+    }
+
+    /// How many bytes have come from the client so far, and have gone to it.
+    pub(super) fn traffic(&self) -> (u64, u64) {
+        self.traffic
+    }
+
+    /// Whether the last that the client has got is a part of something that was being written.
+    pub(super) fn is_within(&self) -> bool {
+        self.is_within
     }
 
     /// Whether the client sends no more.
@@ -104,6 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         buffers::borrow(&mut self.input);
         self.input.extend_from_slice(read.filled());
+        self.traffic.0 += read.filled().len() as u64;
         Poll::Ready(Ok(()))
     }
 
@@ -118,6 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => {
                     self.output.advance(written);
+                    self.traffic.1 += written as u64;
                     self.stall = None;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -154,6 +172,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// As [`Client::poll_flush`].
     pub(super) async fn write(&mut self, mut bytes: Bytes) -> io::Result<()> {
         std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
+        self.traffic.1 += bytes.len() as u64;
+        self.is_within = true;
         while bytes.has_remaining() {
             match timeout(self.stall_max, self.stream.write_buf(&mut bytes)).await {
                 Ok(Ok(0)) => return Err(ErrorKind::WriteZero.into()),
@@ -161,6 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 Err(_stalled) => return Err(ErrorKind::TimedOut.into()),
             };
         }
+        self.is_within = false;
         std::future::poll_fn(|cx| self.poll_flush(cx)).await
     }
 

@@ -19,8 +19,10 @@ use super::failure;
 use super::frames;
 use super::health::{self, Attendance, LOOK_EVERY, Present, Pulse};
 use super::hold::UNCLEAN_MAX;
+use super::insight::Insight;
 use super::seen::bit;
 use super::stats::Lanes;
+use super::valve::Valve;
 use crate::config::{ClusterConfig, Mode, PipeTarget};
 use crate::sql::SqlError;
 
@@ -62,6 +64,10 @@ pub(crate) struct Cluster {
     pub(super) crowd: Crowd,
     /// What its sessions did.
     pub(super) lanes: Lanes,
+    /// Why statements are not shared.
+    pub(crate) insight: Arc<Insight>,
+    /// Closed while it is paused.
+    pub(crate) valve: Valve,
     /// What servers report at a session's start; by whether they are primaries, and the login.
     greetings: Mutex<HashMap<(bool, Login), Arc<Parameters>>>,
 }
@@ -121,6 +127,8 @@ impl Cluster {
             directory,
             crowd: Crowd::default(),
             lanes: Lanes::default(),
+            insight: Arc::default(),
+            valve: Valve::default(),
             greetings: Mutex::default(),
         }
     }
@@ -258,7 +266,7 @@ impl Cluster {
             Some((place, _)) if place.server < servers.len() => place.server,
             _ => self.turn.fetch_add(1, Ordering::Relaxed) % servers.len().max(1),
         };
-        let first = least_crowded(servers, pulses, first, avoid);
+        let first = health::least_crowded(servers, pulses, first, avoid);
         let known = |server| prefer.filter(|(place, _)| place.server == server).map(|(_, id)| id);
         let leased = |server: usize, pooled| Leased {
             server: pooled,
@@ -379,21 +387,4 @@ impl Leased {
         let error = || io::Error::new(io::ErrorKind::TimedOut, failure::said_nothing(patience));
         self.pulse.is_given_up().then(error)
     }
-}
-
-/// The server to ask first: this one, unless it is silent, or avoided, or whoever asks it would
-/// have to wait.
-fn least_crowded(servers: &[Server], pulses: &[Pulse], first: usize, avoid: u64) -> usize {
-    let is_avoided = |server: usize| avoid & bit(server) > 0;
-    let fits = |server: usize| {
-        !is_avoided(server) && !pulses[server].is_silent() && servers[server].has_room()
-    };
-    if servers.len() < 2 || fits(first) {
-        return first;
-    }
-    let crowd = |at: &usize| {
-        let stats = servers[*at].stats();
-        (is_avoided(*at), pulses[*at].is_silent(), stats.waiting, stats.in_use)
-    };
-    (0..servers.len()).min_by_key(crowd).unwrap_or(first)
 }

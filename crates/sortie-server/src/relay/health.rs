@@ -239,6 +239,28 @@ impl Watched {
     }
 }
 
+/// The server to ask first: this one, unless it is silent, or avoided, or whoever asks it would
+/// have to wait.
+pub(super) fn least_crowded(
+    servers: &[Server],
+    pulses: &[Pulse],
+    first: usize,
+    avoid: u64,
+) -> usize {
+    let is_avoided = |server: usize| avoid & super::seen::bit(server) > 0;
+    let fits = |server: usize| {
+        !is_avoided(server) && !pulses[server].is_silent() && servers[server].has_room()
+    };
+    if servers.len() < 2 || fits(first) {
+        return first;
+    }
+    let crowd = |at: &usize| {
+        let stats = servers[*at].stats();
+        (is_avoided(*at), pulses[*at].is_silent(), stats.waiting, stats.in_use)
+    };
+    (0..servers.len()).min_by_key(crowd).unwrap_or(first)
+}
+
 /// Watches servers, all the time while there are sessions; gives them up after so much silence,
 /// if ever.
 ///

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sortie_postgres::Event;
-use sortie_postgres::backend::Severity;
+use sortie_postgres::backend::{Severity, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::course::Heard;
@@ -64,6 +64,12 @@ where
             if let Some(error) = status.and_then(|status| self.hear_begun(status)) {
                 self.unready.get_or_insert(Unready::Unset(error));
             }
+            if let Some(status) = status.filter(|_| !matches!(heard, Heard::Swallow)) {
+                let took = self.meter.answered(status == Status::Idle);
+                if let (Some(took), Some(cause)) = (took, self.timed.take()) {
+                    cause.took(took);
+                }
+            }
             match heard {
                 Heard::Pass => {}
                 Heard::Swallow => {
@@ -90,6 +96,9 @@ where
             && let Some(held) = &self.held
         {
             self.known = Arc::new(held.leased.server.parameters().clone());
+            if let Some(name) = self.known.value("application_name") {
+                self.meter.entry().set_application(&String::from_utf8_lossy(name));
+            }
         }
         for (name, value) in self.course.take_switched() {
             // The server has accepted it as a parameter that it does not know.

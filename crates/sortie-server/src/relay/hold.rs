@@ -7,14 +7,15 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use sortie_postgres::backend::{self, Severity, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
 
 use super::cluster::Leased;
 use super::decide::{self, Batch};
 use super::effect::{Control, Effects};
 use super::failure as server_failure;
 use super::frames;
+use super::insight::{Noticed, Sighting};
 use super::ledger::Here;
+use super::roster::Work;
 use super::session::{Session, Signals, cancelled};
 use super::shared::{PipeReason, Shared};
 use super::stats::Gauge;
@@ -39,13 +40,15 @@ pub(super) enum Unready {
 pub(super) struct Held<'a> {
     pub(super) leased: Leased,
     pub(super) reason: PipeReason,
-    /// When a statement was sent that would have been shared.
-    pub(super) observed: Option<Instant>,
+    /// A statement that would have been shared.
+    pub(super) observed: Option<Sighting>,
     /// A cancel that is on its way to the server: until its end nothing else may be sent.
     pub(super) cancelling: Option<Cancelling>,
     /// It is given back in good order, and says itself what is left on it.
     is_clean: bool,
     pub(super) _gauge: Gauge<'a>,
+    /// Last, as what comes before it is still work.
+    _work: Work,
 }
 
 pub(super) type Cancelling = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
@@ -66,12 +69,18 @@ where
         if self.course.is_lacking() || self.held.as_ref().is_some_and(is_elsewhere) {
             self.release();
         }
+        self.notice(reason);
+        let mut sighting = self.sight();
         if self.held.is_none() && !self.take(shard, reason, signals).await? {
+            self.noticed = Noticed::default();
             return Ok(());
         }
         if let Some(held) = &mut self.held {
             held.reason = reason;
-            held.observed = (reason == PipeReason::Observe).then(Instant::now);
+            if let Some(sighting) = &mut sighting {
+                sighting.begin();
+            }
+            held.observed = sighting;
             self.seen.pipe(held.leased.place);
         }
         self.accept()?;
@@ -87,13 +96,22 @@ where
     ) -> Result<bool, Failure> {
         let (cluster, login) = (Arc::clone(&self.cluster), Arc::clone(&self.account.login));
         let (prefer, at) = (self.last, (shard, self.account.target));
+        let work = match self.admitted(signals).await? {
+            Ok(work) => work,
+            Err(error) => {
+                self.fail_next(&error);
+                return Ok(false);
+            }
+        };
+        let since = self.meter.waits(false);
         let mut seen = std::mem::take(&mut self.seen);
         let lease = cluster.lease_reached(at, &login, prefer, &mut seen);
         let leased = self.attend(lease, signals).await?;
         self.seen = seen;
+        self.meter.waited(since);
         match leased {
             Ok(leased) => {
-                self.hold(leased, reason);
+                self.hold(leased, reason, work);
                 Ok(true)
             }
             Err(error) => {
@@ -113,6 +131,7 @@ where
         self.lanes.lost();
         self.out.clear();
         let Some(held) = self.held.take() else { return Ok(()) };
+        self.meter.answered(true);
         let (ready, failed, open) = self.course.outstanding();
         let told = failed && !self.course.is_replaying();
         let server = &held.leased.server;
@@ -260,7 +279,8 @@ where
     }
 
     /// Makes a connection the session's own.
-    fn hold(&mut self, leased: Leased, reason: PipeReason) {
+    fn hold(&mut self, leased: Leased, reason: PipeReason, work: Work) {
+        self.meter.has(leased.server.cancel_key().process());
         let id = leased.server.id();
         let residue = leased.server.residue();
         let found = self.homes.arrive(id, residue);
@@ -278,6 +298,7 @@ where
             cancelling: None,
             is_clean: false,
             _gauge: self.lanes.pinned(),
+            _work: work,
         };
         self.held = Some(held);
         if is_other && replay.queries == 0 {
@@ -325,8 +346,8 @@ where
             return;
         }
         let Some(mut held) = self.held.take() else { return };
-        if let Some(began) = held.observed {
-            self.lanes.observed(began.elapsed());
+        if let Some(sighting) = held.observed.take() {
+            self.lanes.observed(sighting.end());
         }
         let here: Here = self.course.end();
         let residue = self.homes.leave(held.leased.server.id(), here);

@@ -32,6 +32,9 @@ where
         len: usize,
         signals: &mut Signals<'_, 'a, D>,
     ) -> Result<(), Failure> {
+        if let Some(reason) = self.observe_simple(len) {
+            return self.pipe(reason, signals).await;
+        }
         let frame = &self.client.input[..len];
         let text = frames::text(&frame[frames::HEADER_LEN..]).map_or(&[][..], |(text, _)| text);
         let hint = Switches::hint(text);
@@ -77,6 +80,9 @@ where
         if let Some(reason) = self.piped(&single) {
             return self.pipe(reason, signals).await;
         }
+        if let Some(reason) = self.observe_single(&single) {
+            return self.pipe(reason, signals).await;
+        }
         let Some((name, mut new)) = self.subject(&single) else {
             return self.pipe(PipeReason::Shape, signals).await;
         };
@@ -113,7 +119,12 @@ where
                 let asked = (Share::Single(single, name, new), hint);
                 self.share(&who, &plan, asked, signals).await
             }
-            Err(reason) => self.pipe(reason, signals).await,
+            Err(reason) => {
+                if reason == PipeReason::Observe && new.is_none() {
+                    self.observe_prepared(&name, &single);
+                }
+                self.pipe(reason, signals).await
+            }
         }
     }
 
@@ -289,7 +300,7 @@ where
     }
 }
 
-fn judge<L: Shared>(
+pub(super) fn judge<L: Shared>(
     lane: &L,
     who: &Who,
     text: &[u8],

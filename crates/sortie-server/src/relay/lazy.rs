@@ -120,6 +120,7 @@ where
                     self.switches = lazy.before;
                 }
                 self.lanes.transacted(false);
+                self.meter.transacted();
                 if is_kept { "COMMIT" } else { "ROLLBACK" }
             }
             _ => return None,

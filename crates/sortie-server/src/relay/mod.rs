@@ -16,6 +16,9 @@
 //! | bytes in both directions | `client`, `pump`, `hear`, `signals`, `buffers` |
 //! | which servers there are, and whether they answer | `cluster`, `health` |
 //! | which of them are as fresh as the session has seen | `seen` |
+//! | who has a session, and what each has had | `roster` |
+//! | why statements are not shared, and what that would save | `insight` |
+//! | what holds statements back while a cluster is paused | `valve` |
 //! | a connection taken and given back | `hold` |
 //!
 //! # Invariants
@@ -39,12 +42,14 @@ mod health;
 mod hear;
 mod hold;
 mod homes;
+mod insight;
 mod lanes;
 mod lazy;
 mod ledger;
 mod local;
 mod pump;
 mod refuse;
+pub(crate) mod roster;
 mod seen;
 mod session;
 mod share;
@@ -53,6 +58,7 @@ mod signals;
 mod startup;
 mod stats;
 mod switches;
+mod valve;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -66,10 +72,12 @@ use tracing::Instrument;
 use self::client::Client;
 pub(crate) use self::cluster::{Cluster, ReplicaHealth, ShardServers};
 pub(crate) use self::failure::behind;
-use self::session::{Session, Signals};
+use self::roster::{Ends, Roster};
+use self::session::{Session, Signals, killed};
 pub(crate) use self::shared::{Asked, Outcome, PipeReason, Reply, Shared, Values, Verdict, Who};
 pub(crate) use self::stats::LaneStats;
 use crate::auth::Gate;
+use crate::console::Console;
 use crate::session::failure::{self as told, Failure};
 use crate::session::keys::Keys;
 use crate::session::socket::Socket;
@@ -89,6 +97,7 @@ pub(crate) struct Inner<L> {
     gate: Gate,
     limits: Limits,
     keys: Keys,
+    roster: Arc<Roster>,
     stats: Stats,
     drain: watch::Receiver<bool>,
 }
@@ -103,26 +112,28 @@ impl<L: Shared> Relay<L> {
         gate: Gate,
         limits: Limits,
         drain: watch::Receiver<bool>,
+        roster: Arc<Roster>,
     ) -> Self {
         let keys = Keys::new(limits.sessions_max);
         let stats = Stats::default();
-        Self(Arc::new(Inner { lane, clusters, gate, limits, keys, stats, drain }))
+        Self(Arc::new(Inner { lane, clusters, gate, limits, keys, roster, stats, drain }))
     }
 
-    /// Serves one connection to its end.
+    /// Serves one connection, between these ends, to its end; those who ask for the admin database
+    /// get `console`.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection. A statement that runs on a server is called
     /// back, and a shared read loses this waiter.
-    pub(crate) async fn serve<S>(&self, stream: S)
+    pub(crate) async fn serve<S>(&self, stream: S, ends: Ends, console: &Console)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let inner = &*self.0;
         let _running = inner.stats.connection();
         let socket = Socket::new(stream, &inner.limits);
-        inner.serve(socket).await;
+        inner.serve(socket, ends, console).await;
     }
 
     /// Reads the counters and gauges of clients.
@@ -133,7 +144,12 @@ impl<L: Shared> Relay<L> {
     /// Reads the counters and gauges of the lanes, by the cluster's name.
     pub(crate) fn lanes(&self) -> Vec<(String, LaneStats)> {
         let clusters = self.0.clusters.iter();
-        clusters.map(|it| (it.config.name.clone(), it.lanes.read())).collect()
+        let read = |cluster: &Arc<Cluster>| {
+            let (saved, saved_micros, blind) = cluster.insight.saved();
+            let lanes = LaneStats { saved, saved_micros, blind, ..cluster.lanes.read() };
+            (cluster.config.name.clone(), lanes)
+        };
+        clusters.map(read).collect()
     }
 
     /// The clusters, in the order of the configuration.
@@ -149,7 +165,7 @@ impl<L> Clone for Relay<L> {
 }
 
 impl<L: Shared> Inner<L> {
-    async fn serve<S>(&self, mut socket: Socket<S>)
+    async fn serve<S>(&self, mut socket: Socket<S>, ends: Ends, console: &Console)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -158,14 +174,22 @@ impl<L: Shared> Inner<L> {
             Ok(Some((Wish::Cancel(cancel), _))) => {
                 if let Some(cancel) = cancel {
                     self.stats.cancel();
+                    let entry = self.roster.entry(cancel.process());
+                    let _under_way = entry.map(|entry| entry.cancelling());
                     // The client may take the connection's end for the end of the cancel.
                     timeout(signals::CANCEL_MAX, cancel.settled()).await.ok();
                 }
                 // In order: an encrypted connection that is just dropped looks cut off.
                 return socket.close().await;
             }
+            Ok(Some((Wish::Session(hello), _))) if console.is_asked(&hello) => {
+                match console.serve(&mut socket, &hello, &self.keys, ends).await {
+                    Ok(()) => return,
+                    Err(end) => Err(end),
+                }
+            }
             Ok(Some((Wish::Session(hello), proof))) => {
-                self.open(&mut socket, (&hello, proof)).await
+                self.open(&mut socket, (&hello, proof), ends).await
             }
             Err(failure) => Err(failure),
         };
@@ -203,12 +227,18 @@ impl<L: Shared> Inner<L> {
         cancelled.as_mut().enable();
         let drained = pin!(drained(&mut drain));
         let mut signals = Signals { cancelled, drained, deadline: None };
-        let failure = match session.run(&mut signals).await {
+        let ended = tokio::select! {
+            ended = session.run(&mut signals) => ended,
+            () = opened.listed.entry.killed() => Err(Failure::Fatal(killed())),
+        };
+        let is_within = session.is_within_a_frame() || session.client.is_within();
+        let failure = match ended {
             Ok(never) => match never {},
             // Whatever is said now would be the rest of the frame that has begun.
-            Err(Failure::Fatal(_)) if session.is_within_a_frame() => Failure::Gone,
+            Err(Failure::Fatal(_)) if is_within => Failure::Gone,
             Err(failure) => failure,
         };
+        session.meter.traffic(session.client.traffic());
         session.follow();
         session.release();
         session.held = None;

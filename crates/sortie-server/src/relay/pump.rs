@@ -12,6 +12,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Buf;
@@ -273,7 +274,13 @@ where
             _ => PipeReason::Transaction,
         };
         drop(self.inner.stats.statement());
+        self.meter.sends();
         self.lanes.piped(reason);
+        // What comes behind the first one was not looked at for itself.
+        let cause = self.noticed.cause.take().filter(|cause| cause.reason == reason);
+        let cause = cause.unwrap_or_else(|| Arc::clone(self.cluster.insight.other(reason)));
+        cause.count();
+        self.timed = Some(cause);
     }
 
     /// Follows what has changed about the session itself.

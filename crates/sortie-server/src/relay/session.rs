@@ -32,8 +32,10 @@ use super::decide::{self, Batch};
 use super::health::Present;
 use super::hold::{Held, Unready};
 use super::homes::Homes;
+use super::insight::{Cause, Noticed};
 use super::lazy::Lazy;
 use super::ledger::Ledger;
+use super::roster::Meter;
 use super::seen::Seen;
 use super::shared::{Shared, Who};
 use super::stats::{Gauge, Lanes};
@@ -89,6 +91,12 @@ pub(super) struct Session<'a, S, L: Shared> {
     pub(super) who: Option<(u64, Option<usize>, Arc<Who>)>,
     pub(super) dirty: Option<Gauge<'a>>,
     pub(super) present: &'a Present,
+    pub(super) meter: Meter,
+    /// What is known of the statement in front that takes the pipe, and of the one under way.
+    pub(super) noticed: Noticed,
+    pub(super) timed: Option<Arc<Cause>>,
+    /// What tells it from others, at this change of its parameters.
+    pub(super) likeness: Option<((u64, Option<usize>), u64)>,
 }
 
 /// Whose session it is.
@@ -202,6 +210,7 @@ where
         self.release();
         self.forget_cancel();
         self.client.rest();
+        self.meter.traffic(self.client.traffic());
         super::buffers::give_back(&mut self.out);
         poll_fn(|cx| {
             if let Poll::Ready(flushed) = self.client.poll_flush(cx) {
@@ -316,4 +325,9 @@ pub(super) fn cancelled() -> SqlError {
 pub(super) fn shutting_down() -> SqlError {
     let message = "terminating connection due to administrator command";
     SqlError::new(state::ADMIN_SHUTDOWN, message)
+}
+
+/// The end of a session that an administrator has ended.
+pub(super) fn killed() -> SqlError {
+    shutting_down().detail("It was ended with KILL, in the admin database.")
 }

@@ -59,23 +59,10 @@ where
         };
         let inner = self.inner;
         let running = inner.stats.statement();
-        let (cluster, target) = (Arc::clone(&self.cluster), self.account.target);
-        let switches = self.switches(hint);
-        let mut seen = std::mem::take(&mut self.seen);
-        let read = Box::pin(async {
-            if !cluster.settle(&mut seen, target).await {
-                return Ok(Outcome::Pipe(PipeReason::Behind));
-            }
-            inner.lane.read(who, plan, &values, &seen.wish(switches)).await
-        });
         let read = match &described {
-            Ok(_) => self.attend(read, signals).await?,
-            Err(error) => {
-                drop(read);
-                Err(error.clone())
-            }
+            Ok(_) => self.read(who, plan, (&values, self.switches(hint)), signals).await?,
+            Err(error) => Err(error.clone()),
         };
-        self.seen = seen;
         drop(running);
         let told = described.ok().flatten();
         let read = read.and_then(|outcome| self.checked(outcome, told.as_deref(), &asked));
@@ -107,6 +94,34 @@ where
                 Ok(())
             }
         }
+    }
+
+    /// Has a statement read, as soon as its cluster is not paused.
+    async fn read<D: Future<Output = ()>>(
+        &mut self,
+        who: &Arc<Who>,
+        plan: &Arc<L::Plan>,
+        (values, switches): (&Values, Switches),
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> Result<Result<Outcome, SqlError>, Failure> {
+        let _work = match self.admitted(signals).await? {
+            Ok(work) => work,
+            Err(error) => return Ok(Err(error)),
+        };
+        let (inner, cluster) = (self.inner, Arc::clone(&self.cluster));
+        let target = self.account.target;
+        let since = self.meter.shares();
+        let mut seen = std::mem::take(&mut self.seen);
+        let read = Box::pin(async {
+            if !cluster.settle(&mut seen, target).await {
+                return Ok(Outcome::Pipe(PipeReason::Behind));
+            }
+            inner.lane.read(who, plan, values, &seen.wish(switches)).await
+        });
+        let read = self.attend(read, signals).await?;
+        self.seen = seen;
+        self.meter.shared(since, self.lazy.is_none());
+        Ok(read)
     }
 
     /// Whether an answer has the columns that its reader was told of, or is told of with it.

@@ -25,6 +25,10 @@ pub(crate) trait Shared: Send + Sync + 'static {
     /// given before the last change holds no more.
     fn known_at(&self, who: &Who) -> u64;
 
+    /// A number that is the same for sessions whose answers to one statement are the same, and
+    /// others only by chance.
+    fn likeness(&self, who: &Who) -> u64;
+
     /// Whether a transaction that a session begins now gives every statement a snapshot of its own,
     /// unless it says otherwise itself: its default level is `READ COMMITTED`. What is not known
     /// is doubt.
@@ -192,6 +196,55 @@ impl PipeReason {
         Self::Error,
         Self::Behind,
     ];
+
+    /// Whether it is for what a statement says that it is not shared, and not for what its session
+    /// is, or has said.
+    pub(crate) fn is_of_text(self) -> bool {
+        match self {
+            Self::Lane
+            | Self::Share
+            | Self::Observe
+            | Self::Bound
+            | Self::Transaction
+            | Self::Dirty
+            | Self::Behind
+            | Self::Parameters => false,
+            Self::Shape
+            | Self::Portions
+            | Self::Command
+            | Self::Grammar
+            | Self::Function
+            | Self::Relation
+            | Self::Catalog
+            | Self::Types
+            | Self::Size
+            | Self::Error => true,
+        }
+    }
+
+    /// What it means, in words.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Lane => "the mode, or sortie.lane, says that everything is relayed",
+            Self::Share => "sortie.share is off",
+            Self::Observe => "it would have been shared: the mode is observe",
+            Self::Behind => "no replica is as far as the session has written or read",
+            Self::Bound => "the session is bound to one shard",
+            Self::Transaction => "in a transaction that a server has begun",
+            Self::Dirty => "the session has left something on its server that can't be had again",
+            Self::Parameters => "a parameter of the session has a value that can't be read",
+            Self::Shape => "sent with other statements, or in messages that do more than run it",
+            Self::Portions => "its rows are asked for in portions",
+            Self::Command => "it is not a query, or locks rows",
+            Self::Grammar => "it is not of the grammar that is proven to be steady",
+            Self::Function => "it calls a function that may change, or change something",
+            Self::Relation => "it reads something that is not a plain table",
+            Self::Catalog => "not enough is known of the database yet, or built-ins are overridden",
+            Self::Types => "its parameters or results are of types that are not proven",
+            Self::Size => "its answer is too big to be shared, or took too long",
+            Self::Error => "it failed: the server itself says so",
+        }
+    }
 
     /// Its name in metrics.
     pub(crate) fn label(self) -> &'static str {

@@ -14,7 +14,9 @@ use super::directory::Directory;
 use super::effect::{Reason, is_readable};
 use super::health::Present;
 use super::homes::Homes;
+use super::insight::Noticed;
 use super::ledger::Ledger;
+use super::roster::{Ends, Listed, Meter, Person};
 use super::seen::Seen;
 use super::session::{Account, Session};
 use super::shared::Shared;
@@ -52,6 +54,7 @@ pub(super) struct Opened {
     pub(super) greeting: Arc<Parameters>,
     present: Present,
     _counted: Counted,
+    pub(super) listed: Listed,
 }
 
 impl<L: Shared> Inner<L> {
@@ -60,6 +63,7 @@ impl<L: Shared> Inner<L> {
         &self,
         socket: &mut Socket<S>,
         (hello, proof): (&Hello, Option<ScramKeys>),
+        ends: Ends,
     ) -> Result<Opened, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -80,7 +84,7 @@ impl<L: Shared> Inner<L> {
         let own = proof.filter(|_| asked.user != cluster.config.role());
         let own = own.map(|keys| Credential::ScramKeys(Box::new(keys)));
         login.credential = user.credential.or(own);
-        let mut encoding = "";
+        let (mut encoding, mut application) = ("", "");
         for (name, value) in asked.parameters {
             match name {
                 "user" | "database" | "replication" => continue,
@@ -98,12 +102,21 @@ impl<L: Shared> Inner<L> {
                     continue;
                 }
                 "client_encoding" => encoding = value,
+                "application_name" => application = value,
                 _ => {}
             }
             login = login.parameter(name, value);
         }
         let is_readable = encoding.is_empty() || is_readable(encoding.trim_matches(['\'', '"']));
         let key = self.keys.register(hello.secret_len()).ok_or_else(Failure::too_many)?;
+        let person = Person {
+            id: key.process(),
+            user: asked.user.into(),
+            database: cluster.config.name.as_str().into(),
+            ends,
+            is_encrypted: socket.is_encrypted(),
+        };
+        let listed = self.roster.enter(person, application);
         let target = user.pipe_target;
         let at = (shard.unwrap_or(0), target);
         let present = cluster.attend().await;
@@ -130,6 +143,7 @@ impl<L: Shared> Inner<L> {
             greeting,
             present,
             _counted: counted,
+            listed,
         })
     }
 
@@ -306,6 +320,10 @@ impl<'a, S, L: Shared> Session<'a, S, L> {
             who: None,
             dirty: None,
             present: &opened.present,
+            meter: Meter::new(&opened.listed.entry),
+            noticed: Noticed::default(),
+            timed: None,
+            likeness: None,
         }
     }
 }

@@ -52,6 +52,11 @@ pub(crate) struct LaneStats {
     pub(crate) observed: u64,
     /// The time that servers took for them, in microseconds.
     pub(crate) observed_micros: u64,
+    /// Those of them that another's answer would have done for, and their time.
+    pub(crate) saved: u64,
+    pub(crate) saved_micros: u64,
+    /// Those of them of which it is not known.
+    pub(crate) blind: u64,
     /// Transactions that ended without any server.
     pub(crate) spared: u64,
     /// Transactions that a client began, and a server when it was needed.
@@ -141,6 +146,7 @@ impl Lanes {
             observed_micros: read(&self.observed_micros),
             spared: read(&self.spared),
             begun: read(&self.begun),
+            ..LaneStats::default()
         }
     }
 }

@@ -6,18 +6,22 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use sortie_postgres::{ConnInfo, Connection, Login, PoolConfig, Server};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Error, Front, cores};
+use super::endpoint::Endpoint;
+use super::{Error, Front, cores, observed};
 use crate::admin::{Admin, PROBE_MAX, Readiness};
 use crate::auth::Gate;
 use crate::config::{Auth, Config, Mode, PoolSettings, ServerConfig, ShardConfig, Tls};
+use crate::console::Console;
 use crate::judge::{ClusterServers, SharedLane};
 use crate::logins::Logins;
 use crate::metrics::Snapshot;
 use crate::read::ReadStats;
+use crate::relay::roster::{Ends, Roster};
 use crate::relay::{Cluster, Relay, ShardServers};
 use crate::session::Limits;
 
@@ -57,7 +61,12 @@ pub(crate) async fn serve(
     let lane = lane(&clusters);
     let logins = Logins::default();
     let gate = Gate::new(config, logins.clone());
-    let relay = Relay::new(lane.clone(), clusters, gate, limits, draining.clone());
+    let roster = Arc::new(Roster::new());
+    let endpoint = Endpoint::new(config, clusters.clone(), lane.clone(), front.stopper());
+    let console = (Arc::clone(&roster), logins.clone(), draining.clone());
+    let console = Console::new(Box::new(endpoint), console.0, console.1, console.2);
+    let console = Arc::new(console);
+    let relay = Relay::new(lane.clone(), clusters, gate, limits, draining.clone(), roster);
     let administration = administration(&relay, lane.clone(), draining);
     let cores = cores()?;
     let mut looking = pin!(lane.clone().keep_known());
@@ -67,17 +76,21 @@ pub(crate) async fn serve(
         _looked = timeout(LOOKED_MAX, lane.looked()) => {}
     }
     announce();
-    let session = move |stream| {
-        let relay = relay.clone();
-        async move { relay.serve(stream).await }
+    let (averaging, told) = (Arc::clone(&console), relay.clone());
+    let session = move |stream: TcpStream, peer| {
+        let (relay, console) = (relay.clone(), Arc::clone(&console));
+        let ends = Ends { peer: Some(peer), local: stream.local_addr().ok() };
+        async move { relay.serve(stream, ends, &console).await }
     };
     let beside = async {
         tokio::select! {
             never = looking => never,
+            never = averaging.keep_averaged() => never,
             _never = watching => unreachable!("nobody stops watching"),
         }
     };
     front.serve((sessions_max, logins), (&cores, &drain), administration, beside, session).await;
+    observed::tell(&told.lanes());
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::Error;
 use crate::admin::{self, Admin};
@@ -20,9 +20,15 @@ use crate::said::Loopback;
 /// after a client's first packet, so each may wait for it as long as a login may take.
 const TURNED_AWAY_MAX: usize = 64;
 
+/// Stops that are asked for and not heard yet: the first one ends the accepting, the second one
+/// the waiting.
+const STOPS_MAX: usize = 2;
+
 /// Ports that are listened on and signals that are waited for.
 pub(crate) struct Front {
     signals: Signals,
+    /// Those who have it stop otherwise than by a signal.
+    stops: (mpsc::Sender<()>, mpsc::Receiver<()>),
     listener: TcpListener,
     admin_listener: TcpListener,
     pub(crate) listen: SocketAddr,
@@ -40,7 +46,8 @@ impl Front {
         let listener = bind(listen, "--listen").await?;
         let admin_listener = bind(admin.0, "--admin").await?;
         let (listen, admin) = (local(&listener, "--listen")?, local(&admin_listener, "--admin")?);
-        Ok(Self { signals, listener, admin_listener, listen, admin })
+        let stops = mpsc::channel(STOPS_MAX);
+        Ok(Self { signals, stops, listener, admin_listener, listen, admin })
     }
 
     /// Serves clients, and the admin address, until it is told to stop and clients have ended. What
@@ -53,17 +60,22 @@ impl Front {
         beside: impl Future<Output = Infallible>,
         session: F,
     ) where
-        F: Fn(TcpStream) -> Fut + Clone + Send + 'static,
+        F: Fn(TcpStream, SocketAddr) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = ()> + Send,
     {
-        let mut signals = self.signals;
+        let (mut signals, (_sender, mut stops)) = (self.signals, self.stops);
         let connections = listener::run(
             self.listener,
             (sessions_max + TURNED_AWAY_MAX, logins),
             cores,
             drain,
-            async || signals.next().await,
-            move |stream, _peer| session(stream),
+            async || {
+                tokio::select! {
+                    () = signals.next() => {}
+                    _told = stops.recv() => {}
+                }
+            },
+            move |stream, peer| session(stream, peer),
         );
         let cut = tokio::select! {
             cut = connections => cut,
@@ -71,6 +83,11 @@ impl Front {
             never = beside => match never {},
         };
         tracing::info!(cut, "stopped");
+    }
+
+    /// What has it stop, as a signal does.
+    pub(super) fn stopper(&self) -> mpsc::Sender<()> {
+        self.stops.0.clone()
     }
 
     /// Waits until it is told to stop. Dropping it loses no signal.

@@ -50,6 +50,7 @@ struct Session {
 /// A cancel that was asked for with a right key.
 #[derive(Debug)]
 pub(crate) struct Cancel {
+    process: i32,
     number: u64,
     settled: watch::Receiver<u64>,
 }
@@ -91,7 +92,7 @@ impl Keys {
         }
         let number = session.asked.fetch_add(1, Ordering::Relaxed) + 1;
         session.cancelled.notify_waiters();
-        Some(Cancel { number, settled: session.settled })
+        Some(Cancel { process, number, settled: session.settled })
     }
 
     /// How many sessions there are.
@@ -129,6 +130,11 @@ impl Key {
 }
 
 impl Cancel {
+    /// Whose statement it cancels.
+    pub(crate) fn process(&self) -> i32 {
+        self.process
+    }
+
     /// Waits until the cancel can hit nothing any more, or its session is gone.
     pub(crate) async fn settled(mut self) {
         let number = self.number;

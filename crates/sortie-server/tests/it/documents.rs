@@ -24,6 +24,11 @@ async fn the_article() {
     check("docs/article.md").await;
 }
 
+#[tokio::test]
+async fn the_admin_database() {
+    check("docs/admin.md").await;
+}
+
 async fn check(document: &str) {
     let _others = among_others().await;
     let text = std::fs::read_to_string(workspace().join(document)).unwrap();

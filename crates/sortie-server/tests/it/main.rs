@@ -14,6 +14,7 @@ mod check;
 mod cli;
 mod clients;
 mod configured;
+mod console;
 mod crowds;
 mod cut;
 mod described;
@@ -25,6 +26,7 @@ mod freshness;
 mod full;
 mod garbage;
 mod herd;
+mod insight;
 mod joins;
 mod keys;
 mod known;
@@ -36,7 +38,11 @@ mod long;
 mod losers;
 mod never_old;
 mod one_shard;
+mod orders;
 mod pgbench;
+#[expect(dead_code, reason = "the benchmark uses more of it")]
+#[path = "../../benches/pgbench/pgbouncer.rs"]
+mod pgbouncer;
 mod portions;
 mod protocol;
 mod psycopg;

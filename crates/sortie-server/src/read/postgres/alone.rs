@@ -8,7 +8,7 @@
 //! 3. An answer past the sharing limit is never held, and one that takes longer than a flight may
 //!    is not given up: everybody reads for himself, and for some seconds nobody tries again.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sortie::{FlightCx, FlightError, ShardId};
@@ -21,6 +21,7 @@ use super::super::key::{ReadKey, Shape};
 use super::super::path::{Inner, Landing};
 use super::super::source::Source;
 use super::super::{ReadPath, Reply, Who};
+use super::attempts::Trail;
 use super::frames::{self, Values};
 use super::{Answer, PgReplica, Query};
 use crate::sql::{Identity, Proof, SqlError};
@@ -83,7 +84,8 @@ impl ReadPath<PgReplica> {
                 let (path, proof) = (Arc::clone(&path), proof.clone());
                 let fence = path.fence(shard, &demand);
                 let mut query = query(&key, (&proof.text, &results), fence, path.share_max);
-                query.boarding = Arc::new(Mutex::new(Some(flight.boarding())));
+                let trail = Trail::of(flight.flight().number(), Some(flight.boarding()));
+                query.trail = Arc::new(trail);
                 async move {
                     let landed = path.ask(shard, query).await;
                     landed.map_err(|error| error.moved(|at| proof.canonical.canonical(at)))

@@ -3,7 +3,7 @@
 //! Nothing is kept: a description may be outdated by whoever changes a table, and no server tells
 //! of that. So each is of a replica that was asked after its reader came.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use sortie::{Call, FlightCx, ShardId};
 use sortie_postgres::Request;
@@ -13,6 +13,7 @@ use super::super::key::{ReadKey, Shape};
 use super::super::path::Inner;
 use super::super::source::{Source, wrong};
 use super::super::{Description, Fence, Floors, ReadPath, Who};
+use super::attempts::Trail;
 use super::frames;
 use super::{PgReplica, Query};
 use crate::sql::{Identity, Proof, SqlError};
@@ -56,7 +57,8 @@ impl ReadPath<PgReplica> {
             move |flight: FlightCx| {
                 let frames = frames::described(&proof.text, &proof.judged.oids);
                 let mut query = Query::new(super::login(&who), Request::new(frames), fence);
-                query.boarding = Arc::new(Mutex::new(Some(flight.boarding())));
+                let trail = Trail::of(flight.flight().number(), Some(flight.boarding()));
+                query.trail = Arc::new(trail);
                 Arc::clone(&path).ask_description(shard, query)
             }
         };

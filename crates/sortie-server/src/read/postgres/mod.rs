@@ -13,21 +13,24 @@
 //! | what can't be understood | XX000 `internal_error` |
 
 mod alone;
+mod attempts;
 mod clean;
 mod describe;
 mod frames;
 mod part;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sortie::{AttemptFailure, Boarding, Class, Classify, HedgeError};
+use sortie::{AttemptFailure, Class, Classify, HedgeError};
 use sortie_postgres::sqlstate::{self, Asked};
 use sortie_postgres::{Body, ExchangeError, Login, PoolError, Request, Server};
 use tokio::time::Instant;
 
 pub(crate) use self::alone::Alone;
+pub(crate) use self::attempts::AttemptStats;
+use self::attempts::{Attempts, Trail};
 pub(crate) use self::clean::checkout;
 pub(crate) use self::part::values_of_rows;
 use super::source::{Part, Source, Wanted};
@@ -43,6 +46,7 @@ struct Inner {
     label: String,
     /// How long a read may wait for a connection.
     wait: Duration,
+    attempts: Attempts,
 }
 
 /// A batch for a replica, and the login that it needs.
@@ -50,8 +54,7 @@ struct Inner {
 pub(crate) struct Query {
     login: Arc<Login>,
     request: Request,
-    /// Until the first attempt has its connection, whoever asks the same is in time to share it.
-    boarding: Arc<Mutex<Option<Boarding>>>,
+    trail: Arc<Trail>,
     /// The place in its log that a replica must have reached, or 0.
     floor: u64,
 }
@@ -86,27 +89,50 @@ pub(crate) struct BySqlstate;
 impl Query {
     fn new(login: Arc<Login>, request: Request, fence: Fence) -> Self {
         let request = if fence.is_wanted { request.fenced_around() } else { request };
-        Self { login, request, boarding: Arc::default(), floor: fence.floor }
+        Self { login, request, trail: Arc::default(), floor: fence.floor }
     }
 }
 
 impl PgReplica {
     /// A replica called `label`; a read may wait so long for a connection to it.
     pub(crate) fn new(server: Server, label: String, wait: Duration) -> Self {
-        Self(Arc::new(Inner { server, label, wait }))
+        let attempts = Attempts::default();
+        Self(Arc::new(Inner { server, label, wait, attempts }))
     }
 
-    /// Asks in one exchange.
+    /// How it is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.0.label
+    }
+
+    /// What became of the attempts there.
+    pub(crate) fn attempts(&self) -> AttemptStats {
+        self.0.attempts.read()
+    }
+
+    /// Asks, and takes down what comes of it.
+    async fn attempt(&self, query: Query) -> Result<Answer, Trouble> {
+        let trail = Arc::clone(&query.trail);
+        let attempt = self.0.attempts.begin(&trail);
+        let answer = self.exchange(query).await;
+        match &answer {
+            Ok((_, sent)) => attempt.answered(*sent),
+            Err(_) => attempt.failed(),
+        }
+        answer.map(|(answer, _)| answer)
+    }
+
+    /// Asks in one exchange. Says as well when the statement was sent.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future calls the statement back, and its connection is set apart until it has
     /// ended.
-    async fn exchange(&self, query: Query) -> Result<Answer, Trouble> {
+    async fn exchange(&self, query: Query) -> Result<(Answer, Instant), Trouble> {
         let deadline = Instant::now() + self.0.wait;
         let mut connection = checkout(&self.0.server, &query.login, deadline).await?;
-        // From here on who comes is late. Nothing in the lock's scope panics.
-        drop(query.boarding.lock().unwrap_or_else(PoisonError::into_inner).take());
+        query.trail.board();
+        let sent = Instant::now();
         // Until all of it went well: a failure in between may leave the statement behind.
         connection.set_residue(Some(clean::ANYTHING));
         let reply = connection.exchange(query.request).await?;
@@ -123,7 +149,7 @@ impl PgReplica {
             _ => None,
         };
         let (parameters, head) = (reply.parameters, reply.head.unwrap_or_default());
-        Ok(Answer { parameters, head, rows, is_suspended, count, mark })
+        Ok((Answer { parameters, head, rows, is_suspended, count, mark }, sent))
     }
 }
 
@@ -148,7 +174,9 @@ impl Source for PgReplica {
         let binary = if wanted.bound.is_aggregate() { aggregates } else { wanted.binary };
         let frames = frames::of_shard(&query, binary);
         let request = Request::new(frames).whole_max(wanted.bytes_max);
-        Query::new(login(wanted.who), request, fence)
+        let mut query = Query::new(login(wanted.who), request, fence);
+        query.trail = Arc::new(Trail::of(wanted.flight, None));
+        query
     }
 
     fn mark(answer: &Answer) -> Mark {
@@ -160,7 +188,7 @@ impl Source for PgReplica {
     }
 
     async fn ask(self, query: Query) -> Result<Answer, Trouble> {
-        Box::pin(self.exchange(query)).await
+        Box::pin(self.attempt(query)).await
     }
 
     fn part(answer: Answer, wanted: &Wanted<'_>) -> Result<Part, SqlError> {

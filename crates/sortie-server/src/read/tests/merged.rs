@@ -11,7 +11,8 @@ fn merged(text: &str, answers: &[&[&[Value]]]) -> Result<Vec<Vec<Option<String>>
     let binary = vec![false; bound.columns().len()];
     let who = Who::from(&Settings::new("ann", "app", []).unwrap());
     let (rows_max, bytes_max) = (100, 10_000);
-    let wanted = Wanted { who: &who, bound: &bound, binary: &binary, rows_max, bytes_max };
+    let flight = 0;
+    let wanted = Wanted { who: &who, bound: &bound, binary: &binary, flight, rows_max, bytes_max };
     let part = |rows: &&[&[Value]]| {
         let mut answer = Rows::default();
         answer.rows = rows.iter().map(|row| row.to_vec()).collect();

@@ -1,0 +1,107 @@
+//! What the configuration says, without a secret.
+
+use super::super::Console;
+use super::super::table::{Column, Kind, Table};
+use crate::config::{Auth, ClusterConfig, Config, Mode, PipeTarget, Tls};
+
+pub(super) const CONFIG: &[Column] = &[
+    ("key", Kind::Text),
+    ("value", Kind::Text),
+    ("default", Kind::Text),
+    ("changeable", Kind::Text),
+];
+
+pub(super) const VERSION: &[Column] = &[("version", Kind::Text)];
+
+/// What a reload does not change.
+const FIXED: [&str; 2] = ["listen", "admin"];
+
+type Setting = (String, String);
+
+impl Console {
+    pub(super) fn settings(&self, table: &mut Table) {
+        let config = self.subject.config();
+        let mut defaults = general(&Config::empty());
+        let mut all = general(&config);
+        for cluster in &config.clusters {
+            let mut bare = ClusterConfig::named(&cluster.name);
+            bare.shards.clear();
+            all.extend(of_cluster(cluster));
+            defaults.extend(of_cluster(&bare));
+        }
+        all.sort();
+        for (key, value) in all {
+            let default = defaults.iter().find(|(known, _)| *known == key);
+            let default = default.map(|(_, value)| value.clone());
+            let fixed = FIXED.contains(&key.as_str());
+            table.row([
+                key.into(),
+                value.into(),
+                default.into(),
+                if fixed { "no" } else { "yes" }.into(),
+            ]);
+        }
+    }
+}
+
+fn general(config: &Config) -> Vec<Setting> {
+    let time = |time| humantime::format_duration(time).to_string();
+    let auth = if config.auth == Auth::Trust { "trust" } else { "scram" };
+    let tls = match config.tls {
+        Tls::Off => "off",
+        Tls::Allow(_) => "allow",
+        Tls::Require(_) => "require",
+    };
+    let most = config.clusters.iter().map(|cluster| cluster.user_connections_max).max();
+    let settings = [
+        ("listen", config.listen.to_string()),
+        ("auth", auth.to_owned()),
+        ("tls", tls.to_owned()),
+        ("admin", config.admin.0.to_string()),
+        ("admin_database", config.console.database.clone()),
+        ("admin_users", config.console.admin_users.join(",")),
+        ("stats_users", config.console.stats_users.join(",")),
+        ("connections_max", config.connections_max.to_string()),
+        ("login_max", time(config.login_max)),
+        ("stall_max", time(config.stall_max)),
+        // By the names that PgBouncer's tools look for. Of server connections a user may have as
+        // many as there are: no limit is 0 there.
+        ("max_client_conn", config.connections_max.to_string()),
+        ("max_user_connections", "0".to_owned()),
+        ("max_user_client_connections", most.unwrap_or(0).to_string()),
+    ];
+    settings.map(|(key, value)| (key.to_owned(), value)).into()
+}
+
+fn of_cluster(cluster: &ClusterConfig) -> Vec<Setting> {
+    let time = |time| humantime::format_duration(time).to_string();
+    let off = |some: Option<_>| some.map_or_else(|| "off".to_owned(), time);
+    let mode = match cluster.mode {
+        Mode::Share => "share",
+        Mode::Observe => "observe",
+        Mode::Pipe => "pipe",
+    };
+    let target = match cluster.pipe_target {
+        PipeTarget::Replica => "replica",
+        PipeTarget::Primary => "primary",
+    };
+    let settings = [
+        ("mode", mode.to_owned()),
+        ("pipe_target", target.to_owned()),
+        ("hedge", off(cluster.hedge)),
+        ("soft_age", time(cluster.soft_age)),
+        ("share_max", cluster.share_max.to_string()),
+        ("user_connections_max", cluster.user_connections_max.to_string()),
+        ("pool.connections_max", cluster.pool.connections_max.to_string()),
+        ("pool.warm_min", cluster.pool.warm_min.to_string()),
+        ("pool.waiters_max", cluster.pool.waiters_max.to_string()),
+        ("pool.idle", time(cluster.pool.idle)),
+        ("pool.lifetime", time(cluster.pool.lifetime)),
+        ("timeouts.wait", time(cluster.timeouts.wait)),
+        ("timeouts.flight", time(cluster.timeouts.flight)),
+        ("timeouts.silence", off(cluster.timeouts.silence)),
+        ("shards", cluster.shards.len().to_string()),
+    ];
+    let name = &cluster.name;
+    settings.map(|(key, value)| (format!("clusters.{name}.{key}"), value)).into()
+}

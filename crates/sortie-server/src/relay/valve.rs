@@ -1,0 +1,116 @@
+//! What holds the statements of a cluster back while somebody has paused it.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::roster::Work;
+use super::session::{Session, Signals};
+use super::shared::Shared;
+use crate::session::failure::Failure;
+use crate::sql::{SqlError, state};
+
+/// How long a statement is held back: as long as one waits for a server in `PgBouncer`.
+pub(crate) const HELD_MAX: Duration = Duration::from_secs(120);
+
+/// Open, or closed for everything that would need a server.
+#[derive(Debug, Default)]
+pub(crate) struct Valve {
+    closed: AtomicBool,
+    opened: Notify,
+}
+
+impl Valve {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(SeqCst)
+    }
+
+    /// Holds back what comes from now on. Returns whether it was open.
+    pub(crate) fn close(&self) -> bool {
+        !self.closed.swap(true, SeqCst)
+    }
+
+    /// Lets everything go on. Returns whether it was closed.
+    pub(crate) fn open(&self) -> bool {
+        let was_closed = self.closed.swap(false, SeqCst);
+        self.opened.notify_waiters();
+        was_closed
+    }
+
+    /// Waits until it is open.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the waiting.
+    pub(super) async fn opened(&self) {
+        loop {
+            let opened = self.opened.notified();
+            if !self.is_closed() {
+                return;
+            }
+            opened.await;
+        }
+    }
+}
+
+impl<'a, S, L> Session<'a, S, L>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    L: Shared,
+{
+    /// Begins what needs a server, as soon as the cluster is not paused.
+    pub(super) async fn admitted<D: Future<Output = ()>>(
+        &mut self,
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> Result<Result<Work, SqlError>, Failure> {
+        loop {
+            let work = self.meter.works();
+            if !self.cluster.valve.is_closed() {
+                return Ok(Ok(work));
+            }
+            drop(work);
+            let since = self.meter.waits(true);
+            let cluster = std::sync::Arc::clone(&self.cluster);
+            let held = async move {
+                let open = timeout(HELD_MAX, cluster.valve.opened()).await;
+                open.map_err(|_late| still_paused(&cluster.config.name))
+            };
+            let open = self.attend(held, signals).await?;
+            self.meter.waited(since);
+            if let Err(error) = open {
+                drop(self.meter.works());
+                return Ok(Err(error));
+            }
+        }
+    }
+}
+
+fn still_paused(database: &str) -> SqlError {
+    let message = format!("database \"{database}\" is paused");
+    SqlError::new(state::CANNOT_CONNECT_NOW, message)
+        .detail(format!("It has been for {HELD_MAX:?}, since this statement came."))
+        .hint("An administrator ends that with RESUME, in the admin database.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_goes_on_when_it_is_opened() {
+        let valve = Valve::default();
+        valve.opened().await;
+        assert!(valve.close() && !valve.close());
+        let waiting = timeout(Duration::from_secs(1), valve.opened());
+        assert!(waiting.await.is_err());
+        let (opened, ()) = tokio::join!(timeout(Duration::from_secs(9), valve.opened()), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(valve.open() && !valve.open());
+        });
+        assert!(opened.is_ok());
+    }
+}

@@ -1,0 +1,77 @@
+//! What sortie says at its end of clusters whose statements were only observed.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use crate::relay::LaneStats;
+
+/// Reasons that are named.
+const REASONS_MAX: usize = 5;
+
+/// Says it, to whoever reads the log and whoever sits at the terminal.
+pub(super) fn tell(clusters: &[(String, LaneStats)]) {
+    for (cluster, lanes) in clusters.iter().filter(|(_, lanes)| lanes.observed > 0) {
+        tracing::info!(
+            cluster,
+            observed = lanes.observed,
+            observed_micros = lanes.observed_micros,
+            saved = lanes.saved,
+            saved_micros = lanes.saved_micros,
+            "observed"
+        );
+        if let Err(error) = io::stdout().write_all(text(cluster, lanes).as_bytes()) {
+            tracing::warn!(%error, "can't write to standard output");
+        }
+    }
+}
+
+fn text(cluster: &str, lanes: &LaneStats) -> String {
+    let time = |micros: u64| {
+        let millis = Duration::from_millis((micros + 500) / 1_000);
+        humantime::format_duration(millis).to_string()
+    };
+    let mut text = format!(
+        "cluster {cluster}, observed: {} statements would have been shared, which took servers {}; \
+         {} of them needed none, which would have saved {}\n",
+        lanes.observed,
+        time(lanes.observed_micros),
+        lanes.saved,
+        time(lanes.saved_micros),
+    );
+    let mut others: Vec<_> =
+        lanes.piped.iter().filter(|(reason, count)| *count > 0 && *reason != "observe").collect();
+    others.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    if !others.is_empty() {
+        text += "  not shared:";
+        for (reason, count) in others.iter().take(REASONS_MAX) {
+            write!(text, " {reason} {count}").expect("writing to a string never fails");
+        }
+        text += "\n";
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_names_what_would_be_saved_and_why_not_more() {
+        let lanes = LaneStats {
+            observed: 12,
+            observed_micros: 3_400_000,
+            saved: 10,
+            saved_micros: 2_000_400,
+            piped: vec![("observe", 12), ("function", 2), ("command", 0), ("grammar", 5)],
+            ..LaneStats::default()
+        };
+        let said = text("bank", &lanes);
+        assert_eq!(
+            said,
+            "cluster bank, observed: 12 statements would have been shared, which took servers 3s \
+             400ms; 10 of them needed none, which would have saved 2s\n  not shared: grammar 5 \
+             function 2\n"
+        );
+    }
+}
