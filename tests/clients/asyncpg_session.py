@@ -1,6 +1,6 @@
 """What applications do through asyncpg, on one server; prints what came back.
 
-Usage: asyncpg_session.py PORT
+Usage: asyncpg_session.py PORT, or PORT reads for point reads alone, as the driver comes
 
 The tests run it against PostgreSQL and against sortie in front of the same server: both must
 print the same. It leaves the tables as it found them.
@@ -165,6 +165,10 @@ async def main():
     target = {"host": "127.0.0.1", "port": int(sys.argv[1])}
     target |= {"user": "tester", "database": "postgres"}
     connection = await asyncpg.connect(**target)
+    if sys.argv[2:]:
+        for id in range(1, 21):
+            await connection.fetchrow("SELECT label FROM items WHERE id = $1", id)
+        return await connection.close()
     other = await asyncpg.connect(**target, server_settings={"application_name": "other"})
     show("name", await other.fetchval("SHOW application_name"))
     for part in (reads, prepared, transactions, cursors, copies, timeouts, settings):

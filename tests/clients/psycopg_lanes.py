@@ -1,6 +1,6 @@
 """What applications do through psycopg 3 beyond reading, on one server; prints what came back.
 
-Usage: psycopg_lanes.py PORT
+Usage: psycopg_lanes.py PORT, or PORT reads for point reads alone, as the driver comes
 
 The tests run it against PostgreSQL and against sortie in front of the same server: both must
 print the same. It leaves the tables as it found them.
@@ -224,6 +224,11 @@ def main():
     logging.getLogger("psycopg").addHandler(logging.NullHandler())
     target = f"host=127.0.0.1 port={sys.argv[1]} user=tester dbname=postgres"
     with psycopg.connect(target, row_factory=namedtuple_row) as connection:
+        if sys.argv[2:]:
+            for id in range(1, 21):
+                connection.execute("SELECT label FROM items WHERE id = %s", (id,))
+                connection.commit()
+            return
         show("pipelines are possible", pq.version() >= 140000)
         for part in (transactions, server_cursors, pipelines, copies, prepared, sessions, cancels):
             part(connection)

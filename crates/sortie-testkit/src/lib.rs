@@ -33,5 +33,5 @@ pub use proxy::{Counts, FaultProxy, Flow, Injection, Way};
 pub use redis::{Redis, RedisCluster};
 pub use server::{Server, Stopped};
 pub use sortie_lab::LabConfig;
-pub use tools::{Ran, program, python, run, workspace};
+pub use tools::{Ran, node, program, python, run, workspace};
 pub use wire::{Frame, Report, Wire};

@@ -30,6 +30,12 @@ impl Metrics {
         named.filter(fits).map(|sample| sample.value).sum()
     }
 
+    /// The labels of each sample called `name`, as written between the braces.
+    pub fn labels(&self, name: &str) -> Vec<&str> {
+        let named = self.samples.iter().filter(|sample| sample.name == name);
+        named.map(|sample| sample.labels.as_str()).collect()
+    }
+
     /// Every gauge of work in flight, with its labels.
     pub fn in_flight(&self) -> Vec<(String, f64)> {
         let gauges = self.samples.iter().filter(|sample| sample.name.contains("in_flight"));

@@ -9,7 +9,7 @@ pub fn workspace() -> PathBuf {
     here.ancestors().nth(2).expect("crates/NAME is two folders below the root").to_owned()
 }
 
-/// Finds one of PostgreSQL's programs in `PATH` or where Debian keeps them.
+/// Finds a program in `PATH` or where Debian keeps PostgreSQL's.
 ///
 /// A test whose program is missing fails: a skipped test looks like a passed one.
 pub fn program(name: &str) -> PathBuf {
@@ -29,6 +29,15 @@ pub fn python() -> PathBuf {
     let python = workspace().join("target/clients/bin/python");
     assert!(python.is_file(), "{} is missing; `cargo xtask test` makes it", python.display());
     python
+}
+
+/// Node, with the client libraries of `tests/clients/node/package.json`.
+pub fn node() -> Command {
+    let modules = workspace().join("target/clients-node/node_modules");
+    assert!(modules.is_dir(), "{} is missing; `cargo xtask test` makes it", modules.display());
+    let mut command = Command::new(program("node"));
+    command.env("NODE_PATH", modules).arg("--no-deprecation");
+    command
 }
 
 /// What a program printed before it ended with success.

@@ -1,22 +1,39 @@
 //! The clients that people use, through both lanes of sortie and straight at PostgreSQL: the same
-//! program prints the same.
+//! program prints the same. `docs/clients.md` says what each of them shares.
+//!
+//! Behind sortie both lanes end at servers that take writes: the pipe lane's is the primary. What
+//! would be a client here, and can't be had from the registries that the tests install from: pgx 5
+//! and later (Go's modules; pgx 4 and lib/pq come as Debian packages), and pgJDBC's own tests.
+
+mod compiled;
+mod defaults;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::Command;
 
-use sortie_testkit::{Ran, program, python, run, workspace};
+use sortie_testkit::{Ran, node, program, python, run, workspace};
 
+use self::compiled::{go_clients, java_client};
 use crate::stage::{Setup, Stage};
 use crate::support::among_others;
 
-/// Runs a client against PostgreSQL, then against sortie in each mode, and compares.
+pub(crate) use self::compiled::rust_clients;
+
+/// Runs a client against PostgreSQL, then against sortie in each mode, and compares; some of what
+/// it asks must have been shared.
 async fn check(lines_min: usize, client: impl Fn(SocketAddr) -> Command) {
+    let shared = compare(lines_min, client).await;
+    assert!(shared > 0.0, "nothing was shared");
+}
+
+/// As [`check`], whatever was shared; says how many statements were.
+async fn compare(lines_min: usize, client: impl Fn(SocketAddr) -> Command) -> f64 {
     let _others = among_others().await;
     let stage = Stage::take().await;
     let theirs = succeed(client(stage.primary())).await;
     assert!(theirs.lines().count() >= lines_min, "{theirs}");
+    let mut shared = 0.0;
     for mode in ["pipe", "share"] {
         let endpoint = stage.endpoint(Setup { mode, ..Setup::default() }).await;
         let ours = succeed(client(endpoint.listen())).await;
@@ -28,61 +45,91 @@ async fn check(lines_min: usize, client: impl Fn(SocketAddr) -> Command) {
             .collect();
         assert!(different.is_empty(), "mode {mode}:\n{}", different.join("\n"));
         assert_eq!(ours, theirs, "mode {mode}");
+        let lanes = endpoint.server.metrics().await;
+        shared = lanes.sum("sortie_lane_statements_total", &["lane=\"shared\""]);
+        assert!(mode == "share" || shared == 0.0, "mode {mode}: {shared} statements were shared");
         endpoint.stop().await;
     }
+    shared
 }
 
 async fn succeed(command: Command) -> String {
+    let line = format!("{command:?}");
     let Ran { out, err, success, .. } = run(command).await;
-    assert!(success, "{out}\n{err}");
+    assert!(success, "{line}\n{out}\n{err}");
     format!("{out}{err}")
 }
 
-async fn check_python(script: &str) {
-    let path = workspace().join("tests/clients").join(script);
-    check(40, |server| {
-        let mut command = Command::new(python());
-        command.arg(&path).arg(server.port().to_string());
-        command
-    })
-    .await;
+/// A script of `tests/clients` against that server.
+fn python_client(script: &str, server: SocketAddr) -> Command {
+    let mut command = Command::new(python());
+    command.arg(workspace().join("tests/clients").join(script)).arg(server.port().to_string());
+    command
+}
+
+fn node_client(server: SocketAddr) -> Command {
+    let mut command = node();
+    command.arg(workspace().join("tests/clients/node/session.js")).arg(server.port().to_string());
+    command
 }
 
 #[tokio::test]
 async fn psycopg() {
-    check_python("psycopg_lanes.py").await;
+    check(40, |server| python_client("psycopg_lanes.py", server)).await;
+}
+
+#[tokio::test]
+async fn psycopg2() {
+    check(90, |server| python_client("psycopg2_session.py", server)).await;
+}
+
+#[tokio::test]
+async fn pg8000() {
+    // It flushes after each message, which is the pipe lane's.
+    compare(100, |server| python_client("pg8000_session.py", server)).await;
 }
 
 #[tokio::test]
 async fn asyncpg() {
-    check_python("asyncpg_session.py").await;
+    check(40, |server| python_client("asyncpg_session.py", server)).await;
 }
 
 #[tokio::test]
 async fn sqlalchemy() {
-    check_python("sqlalchemy_session.py").await;
+    check(40, |server| python_client("sqlalchemy_session.py", server)).await;
 }
 
 #[tokio::test]
-async fn tokio_postgres_and_sqlx() {
+async fn django() {
+    check(400, |server| python_client("django_session.py", server)).await;
+}
+
+#[tokio::test]
+async fn node_postgres_and_postgres_js() {
+    check(90, node_client).await;
+}
+
+#[tokio::test]
+async fn jdbc() {
+    let client = java_client().await;
+    check(1000, |server| client.at(server)).await;
+}
+
+#[tokio::test]
+async fn pgx_and_lib_pq() {
+    let clients = go_clients().await;
+    check(500, |server| clients.at(server)).await;
+}
+
+#[tokio::test]
+async fn tokio_postgres_sqlx_and_diesel() {
     let clients = rust_clients().await;
-    check(40, |server| {
+    check(60, |server| {
         let mut command = Command::new(&clients);
         command.arg(server.port().to_string());
         command
     })
     .await;
-}
-
-/// The program of `tests/clients/rust`, which `cargo xtask test` has built.
-pub(crate) async fn rust_clients() -> PathBuf {
-    let target = workspace().join("target/clients-rust");
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--locked", "--manifest-path"]);
-    build.arg(workspace().join("tests/clients/rust/Cargo.toml"));
-    build.env("CARGO_TARGET_DIR", &target);
-    succeed(build).await;
-    target.join("debug/rust-clients")
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions, PgRow, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, Row};
 
-use crate::{Done, show};
+use crate::{Done, READS, show};
 
 pub async fn run(port: u16) -> Done {
     let address = format!("postgres://tester@127.0.0.1:{port}/postgres?sslmode=disable");
@@ -27,6 +27,17 @@ pub async fn run(port: u16) -> Done {
     show("sqlx dropped", early);
     let one: i32 = sqlx::query_scalar("SELECT 1").fetch_one(&pool).await?;
     show("sqlx usable", one);
+    pool.close().await;
+    Ok(())
+}
+
+/// Point reads alone, as the library comes.
+pub async fn point_reads(port: u16) -> Done {
+    let pool = PgPool::connect(&format!("postgres://tester@127.0.0.1:{port}/postgres")).await?;
+    for id in READS {
+        let label = sqlx::query("SELECT label FROM items WHERE id = $1");
+        label.bind(id).fetch_one(&pool).await?;
+    }
     pool.close().await;
     Ok(())
 }

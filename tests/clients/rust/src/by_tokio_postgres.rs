@@ -7,7 +7,7 @@ use futures_util::future::{join, join_all, poll_fn};
 use futures_util::{SinkExt, StreamExt, TryStreamExt};
 use tokio_postgres::{AsyncMessage, Client, Error, NoTls, SimpleQueryMessage};
 
-use crate::{Done, show};
+use crate::{Done, READS, show};
 
 pub async fn run(port: u16) -> Done {
     let address = format!("host=127.0.0.1 port={port} user=tester dbname=postgres");
@@ -43,6 +43,22 @@ pub async fn run(port: u16) -> Done {
     let (driven, worked) = join(driver, work).await;
     worked?;
     Ok(driven?)
+}
+
+/// Point reads alone, as the library comes.
+pub async fn point_reads(port: u16) -> Done {
+    let address = format!("host=127.0.0.1 port={port} user=tester dbname=postgres");
+    let (client, connection) = tokio_postgres::connect(&address, NoTls).await?;
+    let asked = async {
+        for id in READS {
+            client.query_one("SELECT label FROM items WHERE id = $1", &[&id]).await?;
+        }
+        drop(client);
+        Ok::<(), Error>(())
+    };
+    let (driven, asked) = join(connection, asked).await;
+    driven?;
+    Ok(asked?)
 }
 
 /// Who it is when let in, or the SQLSTATE of the refusal.

@@ -1,17 +1,22 @@
-//! What Rust applications do on one server, through tokio-postgres and sqlx; prints what came
-//! back.
+//! What Rust applications do on one server, through tokio-postgres, sqlx and diesel; prints what
+//! came back.
 //!
 //! Usage: `rust-clients PORT`, or `rust-clients PORT login USER PASSWORD` to see whether that is
-//! let in.
+//! let in, or `rust-clients PORT reads LIBRARY` for point reads alone, as the library comes.
 //!
 //! The tests run it against PostgreSQL and against sortie in front of the same server: both must
 //! print the same. It leaves the tables as it found them.
 
+mod by_diesel;
 mod by_sqlx;
 mod by_tokio_postgres;
 
 use std::error::Error;
 use std::fmt::Debug;
+use std::ops::RangeInclusive;
+
+/// The rows that point reads ask for.
+const READS: RangeInclusive<i32> = 1..=20;
 
 type Done<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -24,8 +29,17 @@ async fn main() -> Done {
         println!("{}", by_sqlx::log_in(port, user, password).await?);
         return Ok(());
     }
+    if let [_port, _reads, library] = &arguments[..] {
+        return match library.as_str() {
+            "tokio-postgres" => by_tokio_postgres::point_reads(port).await,
+            "sqlx" => by_sqlx::point_reads(port).await,
+            "diesel" => by_diesel::point_reads(port),
+            _ => Err("which library?".into()),
+        };
+    }
     by_tokio_postgres::run(port).await?;
-    by_sqlx::run(port).await
+    by_sqlx::run(port).await?;
+    by_diesel::run(port)
 }
 
 fn show(title: &str, value: impl Debug) {

@@ -1,0 +1,78 @@
+//! Clients that have to be compiled first, once for all tests.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use sortie_testkit::{program, workspace};
+use tokio::sync::OnceCell;
+
+use super::succeed;
+
+/// Debian's driver.
+const JDBC: &str = "/usr/share/java/postgresql.jar";
+/// Where Debian keeps Go's packages as source.
+const GO_PATH: &str = "/usr/share/gocode";
+
+/// A program, and what comes before the port on its command line.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    program: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl Client {
+    pub(super) fn at(&self, server: SocketAddr) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).arg(server.port().to_string());
+        command
+    }
+}
+
+/// The program of `tests/clients/rust`, which `cargo xtask test` has built.
+pub(crate) async fn rust_clients() -> PathBuf {
+    let target = workspace().join("target/clients-rust");
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--locked", "--manifest-path"]);
+    build.arg(workspace().join("tests/clients/rust/Cargo.toml"));
+    build.env("CARGO_TARGET_DIR", &target);
+    succeed(build).await;
+    target.join("debug/rust-clients")
+}
+
+/// The program of `tests/clients/java`, compiled by Eclipse's compiler: a sixth of a JDK.
+pub(super) async fn java_client() -> Client {
+    static COMPILED: OnceCell<PathBuf> = OnceCell::const_new();
+    let compile = || async {
+        let target = workspace().join("target/clients-java");
+        let mut compile = Command::new(program("ecj"));
+        compile.args(["-17", "-proc:none", "-nowarn", "-cp", JDBC, "-d"]).arg(&target);
+        compile.arg(workspace().join("tests/clients/java/Session.java"));
+        succeed(compile).await;
+        target
+    };
+    let classes = COMPILED.get_or_init(compile).await.display();
+    // The quick compiler alone: no run is long enough to pay for the other.
+    let arguments = ["-XX:TieredStopAtLevel=1", "-cp", &format!("{classes}:{JDBC}"), "Session"];
+    Client { program: program("java"), arguments: arguments.map(str::to_owned).to_vec() }
+}
+
+/// The program of `tests/clients/go`, from the packages that Debian has as source.
+pub(super) async fn go_clients() -> Client {
+    static COMPILED: OnceCell<PathBuf> = OnceCell::const_new();
+    let compile = || async {
+        let target = workspace().join("target/clients-go");
+        let clients = target.join("clients");
+        fs::create_dir_all(&target).unwrap();
+        let mut compile = Command::new(program("go-12"));
+        compile.current_dir(workspace().join("tests/clients/go")).args(["build", "-o"]);
+        compile.arg(&clients).args(["-gccgoflags=-O0", "."]);
+        compile.env("GOPATH", GO_PATH).env("GO111MODULE", "off").env("GOFLAGS", "");
+        compile.env("GOCACHE", target.join("cache"));
+        succeed(compile).await;
+        clients
+    };
+    let program = COMPILED.get_or_init(compile).await.clone();
+    Client { program, arguments: Vec::new() }
+}
