@@ -114,6 +114,11 @@ impl Gather {
         self.done
     }
 
+    /// What the fence behind the batch has said.
+    pub(super) fn until(&self) -> Option<u64> {
+        self.until
+    }
+
     /// Whether more rows came than are wanted whole.
     pub(super) fn is_over(&self) -> bool {
         self.moved.len() + self.rows.len() > self.whole_max

@@ -58,6 +58,12 @@ impl BodyStream {
         Ok(None)
     }
 
+    /// The position in the log behind which the rows have nothing, of a batch that was fenced
+    /// around; once [`BodyStream::next`] has returned `None`, or an error of the server.
+    pub fn until(&self) -> Option<u64> {
+        self.gather.until()
+    }
+
     /// The `CommandComplete` frame, once [`BodyStream::next`] has returned `None`.
     pub fn complete(&self) -> Option<&Bytes> {
         self.complete.as_ref()

@@ -226,7 +226,8 @@ impl Lane {
                     Ok(Outcome::Pipe(PipeReason::Error))
                 }
                 Err(error) => Err(error),
-                Ok(Alone::Unshared) => Ok(Outcome::Pipe(PipeReason::Size)),
+                Ok(Alone::Large(large)) => Ok(Outcome::Large(large)),
+                Ok(Alone::Slow) => Ok(Outcome::Pipe(PipeReason::Size)),
                 Ok(Alone::Behind) => Ok(Outcome::Pipe(PipeReason::Behind)),
                 Ok(Alone::Landed(landed)) => {
                     Ok(Outcome::Reply(told(landed.reply.head.clone(), &landed.reply), landed))

@@ -16,7 +16,7 @@ type Shown = (
     fn(&LaneStats) -> Vec<(&'static str, u64)>,
 );
 
-const SHOWN: [Shown; 15] = [
+const SHOWN: [Shown; 16] = [
     ("lane_statements", "Statements of clients by their lane", Counter, Some("lane"), |it| {
         let piped = it.piped.iter().map(|(_, count)| count).sum();
         vec![("shared", it.shared), ("pipe", piped), ("refused", it.refused)]
@@ -27,6 +27,13 @@ const SHOWN: [Shown; 15] = [
         Counter,
         Some("reason"),
         |it| it.piped.clone(),
+    ),
+    (
+        "large_answers",
+        "Answers too big to be shared, passed on as they came",
+        Counter,
+        None,
+        |it| alone(it.large),
     ),
     ("observed_statements", "Statements that would have been shared", Counter, None, |it| {
         alone(it.observed)

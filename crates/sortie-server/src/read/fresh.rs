@@ -72,7 +72,7 @@ impl Floors {
     }
 
     /// Whether marks have reached them, as far as the marks' shards go.
-    fn admit(&self, marks: &[(usize, Mark)]) -> bool {
+    pub(super) fn admit(&self, marks: &[(usize, Mark)]) -> bool {
         let reached = |(shard, mark): &(usize, Mark)| match self.of(*shard) {
             0 => true,
             floor => mark.from.is_some_and(|from| from >= floor),
@@ -136,7 +136,8 @@ impl<S: Source> Inner<S> {
         let landing = self.flights.run_with(key, call.join(wish.join), shared).await?.value;
         let is_too_old = match &landing {
             Landing::Whole(landed) => !wish.floors.admit(&landed.marks),
-            Landing::TooBig | Landing::Behind => false,
+            // Whoever takes it looks at its mark.
+            Landing::TooBig(_) | Landing::Behind => false,
         };
         let Some((mut key, load)) = again.filter(|_| is_too_old) else { return Ok(landing) };
         key.floors = wish.floors.clone();

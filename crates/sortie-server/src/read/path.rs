@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::fresh::{Demand, Floors, Landed, Wish, is_behind};
 use super::key::{ReadKey, Shape};
+use super::postgres::Offer;
 use super::source::{Part, Source, Wanted};
 use super::too_big::TooBig;
 use super::{Description, ReadStats, Reply, Who, error, merge};
@@ -67,8 +68,8 @@ pub(super) struct Inner<S: Source> {
 #[derive(Clone, Debug)]
 pub(super) enum Landing {
     Whole(Landed),
-    /// Too large to be shared: everybody reads for himself.
-    TooBig,
+    /// Too large to be shared: one of those who waited has it, the others read for themselves.
+    TooBig(Offer),
     /// No server has got as far as is wished.
     Behind,
 }
@@ -77,7 +78,7 @@ impl Landing {
     fn bytes(&self) -> usize {
         match self {
             Self::Whole(Landed { reply, .. }) => reply.head.len() + reply.rows.len(),
-            Self::TooBig | Self::Behind => 0,
+            Self::TooBig(_) | Self::Behind => 0,
         }
     }
 }
@@ -197,7 +198,7 @@ impl<S: Source> ReadPath<S> {
         match flown.map_err(|failed| error::flight(&failed, wish.deadline, self.0.flight_max))? {
             Landing::Whole(landed) => Ok(Some(landed)),
             Landing::Behind => Ok(None),
-            Landing::TooBig => unreachable!("a merged read lands whole"),
+            Landing::TooBig(_) => unreachable!("a merged read lands whole"),
         }
     }
 

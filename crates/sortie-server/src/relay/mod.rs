@@ -12,7 +12,7 @@
 //! | what a session has left on servers, to have it again | `ledger`, `homes` |
 //! | what is under way on a connection | `course` |
 //! | what an idle client wants next | `decide` |
-//! | in which lane | `lanes`, `switches`, then `share`, `describe`, `refuse` or `local` |
+//! | in which lane | `lanes`, `switches`, then `share`, `large`, `describe`, `refuse` or `local` |
 //! | bytes in both directions | `client`, `pump`, `hear`, `signals`, `buffers` |
 //! | which servers there are, and whether they answer | `cluster`, `health` |
 //! | which of them are as fresh as the session has seen | `seen` |
@@ -44,6 +44,7 @@ mod hold;
 mod homes;
 mod insight;
 mod lanes;
+mod large;
 mod lazy;
 mod ledger;
 mod local;

@@ -72,6 +72,12 @@ where
                 self.lanes.shared();
                 self.answer(&reply, told.as_deref(), asked).await
             }
+            Ok(Outcome::Large(large)) => {
+                self.lanes.shared();
+                self.lanes.large();
+                let closes = self.begin_answer(&large.head, told.as_deref(), asked);
+                self.pass_on(*large, closes, signals).await
+            }
             Ok(Outcome::Pipe(reason)) => self.pipe(reason, signals).await,
             Err(error) => {
                 self.lanes.shared();
@@ -131,14 +137,17 @@ where
         told: Option<&Description>,
         asked: &Share<L::Plan>,
     ) -> Result<Outcome, SqlError> {
-        let (Outcome::Reply(reply, _), Share::Single(single, name, new)) = (&outcome, asked) else {
-            return Ok(outcome);
+        let head = match &outcome {
+            Outcome::Reply(reply, _) => &reply.head,
+            Outcome::Large(large) => &large.head,
+            Outcome::Pipe(_) => return Ok(outcome),
         };
-        if told.is_some_and(|told| !describe::is_same(&told.head, &reply.head)) {
+        let Share::Single(single, name, new) = asked else { return Ok(outcome) };
+        if told.is_some_and(|told| !describe::is_same(&told.head, head)) {
             // The table was changed between the two; nothing has been said yet.
             return Ok(Outcome::Pipe(PipeReason::Catalog));
         }
-        if !single.describes && new.is_none() && self.changes_columns(name, &reply.head) {
+        if !single.describes && new.is_none() && self.changes_columns(name, head) {
             return Err(describe::changed());
         }
         Ok(outcome)
@@ -152,18 +161,36 @@ where
         told: Option<&Description>,
         asked: Share<L::Plan>,
     ) -> Result<(), Failure> {
+        let closes = self.begin_answer(&reply.head, told, asked);
+        if reply.rows.len() <= COPY_MAX {
+            self.client.output.extend_from_slice(&reply.rows);
+        } else {
+            self.client.write(reply.rows.clone()).await?;
+        }
+        self.end_answer(&reply.tag, closes);
+        Ok(())
+    }
+
+    /// Says what comes in front of an answer's rows. Returns whether the portal is closed behind
+    /// them.
+    fn begin_answer(
+        &mut self,
+        head: &Bytes,
+        told: Option<&Description>,
+        asked: Share<L::Plan>,
+    ) -> bool {
         self.keep_portal(match &asked {
             Share::Single(single, ..) if !single.closes => single.bind.clone(),
             Share::Single(..) | Share::Simple(_) => None,
         });
         let output = &mut self.client.output;
         buffers::borrow(output);
-        let mut closes = false;
         match asked {
             Share::Simple(len) => {
                 self.client.input.advance(len);
                 self.ledger.forget(b"");
-                output.extend_from_slice(&reply.head);
+                output.extend_from_slice(head);
+                false
             }
             Share::Single(single, name, new) => {
                 if single.parse.is_some() {
@@ -177,23 +204,21 @@ where
                 }
                 backend::bind_complete(&mut self.client.output);
                 if single.describes {
-                    self.client.output.extend_from_slice(&reply.head);
-                    self.keep_told(&name, &reply.head);
+                    self.client.output.extend_from_slice(head);
+                    self.keep_told(&name, head);
                 }
-                closes = single.closes;
                 self.client.input.advance(single.len);
+                single.closes
             }
         }
-        if reply.rows.len() <= COPY_MAX {
-            self.client.output.extend_from_slice(&reply.rows);
-        } else {
-            self.client.write(reply.rows.clone()).await?;
-        }
-        self.client.output.extend_from_slice(&reply.tag);
+    }
+
+    /// Says what comes behind them.
+    pub(super) fn end_answer(&mut self, tag: &[u8], closes: bool) {
+        self.client.output.extend_from_slice(tag);
         if closes {
             backend::close_complete(&mut self.client.output);
         }
         self.ready();
-        Ok(())
     }
 }

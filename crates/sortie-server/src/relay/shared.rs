@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sortie_postgres::{Bind, Credential};
 
 pub(crate) use crate::read::Description;
-use crate::read::{Floors, Landed, Wish};
+use crate::read::{Floors, Landed, Large, Wish};
 use crate::sql::SqlError;
 
 /// Judges statements, and reads those that can be shared. The read path, or a script in tests.
@@ -114,11 +114,13 @@ pub(crate) enum Values {
 }
 
 /// What a shared read comes to.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Outcome {
     /// The answer, and how fresh it is.
     Reply(Reply, Landed),
-    /// Not in this lane, for this reason: for example it is too big to be shared.
+    /// An answer that is too big to be shared: this reader's own, piece by piece.
+    Large(Box<Large>),
+    /// Not in this lane, for this reason: for example it takes too long.
     Pipe(PipeReason),
 }
 
@@ -166,7 +168,7 @@ pub(crate) enum PipeReason {
     Catalog,
     /// Its parameters or results are not of the types that are proven.
     Types,
-    /// Its answer is too big, or takes too long.
+    /// It is too long to be read, or takes too long.
     Size,
     /// It failed where it was shared: PostgreSQL says itself how far it came, and why not further.
     Error,

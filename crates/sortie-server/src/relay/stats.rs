@@ -10,6 +10,7 @@ use super::shared::PipeReason;
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
     shared: AtomicU64,
+    large: AtomicU64,
     refused: AtomicU64,
     piped: [AtomicU64; PipeReason::ALL.len()],
     dirty: [AtomicU64; Reason::ALL.len()],
@@ -30,6 +31,8 @@ pub(crate) struct Lanes {
 pub(crate) struct LaneStats {
     /// Statements that were shared.
     pub(crate) shared: u64,
+    /// Those of them whose answer was too big to be shared.
+    pub(crate) large: u64,
     /// Statements that were refused.
     pub(crate) refused: u64,
     /// Statements that took the pipe, by reason.
@@ -80,6 +83,10 @@ fn add(counter: &AtomicU64, count: u64) {
 impl Lanes {
     pub(crate) fn shared(&self) {
         add(&self.shared, 1);
+    }
+
+    pub(crate) fn large(&self) {
+        add(&self.large, 1);
     }
 
     pub(crate) fn refused(&self) {
@@ -133,6 +140,7 @@ impl Lanes {
         let dirty = Reason::ALL.iter().map(|it| (it.label(), read(&self.dirty[*it as usize])));
         LaneStats {
             shared: read(&self.shared),
+            large: read(&self.large),
             refused: read(&self.refused),
             piped: piped.collect(),
             dirty: dirty.collect(),

@@ -31,6 +31,7 @@ mod joins;
 mod keys;
 mod known;
 mod lab;
+mod large;
 mod late;
 mod lazy;
 mod leftovers;

@@ -5,32 +5,38 @@
 //! 1. What is sent is the leader's text and values, byte for byte; nobody else's differ in more
 //!    than ordinary comments.
 //! 2. A place in an error is one in the text of the reader who is told.
-//! 3. An answer past the sharing limit is never held, and one that takes longer than a flight may
-//!    is not given up: everybody reads for himself, and for some seconds nobody tries again.
+//! 3. An answer past the sharing limit is never held: one of those who wait for it takes it piece
+//!    by piece, and the others ask for themselves, few at a time. One that takes longer than a
+//!    flight may is not given up. For some seconds nobody tries either again.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use sortie::{FlightCx, FlightError, ShardId};
 use sortie_postgres::{Bind, Request};
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use super::super::error;
 use super::super::fresh::{Demand, Fence, Floors, Landed, Wish, is_behind};
 use super::super::key::{ReadKey, Shape};
 use super::super::path::{Inner, Landing};
 use super::super::source::Source;
+use super::super::too_big::Why;
 use super::super::{ReadPath, Reply, Who};
 use super::attempts::Trail;
 use super::frames::{self, Values};
-use super::{Answer, PgReplica, Query};
+use super::large::{Asking, Large, Offer};
+use super::{Answer, PgReplica, Query, Rows};
 use crate::sql::{Identity, Proof, SqlError};
 
 /// What a read of one shard comes to.
 pub(crate) enum Alone {
     Landed(Landed),
-    /// The answer is too big to be shared, or takes longer than a flight may.
-    Unshared,
+    /// The answer is too big to be shared.
+    Large(Box<Large>),
+    /// It takes longer than a flight may.
+    Slow,
     /// No replica has got as far as wished.
     Behind,
 }
@@ -74,8 +80,11 @@ impl ReadPath<PgReplica> {
             floors: Floors::default(),
         };
         let path = &self.0;
-        if path.too_big.has(&key) {
-            return Ok(Alone::Unshared);
+        let asking = Asking { shard, proof, results, wish };
+        match path.too_big.why(&key) {
+            Some(Why::Big(turns)) => return path.by_itself(key, turns, asking).await,
+            Some(Why::Slow) => return Ok(Alone::Slow),
+            None => {}
         }
         let load = {
             let (path, proof, key) = (Arc::clone(path), proof.clone(), key.clone());
@@ -87,22 +96,35 @@ impl ReadPath<PgReplica> {
                 let trail = Trail::of(flight.flight().number(), Some(flight.boarding()));
                 query.trail = Arc::new(trail);
                 async move {
-                    let landed = path.ask(shard, query).await;
-                    landed.map_err(|error| error.moved(|at| proof.canonical.canonical(at)))
+                    let answer = path.ask(shard, query).await;
+                    let moved = |error: SqlError| error.moved(|at| proof.canonical.canonical(at));
+                    let Some(answer) = answer.map_err(moved)? else { return Ok(Landing::Behind) };
+                    Ok(match answer.rows {
+                        Rows::Whole(_) => Landing::Whole(answer.landed(shard)),
+                        Rows::More(rest) => {
+                            Landing::TooBig(Offer::new(answer.head, rest, answer.mark, proof))
+                        }
+                    })
                 }
             }
         };
         match path.fly(key.clone(), wish, load).await {
             Ok(Landing::Whole(landed)) => Ok(Alone::Landed(landed)),
             Ok(Landing::Behind) => Ok(Alone::Behind),
-            Ok(Landing::TooBig) => {
-                path.too_big.add(key);
-                Ok(Alone::Unshared)
+            Ok(Landing::TooBig(offer)) => {
+                let turns = path.too_big.add_big(key.clone());
+                match offer.take(|mark| wish.floors.admit(&[(shard.index() as usize, mark)])) {
+                    None => path.by_itself(key, turns, asking).await,
+                    Some(offered) => {
+                        let turn = turns.try_acquire_owned().ok();
+                        Ok(Alone::Large(Box::new(Large::new(offered, asking, turn))))
+                    }
+                }
             }
             // By its own clock it may go on.
             Err(FlightError::TimedOut) if wish.deadline.is_none_or(|it| it > Instant::now()) => {
-                path.too_big.add(key);
-                Ok(Alone::Unshared)
+                path.too_big.add_slow(key);
+                Ok(Alone::Slow)
             }
             Err(failed) => {
                 let error = error::flight(&failed, wish.deadline, path.flight_max);
@@ -113,22 +135,60 @@ impl ReadPath<PgReplica> {
 }
 
 impl Inner<PgReplica> {
-    async fn ask(self: Arc<Self>, shard: ShardId, query: Query) -> Result<Landing, SqlError> {
+    /// Asks the replicas. `None` if none has got as far as wished.
+    async fn ask(&self, shard: ShardId, query: Query) -> Result<Option<Answer>, SqlError> {
         let asked = self.cluster.read_shard(shard, move |replica| replica.ask(query.clone()));
-        let answer = match asked.await {
-            Ok(answer) => answer,
-            Err(failed) if is_behind::<PgReplica>(&failed) => return Ok(Landing::Behind),
-            Err(failed) => return Err(PgReplica::failed(failed)),
+        match asked.await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(failed) if is_behind::<PgReplica>(&failed) => Ok(None),
+            Err(failed) => Err(PgReplica::failed(failed)),
+        }
+    }
+
+    /// Asks for one reader, when it is his turn.
+    async fn by_itself(
+        &self,
+        key: ReadKey,
+        turns: Arc<Semaphore>,
+        asking: Asking<'_>,
+    ) -> Result<Alone, SqlError> {
+        let Asking { shard, proof, results, wish } = asking;
+        let is_marked = !wish.floors.is_none();
+        let fence = self.fence(shard, &Demand { floors: wish.floors.clone(), is_marked });
+        let query = query(&key, (&proof.text, results), fence, self.share_max);
+        let asked = async {
+            let turn = turns.acquire_owned().await.expect("turns are never closed");
+            Ok((turn, self.ask(shard, query).await?))
         };
-        let Answer { head, rows, is_suspended, count, mark, .. } = answer;
-        let marks = Arc::from([(shard.index() as usize, mark)]);
-        Ok(match rows {
-            Some(rows) => {
-                let reply = Arc::new(Reply { head, rows, count, is_suspended });
-                Landing::Whole(Landed { reply, marks, ended: Instant::now() })
+        let (turn, answer) = match wish.deadline {
+            None => asked.await?,
+            Some(at) => {
+                timeout_at(at, asked).await.map_err(|_late| error::statement_timeout())??
             }
-            None => Landing::TooBig,
+        };
+        let Some(answer) = answer else { return Ok(Alone::Behind) };
+        Ok(match answer.rows {
+            Rows::Whole(_) => Alone::Landed(answer.landed(shard)),
+            Rows::More(rest) => {
+                self.too_big.add_big(key);
+                let offered = (answer.head, rest, answer.mark, proof.clone());
+                Alone::Large(Box::new(Large::new(offered, asking, Some(turn))))
+            }
         })
+    }
+}
+
+impl Answer {
+    /// A whole one, for all who share it.
+    fn landed(self, shard: ShardId) -> Landed {
+        let Self { head, rows, is_suspended, count, mark, .. } = self;
+        let rows = match rows {
+            Rows::Whole(rows) => rows,
+            Rows::More(_) => unreachable!("it was looked at"),
+        };
+        let marks = Arc::from([(shard.index() as usize, mark)]);
+        let reply = Arc::new(Reply { head, rows, count, is_suspended });
+        Landed { reply, marks, ended: Instant::now() }
     }
 }
 

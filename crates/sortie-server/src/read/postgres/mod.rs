@@ -17,6 +17,7 @@ mod attempts;
 mod clean;
 mod describe;
 mod frames;
+mod large;
 mod part;
 
 use std::sync::Arc;
@@ -32,6 +33,8 @@ pub(crate) use self::alone::Alone;
 pub(crate) use self::attempts::AttemptStats;
 use self::attempts::{Attempts, Trail};
 pub(crate) use self::clean::checkout;
+use self::large::Rest;
+pub(crate) use self::large::{Large, Offer};
 pub(crate) use self::part::values_of_rows;
 use super::source::{Part, Source, Wanted};
 use super::{Fence, Mark, Who, merge};
@@ -65,12 +68,20 @@ pub(crate) struct Answer {
     /// What the statement takes, where it was described.
     pub(super) parameters: Option<Bytes>,
     pub(super) head: Bytes,
-    /// The rows, or nothing if they are more than were wanted.
-    pub(super) rows: Option<Bytes>,
+    pub(super) rows: Rows,
     /// There may be more of them than were wanted.
     pub(super) is_suspended: bool,
     pub(super) count: u64,
     pub(super) mark: Mark,
+}
+
+/// The rows of an answer.
+#[derive(Debug)]
+pub(super) enum Rows {
+    /// All of them.
+    Whole(Bytes),
+    /// They are more than were wanted at once.
+    More(Rest),
 }
 
 /// Why a replica said nothing.
@@ -136,7 +147,9 @@ impl PgReplica {
         // Until all of it went well: a failure in between may leave the statement behind.
         connection.set_residue(Some(clean::ANYTHING));
         let reply = connection.exchange(query.request).await?;
-        connection.set_residue(None);
+        if matches!(reply.body, Body::Whole(_)) {
+            connection.set_residue(None);
+        }
         let mark = Mark { from: reply.as_of, until: reply.until };
         if mark.from.unwrap_or(0) < query.floor {
             return Err(Trouble::Behind);
@@ -144,9 +157,12 @@ impl PgReplica {
         let count = reply.tag().map_or(0, count);
         let is_suspended = reply.complete.as_ref().and_then(|it| it.first()) == Some(&b's');
         let rows = match reply.body {
-            Body::Whole(rows) => Some(rows),
-            // The rest is never read: the connection's drop stops it.
-            _ => None,
+            Body::Whole(rows) => Rows::Whole(rows),
+            Body::Stream(body) => {
+                Rows::More(Rest { body, connection, replica: self.0.label.clone() })
+            }
+            // Not known here: whatever it is, the connection's drop stops it.
+            _ => return Err(Trouble::Exchange(ExchangeError::Endless)),
         };
         let (parameters, head) = (reply.parameters, reply.head.unwrap_or_default());
         Ok((Answer { parameters, head, rows, is_suspended, count, mark }, sent))
@@ -193,8 +209,9 @@ impl Source for PgReplica {
 
     fn part(answer: Answer, wanted: &Wanted<'_>) -> Result<Part, SqlError> {
         match answer.rows {
-            Some(rows) => part::part(rows, answer.count, wanted),
-            None => Err(merge::too_large(&format!("{} bytes", wanted.bytes_max))),
+            Rows::Whole(rows) => part::part(rows, answer.count, wanted),
+            // The rest is never read: the connection's drop stops it.
+            Rows::More(_) => Err(merge::too_large(&format!("{} bytes", wanted.bytes_max))),
         }
     }
 

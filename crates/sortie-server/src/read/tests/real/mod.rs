@@ -38,7 +38,7 @@ const TABLES: &str = "
     GRANT SELECT ON countries TO bob;";
 
 /// What a statement came to.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum Said {
     Rows(Vec<Vec<Option<String>>>),
     Piped(PipeReason),
@@ -119,6 +119,16 @@ impl Real {
         match self.lane.read(who, &plan, values, &crate::read::Wish::default()).await {
             Ok(Outcome::Pipe(reason)) => Said::Piped(reason),
             Err(error) => Said::Refused(error),
+            Ok(Outcome::Large(mut large)) => {
+                let mut rows = Vec::new();
+                while let Some(more) = large.next().await.unwrap() {
+                    rows.extend_from_slice(&more);
+                }
+                let rows = values_of_rows(&rows.into()).unwrap();
+                assert_eq!(large.complete()[5..], *format!("SELECT {}\0", rows.len()).as_bytes());
+                let formats = formats(&large.head);
+                Said::Rows(rows.into_iter().map(|row| texts_of(&row, &formats)).collect())
+            }
             Ok(Outcome::Reply(reply, _)) => {
                 assert_eq!(reply.head[0], b'T', "{text}");
                 let rows = values_of_rows(&reply.rows).unwrap();
