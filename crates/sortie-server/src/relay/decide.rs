@@ -43,6 +43,7 @@ pub(super) enum Batch {
 
 /// A batch about one statement; to its Sync, or to the Flush behind what only prepares it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Single {
     /// The whole batch.
     pub(super) len: usize,
