@@ -64,8 +64,9 @@ pub(in crate::relay) fn written(text: &[u8], bytes_max: usize) -> String {
             blank = !shown.is_empty();
             return;
         }
+        let mut space = std::mem::take(&mut blank);
         list.take(piece, |part| {
-            if std::mem::take(&mut blank) && part != b"," {
+            if part != b"," && std::mem::take(&mut space) {
                 shown.push(b' ');
             }
             if shown.len() <= bytes_max {
