@@ -86,8 +86,9 @@ impl Server {
                 State::Quarantined => PoolUse::Quarantined,
             };
             let login = &book.0.racks.get(place.rack as usize)?.key;
-            let names = login.parameters.iter();
-            let named = names.rev().find(|(name, _)| name.eq_ignore_ascii_case("application_name"));
+            let parameters = login.parameters.iter();
+            let is_name = |name: &str| name.eq_ignore_ascii_case("application_name");
+            let named = parameters.rev().find(|(name, _)| is_name(name));
             let id = ConnId { slot, serial: place.serial };
             let known = opened.of(id).filter(|_| doing != PoolUse::Connecting);
             Some(PoolConnection {

@@ -75,13 +75,13 @@ impl Command {
         };
         let command = match (verb.lower().as_str(), &rest[..]) {
             ("show", [what]) if what.eq_ignore_ascii_case("help") => Self::Help,
-            ("show", [what]) => match Show::named(what) {
-                Some(show) => Self::Show(show),
-                None => {
+            ("show", [what]) => {
+                let Some(show) = Show::named(what) else {
                     let near = nearest(what, &Show::names());
                     return unknown(near.map(|near| format!("SHOW {}", near.to_uppercase())));
-                }
-            },
+                };
+                Self::Show(show)
+            }
             ("show", _) => return unknown(Some("SHOW HELP".to_owned())),
             ("pause", _) => Self::Pause(target()?),
             ("resume", _) => Self::Resume(target()?),

@@ -66,7 +66,7 @@ impl Console {
             }
             sleep(LOOK_EVERY).await;
         }
-        clusters.iter().for_each(|cluster| retire(cluster));
+        retire(&clusters);
         Ok(())
     }
 
@@ -120,7 +120,7 @@ impl Console {
                     entry.kill();
                     true
                 });
-                clusters.iter().for_each(|cluster| retire(cluster));
+                retire(&clusters);
                 told.iter().map(|entry| entry.person.id).collect()
             }
         };
@@ -172,10 +172,13 @@ impl Console {
     }
 }
 
-/// Closes the connections to a cluster's servers, as soon as nobody uses them.
-fn retire(cluster: &Cluster) {
-    let servers = cluster.servers().iter();
-    servers.flat_map(|it| it.primary.iter().chain(&it.replicas)).for_each(|it| it.retire());
+/// Closes the connections to the clusters' servers, as soon as nobody uses them.
+fn retire(clusters: &[Arc<Cluster>]) {
+    for servers in clusters.iter().flat_map(|cluster| cluster.servers()) {
+        for server in servers.primary.iter().chain(&servers.replicas) {
+            server.retire();
+        }
+    }
 }
 
 fn still_busy(busy: &[Arc<Entry>]) -> SqlError {

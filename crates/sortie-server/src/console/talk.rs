@@ -181,17 +181,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Talk<'a, S> {
 
     fn describe(&mut self, target: Target, name: &Bytes) -> Result<(), SqlError> {
         let output = &mut self.socket.output;
-        let (command, formats) = match target {
-            Target::Statement => {
-                let known = self.statements.get(name);
-                let command = known.ok_or_else(|| missing("prepared statement", name))?;
-                backend::parameter_description(output, std::iter::empty());
-                (command, &[][..])
-            }
-            _ => {
-                let known = self.portals.get(name).ok_or_else(|| missing("portal", name))?;
-                (&known.0, &*known.1)
-            }
+        let (command, formats) = if target == Target::Statement {
+            let known = self.statements.get(name);
+            let command = known.ok_or_else(|| missing("prepared statement", name))?;
+            backend::parameter_description(output, std::iter::empty());
+            (command, &[][..])
+        } else {
+            let known = self.portals.get(name).ok_or_else(|| missing("portal", name))?;
+            (&known.0, &*known.1)
         };
         match command.as_ref().and_then(columns) {
             Some(columns) => describe(columns, formats, output),

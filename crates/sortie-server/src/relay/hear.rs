@@ -92,6 +92,18 @@ where
         }
         events.clear();
         self.events = events;
+        self.hear_parameters();
+        self.follow();
+        let idle = self.held.as_ref().is_some_and(|held| held.leased.server.is_idle());
+        if idle && self.out.is_empty() && !self.course.is_answered() {
+            // Something was counted otherwise than the server did it.
+            self.course.settle();
+            self.course.lose_count(&mut self.ledger);
+        }
+    }
+
+    /// Takes in what the server has said of parameters.
+    fn hear_parameters(&mut self) {
         if self.course.take_reported()
             && let Some(held) = &self.held
         {
@@ -108,13 +120,6 @@ where
             {
                 failure::say(&mut self.client.output, Severity::Warning, &error);
             }
-        }
-        self.follow();
-        let idle = self.held.as_ref().is_some_and(|held| held.leased.server.is_idle());
-        if idle && self.out.is_empty() && !self.course.is_answered() {
-            // Something was counted otherwise than the server did it.
-            self.course.settle();
-            self.course.lose_count(&mut self.ledger);
         }
     }
 

@@ -109,14 +109,8 @@ impl<L: Shared> Inner<L> {
         }
         let is_readable = encoding.is_empty() || is_readable(encoding.trim_matches(['\'', '"']));
         let key = self.keys.register(hello.secret_len()).ok_or_else(Failure::too_many)?;
-        let person = Person {
-            id: key.process(),
-            user: asked.user.into(),
-            database: cluster.config.name.as_str().into(),
-            ends,
-            is_encrypted: socket.is_encrypted(),
-        };
-        let listed = self.roster.enter(person, application);
+        let ends = (ends, socket.is_encrypted());
+        let listed = self.enlist(&key, (asked.user, &cluster.config.name), ends, application);
         let target = user.pipe_target;
         let at = (shard.unwrap_or(0), target);
         let present = cluster.attend().await;
@@ -145,6 +139,18 @@ impl<L: Shared> Inner<L> {
             _counted: counted,
             listed,
         })
+    }
+
+    /// Enters a session in the roster.
+    fn enlist(
+        &self,
+        key: &Key,
+        (user, database): (&str, &str),
+        (ends, is_encrypted): (Ends, bool),
+        application: &str,
+    ) -> Listed {
+        let (id, user, database) = (key.process(), user.into(), database.into());
+        self.roster.enter(Person { id, user, database, ends, is_encrypted }, application)
     }
 
     /// Learns what a client came for, and lets it prove who it is if that is a session. `None` for

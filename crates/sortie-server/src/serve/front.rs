@@ -75,7 +75,7 @@ impl Front {
                     _told = stops.recv() => {}
                 }
             },
-            move |stream, peer| session(stream, peer),
+            session,
         );
         let cut = tokio::select! {
             cut = connections => cut,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use sortie_testkit::{Batch, Wire};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::console::{Place, table, until};
 use crate::relay::count;
@@ -133,7 +133,7 @@ async fn what_is_under_way_is_shown_with_who_waits_and_where() {
     let mut looks = place.wire("tester", "sortie").await;
     let slow = SLOW.replace("t c", "t c, t d");
     let batch = Batch::new().query(&slow);
-    let sees = async {
+    let looking = async {
         // A flight is seen while it runs, whatever runs beside it.
         loop {
             let rows = table(&looks.simple("SHOW FLIGHTS").await);
@@ -143,12 +143,13 @@ async fn what_is_under_way_is_shown_with_who_waits_and_where() {
             {
                 break seen.clone();
             }
+            sleep(Duration::from_millis(5)).await;
         }
     };
     let asks = all_ask(wires, &batch);
     let mut asks = std::pin::pin!(asks);
     let seen = tokio::select! {
-        seen = timeout(WITHIN, sees) => seen.unwrap(),
+        seen = timeout(WITHIN, looking) => seen.unwrap(),
         _ = &mut asks => panic!("it has ended before it was seen"),
     };
     assert_eq!((&*seen["user"], &*seen["protocol"]), ("tester", "simple"));

@@ -73,10 +73,14 @@ impl Console {
 
     pub(super) fn totals(&self, table: &mut Table) {
         let mut sum = Totals::default();
-        self.roster.totals().values().for_each(|one| sum.add(one));
+        for one in self.roster.totals().values() {
+            sum.add(one);
+        }
         let mut lately = Totals::default();
         let (time, recent) = self.roster.lately();
-        recent.values().for_each(|one| lately.add(one));
+        for one in recent.values() {
+            lately.add(one);
+        }
         for (prefix, values) in [("total", sums(&sum)), ("avg", averages(&lately, time))] {
             for (name, value) in NAMES.iter().zip(values) {
                 table.row([format!("{prefix}_{name}").into(), value.into()]);

@@ -91,11 +91,10 @@ impl Show {
 
 /// What `SHOW HELP` says.
 pub(super) fn help() -> String {
-    let mut help = String::new();
-    for (name, _, what) in ALL {
-        help += &format!("\n\tSHOW {:<16}{what}", name.to_uppercase());
-    }
-    help + ORDERS
+    let line = |(name, _, what): &(&str, Show, &str)| {
+        format!("\n\tSHOW {:<16}{what}", name.to_uppercase())
+    };
+    ALL.iter().map(line).collect::<String>() + ORDERS
 }
 
 impl Console {

@@ -160,7 +160,7 @@ mod tests {
         two.begin(&trail).answered(Instant::now());
         let stats = two.read();
         assert_eq!((stats.begun, stats.hedges, stats.hedge_wins), (2, 1, 1));
-        assert_eq!(stats.usual, Some(Duration::from_micros(7_000)));
+        assert_eq!(stats.usual, Some(Duration::from_millis(7)));
         assert_eq!((one.read().begun, one.read().failed, one.read().answered), (2, 1, 0));
     }
 }

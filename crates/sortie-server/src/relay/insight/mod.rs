@@ -42,10 +42,13 @@ const TEXT_MAX: usize = 300;
 /// How long it is believed what was judged of a text.
 const BELIEVED: Duration = Duration::from_secs(30);
 
+/// By their text as it is shown, and the reason.
+type Causes = HashMap<(Box<str>, PipeReason), Arc<Cause>>;
+
 /// What is known of one cluster's statements.
 #[derive(Debug)]
 pub(crate) struct Insight {
-    causes: Mutex<HashMap<(Box<str>, PipeReason), Arc<Cause>>>,
+    causes: Mutex<Causes>,
     /// Those of statements that are not told apart, by reason.
     others: [Arc<Cause>; PipeReason::ALL.len()],
     known: RwLock<Known>,
@@ -167,7 +170,7 @@ impl Insight {
         (read(&self.overlapped), read(&self.overlapped_micros), read(&self.blind))
     }
 
-    fn causes(&self) -> MutexGuard<'_, HashMap<(Box<str>, PipeReason), Arc<Cause>>> {
+    fn causes(&self) -> MutexGuard<'_, Causes> {
         // Nothing in here panics between two changes that belong together.
         self.causes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -269,7 +272,9 @@ mod tests {
         assert!(insight.find(7).is_some() && insight.find(8).is_none());
         tokio::time::advance(BELIEVED).await;
         assert!(insight.find(7).is_none());
-        (0..2 * KNOWN_MAX as u64).for_each(|number| insight.keep(number, &cause));
+        for number in 0..2 * KNOWN_MAX as u64 {
+            insight.keep(number, &cause);
+        }
         assert!(insight.known.read().unwrap().causes.len() <= KNOWN_MAX);
     }
 

@@ -101,7 +101,9 @@ mod tests {
         let herd: Vec<_> = (0..200).map(|_| overlaps.enter(KEY).unwrap()).collect();
         let saved = herd.iter().filter(|spot| spot.is_saved()).count();
         assert_eq!(saved, 198, "the first one's, and one for all who came after it began");
-        herd.into_iter().for_each(|spot| overlaps.leave(spot));
+        for spot in herd {
+            overlaps.leave(spot);
+        }
         assert!(!overlaps.enter(KEY).unwrap().is_saved());
     }
 

@@ -50,7 +50,9 @@ pub(in crate::relay) fn scan(text: &[u8]) -> Scan {
 /// One number of several, and of bytes.
 pub(in crate::relay) fn mix(numbers: &[u64], bytes: &[u8]) -> u64 {
     let mut hasher = HASHER.build_hasher();
-    numbers.iter().for_each(|number| hasher.write_u64(*number));
+    for number in numbers {
+        hasher.write_u64(*number);
+    }
     hasher.write(bytes);
     hasher.finish()
 }
