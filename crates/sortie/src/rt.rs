@@ -50,11 +50,20 @@ pub(crate) mod sync {
 }
 
 pub(crate) mod task {
-    //! Tasks that outlive the caller who started them. The one user is a flight, which owns its
-    //! task through the abort handle in the table.
+    //! Tasks that outlive the caller who started them. A flight owns its task through the abort
+    //! handle in the table; a registry's watchers end by themselves, within milliseconds of the
+    //! last load they look after.
 
     #[cfg(not(sortie_shuttle))]
-    pub(crate) use tokio::{runtime::Handle, task::AbortHandle};
+    pub(crate) use tokio::{
+        runtime::{Handle, Id as RuntimeId},
+        task::AbortHandle,
+    };
+
+    /// There is one.
+    #[cfg(sortie_shuttle)]
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    pub(crate) struct RuntimeId;
 
     /// Shuttle's runtime, which is always the current one.
     #[cfg(sortie_shuttle)]
@@ -65,6 +74,10 @@ pub(crate) mod task {
     impl Handle {
         pub(crate) fn try_current() -> Result<Self, std::convert::Infallible> {
             Ok(Self)
+        }
+
+        pub(crate) fn id(&self) -> RuntimeId {
+            RuntimeId
         }
 
         pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Spawned {

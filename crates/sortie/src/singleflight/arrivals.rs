@@ -84,9 +84,9 @@ where
         let soft_age = self.soft_age(hash);
         let nested = !lineage::is_empty();
         let in_solo = nested && lineage::inside_solo(self.address(), |solo| key.is(solo));
-        let mut husk = None;
+        let (mut husk, mut over) = (None, None);
         let mut shard = self.shard(hash).lock();
-        let Desks { entries, spare, ids, stats } = &mut *shard;
+        let Desks { entries, spare, ids, stats, handed, .. } = &mut *shard;
         let arrival = match entries.entry(hash, |entry| key.is(&entry.key), |entry| entry.hash) {
             _ if in_solo => Self::reentrant(stats),
             Place::Occupied(found) if nested && found.get().inside_own_load(self.address()) => {
@@ -102,7 +102,8 @@ where
                 Arrival::Lead(id)
             }
             Place::Occupied(mut found) => {
-                let traffic = found.get_mut().traffic(soft_age);
+                let (traffic, taken) = found.get_mut().traffic(soft_age, &self.config, handed);
+                over = self.seated_leader(taken);
                 let asked = Asked { hash, join, now, gate, sitter, soft_age, nested };
                 let met = self.meet(traffic, asked, (ids, stats), &mut husk, loader);
                 met.unwrap_or_else(|| {
@@ -113,6 +114,9 @@ where
         };
         drop(shard);
         drop(husk);
+        if let Some(over) = over {
+            self.hand_over(hash, over);
+        }
         arrival
     }
 

@@ -1,13 +1,16 @@
-//! One key of the table, small as long as nobody else asks for it.
+//! One key of the table, small as long as nobody but its leader asks for it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::rt::time::Instant;
 use crate::singleflight::boarding::Gate;
+use crate::singleflight::config::Config;
 use crate::singleflight::flight::Flight;
-use crate::singleflight::lineage;
+use crate::singleflight::resting::{HandOver, Handed, Resting};
+use crate::singleflight::table::SeatId;
 use crate::singleflight::traffic::Traffic;
+use crate::singleflight::{launch, lineage};
 
 /// A key in flight.
 pub(super) struct Entry<K, V, E> {
@@ -17,11 +20,12 @@ pub(super) struct Entry<K, V, E> {
 }
 
 pub(super) enum State<V, E> {
-    /// A load in its leader's first poll that nobody has asked for since: all that a ready load
-    /// needs.
+    /// A load that nobody but its leader has asked for: all that a ready load needs.
     Light {
         id: u64,
         began: Instant,
+        /// Between two polls of its leader.
+        rests: Option<Box<Resting<V, E>>>,
     },
     Full(Box<Traffic<V, E>>),
 }
@@ -36,7 +40,7 @@ impl<V, E> State<V, E> {
         gate: Option<&Arc<Gate>>,
     ) -> Self {
         match gate {
-            None => Self::Light { id, began },
+            None => Self::Light { id, began, rests: None },
             Some(gate) => {
                 let flight = Flight::inline(id, began, soft_age, Some(Arc::clone(gate)));
                 Self::Full(Box::new(Traffic::new(flight)))
@@ -46,13 +50,32 @@ impl<V, E> State<V, E> {
 }
 
 impl<K, V, E> Entry<K, V, E> {
-    /// The flights of this key, with all that goes with being asked for twice.
-    pub(super) fn traffic(&mut self, soft_age: Duration) -> &mut Traffic<V, E> {
-        if let State::Light { id, began } = self.state {
-            self.state =
-                State::Full(Box::new(Traffic::new(Flight::inline(id, began, soft_age, None))));
+    /// The flights of this key, with all that goes with being asked for twice. A load that rests
+    /// with its leader needs a task from now on, and its leader is seated.
+    pub(super) fn traffic(
+        &mut self,
+        soft_age: Duration,
+        config: &Config,
+        handed: &mut Handed<V, E>,
+    ) -> (&mut Traffic<V, E>, Option<HandOver<V, E>>) {
+        let mut over = None;
+        if let State::Light { id, began, rests } = &mut self.state {
+            let (id, began) = (*id, *began);
+            let mut flight = Flight::inline(id, began, soft_age, None);
+            if let Some(resting) = rests.take() {
+                let Resting { loading, loader, span, waker, until, .. } = *resting;
+                let seat = flight.party.take_in(waker, until);
+                let seat = SeatId { hash: self.hash, party: id, seat };
+                handed.insert(id, (seat, Arc::clone(&flight.party.cell)));
+                flight.inline = false;
+                flight.loader = Some(loader.clone());
+                flight.bell = launch::bell(config);
+                let (bell, alarm) = (flight.bell.clone(), flight.alarm(config, began));
+                over = Some(HandOver { id, loading, span, loader, bell, alarm });
+            }
+            self.state = State::Full(Box::new(Traffic::new(flight)));
         }
-        self.full().expect("made full above")
+        (self.full().expect("made full above"), over)
     }
 
     /// As `traffic`, of a key that was asked for twice or whose load was not ready.
@@ -61,6 +84,16 @@ impl<K, V, E> Entry<K, V, E> {
             State::Full(traffic) => Some(traffic),
             State::Light { .. } => None,
         }
+    }
+
+    /// Whether this flight is all there is, and nobody but its leader has asked for it.
+    pub(super) fn is_light(&self, flight: u64) -> bool {
+        matches!(self.state, State::Light { id, .. } if id == flight)
+    }
+
+    /// Whether a load rests here with its leader.
+    pub(super) fn rests(&self) -> bool {
+        matches!(self.state, State::Light { rests: Some(_), .. })
     }
 
     pub(super) fn has_flight(&self, flight: u64) -> bool {

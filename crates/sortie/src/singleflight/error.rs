@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub enum FlightError<E> {
     /// The load ran and failed; all its callers share the error, which is also the `source()`.
     Failed(Arc<E>),
-    /// The load panicked. It ran in a task of its own, so no caller unwinds.
+    /// The load panicked. Its panic is contained: no caller unwinds.
     Panicked {
         /// The panic's message, or a placeholder when its payload is not a string.
         message: Arc<str>,

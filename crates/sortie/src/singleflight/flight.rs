@@ -15,6 +15,7 @@ use crate::singleflight::config::{Config, Idle, Join};
 use crate::singleflight::launch::{Begin, Bell, Loader};
 use crate::singleflight::lingering::Lingering;
 use crate::singleflight::party::{Landing, Outcome, Party, Seats, Until};
+use crate::singleflight::resting::HandOver;
 use crate::singleflight::stats::FlightStats;
 use crate::singleflight::tether::Tether;
 
@@ -81,6 +82,8 @@ pub(super) struct Effects<V, E> {
     /// Callers who have to look what is to be done.
     pub(super) wakes: Vec<Waker>,
     pub(super) events: Vec<Event>,
+    /// A load that rested with its leader.
+    pub(super) over: Option<HandOver<V, E>>,
 }
 
 impl<V, E> Default for Effects<V, E> {
@@ -96,6 +99,7 @@ impl<V, E> Default for Effects<V, E> {
             spent: Vec::new(),
             wakes: Vec::new(),
             events: Vec::new(),
+            over: None,
         }
     }
 }
@@ -112,7 +116,7 @@ pub(super) struct Flight<V, E> {
     /// The parties of earlier flights that failed or were lost while this one could still answer
     /// them.
     pub(super) inherited: Vec<Party<V, E>>,
-    /// Still in its leader's first poll: the leader needs it, and nobody can abort it.
+    /// Within a poll of its leader: the leader needs it, and nobody can abort it.
     pub(super) inline: bool,
     /// Driven by its leader: it has no task.
     pub(super) local: bool,

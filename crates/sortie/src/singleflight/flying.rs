@@ -13,6 +13,7 @@ use crate::singleflight::arrivals::Caller;
 use crate::singleflight::call::{Call, FlightCx, Landed};
 use crate::singleflight::error::FlightError;
 use crate::singleflight::party::{Outcome, Sitter};
+use crate::singleflight::resting::{Lead, Led};
 use crate::singleflight::seat::{Ended, Seat};
 use crate::singleflight::sought::Sought;
 use crate::singleflight::takeoff::Takeoff;
@@ -31,6 +32,8 @@ where
     key: Option<S>,
     load: Option<L>,
     stage: Stage<'a, K, V, E>,
+    /// Boxed: a timer is large, and most calls have none.
+    late: Option<Pin<Box<Sleep>>>,
 }
 
 enum Stage<'a, K, V, E>
@@ -41,8 +44,8 @@ where
 {
     /// Not polled yet, or over.
     Still,
-    /// Boxed: a timer is large, and most calls have none.
-    Waits(Seat<'a, K, V, E>, Option<Pin<Box<Sleep>>>),
+    Leads(Lead<'a, K, V, E>),
+    Waits(Seat<'a, K, V, E>),
     Alone(Alone<'a, V, E>),
 }
 
@@ -73,7 +76,7 @@ where
         load: L,
     ) -> Flying<'_, S, L, K, V, E> {
         let (key, load) = (Some(key), Some(load));
-        Flying { flights: self, hash, call, key, load, stage: Stage::Still }
+        Flying { flights: self, hash, call, key, load, stage: Stage::Still, late: None }
     }
 }
 
@@ -90,8 +93,8 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { flights, hash, call, key, load, stage } = self.get_mut();
-        let Some(key) = key.take() else { return stage.poll(task) };
+        let Self { flights, hash, call, key, load, stage, late } = self.get_mut();
+        let Some(key) = key.take() else { return stage.poll(late, task) };
         let (flights, hash, Call { join, deadline, at_limit }) = (*flights, *hash, *call);
         let now = Instant::now();
         if deadline.is_some_and(|deadline| deadline <= now) {
@@ -104,17 +107,19 @@ where
         let caller = Caller { key, hash, join, now, at_limit, gate: gate.as_ref(), sitter };
         *stage = match flights.takeoff(caller, load, task) {
             Takeoff::Landed(landed) => return Poll::Ready(landed),
-            Takeoff::Seated(seat) => {
-                Stage::Waits(seat, deadline.map(|it| Box::pin(time::sleep_until(it))))
-            }
+            Takeoff::Seated(seat) => Stage::Waits(seat),
+            Takeoff::Leads(lead) => Stage::Leads(lead),
             Takeoff::Solo(key) => {
                 let load = load.take().expect("a solo caller's load was not taken");
                 Stage::Alone(Box::pin(flights.solo(key, deadline, now, load)))
             }
         };
+        if !matches!(stage, Stage::Alone(_)) {
+            *late = deadline.map(|deadline| Box::pin(time::sleep_until(deadline)));
+        }
         // A follower keeps nothing of its own load alive while it waits.
         *load = None;
-        stage.poll(task)
+        stage.poll(late, task)
     }
 }
 
@@ -125,16 +130,30 @@ where
     E: Send + Sync + 'static,
 {
     /// Polls what comes after the first poll.
-    fn poll(&mut self, task: &mut Context<'_>) -> Poll<Outcome<Landed<V>, E>> {
+    fn poll(
+        &mut self,
+        late: &mut Option<Pin<Box<Sleep>>>,
+        task: &mut Context<'_>,
+    ) -> Poll<Outcome<Landed<V>, E>> {
         let polled = match self {
-            Self::Waits(seat, late) => match (seat.poll(task).map(Ended::answer), late) {
-                (Poll::Pending, Some(late)) => {
-                    late.as_mut().poll(task).map(|()| Err(FlightError::TimedOut))
+            Self::Leads(lead) => match lead.poll(task) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Led::Landed(landed)) => Poll::Ready(landed),
+                Poll::Ready(Led::Seated(mut seat)) => {
+                    let polled = seat.poll(task).map(Ended::answer);
+                    *self = Self::Waits(seat);
+                    polled
                 }
-                (polled, _) => polled,
             },
+            Self::Waits(seat) => seat.poll(task).map(Ended::answer),
             Self::Alone(alone) => alone.as_mut().poll(task),
             Self::Still => panic!("polled after it was ready"),
+        };
+        let polled = match (polled, late) {
+            (Poll::Pending, Some(late)) => {
+                late.as_mut().poll(task).map(|()| Err(FlightError::TimedOut))
+            }
+            (polled, _) => polled,
         };
         if polled.is_ready() {
             *self = Self::Still;

@@ -6,9 +6,10 @@
 //!
 //! 1. Nobody joins a flight that has ended, and nobody is given a load that is older than asked
 //!    for.
-//! 2. A load is polled once by its leader and then by a task of its own. No caller ever drives or
-//!    holds anything that another caller needs: any of them may be parked or dropped at any time.
-//!    Only `run_local` is driven by its leader; whoever waits for it can go on without that one.
+//! 2. A load is polled by its leader while nobody else needs it, and for a few milliseconds at
+//!    most; whoever comes gives it a task of its own. No caller ever drives or holds anything that
+//!    another caller needs: any of them may be parked or dropped at any time. Only `run_local` is
+//!    driven by its leader to the end; whoever waits for it can go on without that one.
 //! 3. A key has at most two flights; loads outside the table (*solo*) are counted apart.
 //! 4. An outcome is made once. A cancelled caller is never another caller's result.
 
@@ -30,6 +31,7 @@ mod local;
 mod lost;
 mod pace;
 mod party;
+mod resting;
 mod retry;
 mod seat;
 mod settle;
@@ -43,6 +45,7 @@ mod tether;
 mod told;
 mod traffic;
 mod view;
+mod watch;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -68,14 +71,15 @@ use crate::observe::Observer;
 ///
 /// # How it works
 ///
-/// The first caller of a key leads: its load is polled once at once, and gets a task of its own
-/// only if it was not ready. Callers that come while it runs follow it, and all get the same
-/// outcome. The entry of a key goes in the same step in which the outcome is published, so nothing
-/// is remembered: this is not a cache.
+/// The first caller of a key leads: it polls its load itself. As soon as another caller comes, and
+/// after 5 ms at the latest, the load gets a task of its own. Callers that come while it runs
+/// follow it, and all get the same outcome. The entry of a key goes in the same step in which the
+/// outcome is published, so nothing is remembered: this is not a cache.
 ///
-/// * **A caller that is cancelled, dropped or never polled again harms nobody.** The load belongs
-///   to its task, not to the caller that started it. What becomes of a load without callers is
-///   [`Idle`]'s to say.
+/// * **A caller that is cancelled, dropped or never polled again harms nobody.** Whoever comes
+///   takes the load from the caller that started it, and if nobody does, what it holds is not kept
+///   for longer than those 5 ms. So a load can't count on the task-locals of its caller. What
+///   becomes of a load without callers is [`Idle`]'s to say.
 /// * **A runtime that shuts down takes its loads along, and no caller of another.** Who waits for
 ///   such a load in another runtime has it begun again there, by the first of them that is polled.
 /// * **A slow load is relieved.** Past its soft age (5 s unless set) a flight takes no new callers,
@@ -361,7 +365,7 @@ where
     /// Forgets the flights of `key` and ends them: their loads are dropped, and their callers get
     /// [`FlightError::Aborted`]. Those who wait for the next load get that.
     ///
-    /// A load within its first poll is only forgotten; its leader still has the use of it.
+    /// A load that its leader is just polling is only forgotten; that one still has the use of it.
     pub fn cancel(&self, key: &K) {
         self.table.cancel(key);
     }

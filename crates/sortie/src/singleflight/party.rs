@@ -117,13 +117,17 @@ impl<V, E> Party<V, E> {
     }
 
     pub(super) fn sit(&mut self, sitter: Sitter<'_>) -> usize {
-        match (&mut self.until, sitter.until) {
+        self.take_in(sitter.waker.clone(), sitter.until)
+    }
+
+    pub(super) fn take_in(&mut self, waker: Waker, until: Option<Instant>) -> usize {
+        match (&mut self.until, until) {
             (Until::Moment(until), Some(moment)) => *until = (*until).max(moment),
             (Until::Nobody, Some(moment)) => self.until = Until::Moment(moment),
             (_, None) => self.until = Until::Ever,
             (Until::Ever, Some(_)) => {}
         }
-        self.seats.sit(sitter.waker.clone())
+        self.seats.sit(waker)
     }
 
     /// How many wait that have not passed their deadlines, seen all together: past the latest of

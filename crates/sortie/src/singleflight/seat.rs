@@ -60,7 +60,7 @@ impl<V, E> Ended<V, E> {
 impl<'a, K, V, E> Seat<'a, K, V, E>
 where
     K: Eq + Hash + Send + 'static,
-    V: Clone + Send + Sync + 'static,
+    V: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
     pub(super) fn new(
@@ -74,6 +74,12 @@ where
 
     pub(super) fn waits(mut self, waits: Option<Box<Waits>>) -> Self {
         self.waits = waits;
+        self
+    }
+
+    /// Was taken in another poll, or for a caller that was not there.
+    pub(super) fn polled(mut self) -> Self {
+        self.new = false;
         self
     }
 
@@ -95,6 +101,20 @@ where
         self
     }
 
+    fn look_at(&mut self, moment: Option<Instant>) {
+        let Some(moment) = moment.filter(|_| !self.drives) else { return };
+        if self.watch.as_ref().is_none_or(|watch| watch.deadline() > moment) {
+            self.watch = Some(Box::pin(time::sleep_until(moment)));
+        }
+    }
+}
+
+impl<K, V, E> Seat<'_, K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
     /// Waits for the outcome, to the caller's own deadline.
     pub(super) async fn ended(mut self, deadline: Option<Instant>) -> Ended<V, E> {
         let landing = poll_fn(|task| self.poll(task));
@@ -128,13 +148,6 @@ where
             ready!(watch.as_mut().poll(task));
             self.watch = None;
             turn = self.table.look(self.id);
-        }
-    }
-
-    fn look_at(&mut self, moment: Option<Instant>) {
-        let Some(moment) = moment.filter(|_| !self.drives) else { return };
-        if self.watch.as_ref().is_none_or(|watch| watch.deadline() > moment) {
-            self.watch = Some(Box::pin(time::sleep_until(moment)));
         }
     }
 }

@@ -20,6 +20,7 @@ use tracing::span::Id;
 
 use crate::observe::{Begins, Ends, Event, Observer};
 use crate::rt::sync::Mutex;
+use crate::rt::task::RuntimeId;
 use crate::rt::time::Instant;
 use crate::singleflight::boarding::Gate;
 use crate::singleflight::config::Config;
@@ -30,12 +31,13 @@ use crate::singleflight::lineage::{self, Waits};
 use crate::singleflight::lingering::Lingering;
 use crate::singleflight::pace::Pace;
 use crate::singleflight::party::{Cell, Outcome, Seats, Sitter};
+use crate::singleflight::resting::Handed;
 use crate::singleflight::retry::Retries;
 use crate::singleflight::settle::Due;
 use crate::singleflight::shared::Shared;
 use crate::singleflight::stats::FlightStats;
-use crate::singleflight::tether::Tether;
 use crate::singleflight::traffic::{Departed, Seat, Traffic};
+use crate::singleflight::watch::Watches;
 
 /// The table of one registry.
 pub(super) struct Table<K, V, E> {
@@ -48,6 +50,7 @@ pub(super) struct Table<K, V, E> {
     spare_max: usize,
     pub(super) waiters: AtomicUsize,
     pub(super) lingering: Lingering,
+    pub(super) watches: Watches,
     pub(super) pace: Option<Pace>,
     pub(super) retries: Option<Arc<Retries<E>>>,
     pub(super) shared: Option<Arc<Shared<V>>>,
@@ -65,6 +68,9 @@ pub(super) struct Desks<K, V, E> {
     pub(super) spare: usize,
     pub(super) ids: Ids,
     pub(super) stats: FlightStats,
+    pub(super) handed: Handed<V, E>,
+    /// The runtimes whose watchers look after loads that rest here.
+    pub(super) watched: Vec<RuntimeId>,
 }
 
 /// A caller's place among those who wait: enough to find it again.
@@ -94,7 +100,8 @@ impl<K, V, E> Table<K, V, E> {
         let desks = |index| {
             let ids = Ids { last: index, stride: count as u64 };
             let entries = HashTable::new();
-            Shard(Mutex::new(Desks { entries, spare: 0, ids, stats: FlightStats::default() }))
+            let (stats, handed) = (FlightStats::default(), Handed::new());
+            Shard(Mutex::new(Desks { entries, spare: 0, ids, stats, handed, watched: Vec::new() }))
         };
         Self {
             config,
@@ -104,6 +111,7 @@ impl<K, V, E> Table<K, V, E> {
             keys: AtomicUsize::new(0),
             waiters: AtomicUsize::new(0),
             lingering: Lingering::default(),
+            watches: Watches::default(),
             retries,
             shared,
             pace: config.is_paced().then(Pace::new),
@@ -153,14 +161,16 @@ impl<K, V, E> Table<K, V, E> {
     }
 
     pub(super) fn stats(&self) -> FlightStats {
-        let mut sum = FlightStats::default();
-        for shard in &self.shards {
-            sum.add(&shard.0.lock().stats);
+        let (mut sum, mut leaders) = (FlightStats::default(), 0);
+        for shard in self.shards() {
+            let shard = shard.lock();
+            leaders += shard.entries.iter().filter(|entry| entry.rests()).count();
+            sum.add(&shard.stats);
         }
         sum.in_flight_flights = sum.begun() - sum.ended();
         sum.in_flight_lingering = self.lingering.count() as u64;
         sum.retries = self.retries.as_ref().map_or(0, |retries| retries.count());
-        sum.in_flight_waiters = self.waiters.load(Relaxed) as u64;
+        sum.in_flight_waiters = (self.waiters.load(Relaxed) + leaders) as u64;
         sum.in_flight_bytes = self.shared.as_ref().map_or(0, |shared| shared.bytes() as u64);
         sum
     }
@@ -173,7 +183,7 @@ impl<K, V, E> Table<K, V, E> {
         true
     }
 
-    fn give_key(&self, spare: &mut usize) {
+    pub(super) fn give_key(&self, spare: &mut usize) {
         if *spare < self.spare_max {
             *spare += 1;
         } else {
@@ -200,7 +210,7 @@ where
     V: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    /// Takes a flight out of its leader's first poll and seats the leader, or tells it where the
+    /// Takes a flight out of a poll of its leader and seats the leader, or tells it where the
     /// answer is already.
     pub(super) fn depart(
         self: &Arc<Self>,
@@ -218,27 +228,10 @@ where
             let waits = nested.then(|| Box::new(traffic.note_leader(self.address(), seat.0)));
             Ok(((Self::seated(hash, seat), waits), alarm))
         });
-        let departed = departed.expect("nobody removes a flight in its first poll");
+        let departed = departed.expect("nobody removes a flight that its leader polls");
         departed.inspect_err(|_answered| {
             self.waiters.fetch_sub(1, Relaxed);
         })
-    }
-
-    /// Hands the entry the task of its flight, or the task back if the flight is gone.
-    pub(super) fn own(
-        &self,
-        hash: u64,
-        id: u64,
-        task: Tether,
-        span: Option<Id>,
-        bell: Option<&Bell>,
-    ) -> Result<(), Tether> {
-        let mut shard = self.shard(hash).lock();
-        let found = shard.entries.find_mut(hash, |entry| entry.has_flight(id));
-        match found.and_then(Entry::full) {
-            Some(traffic) => traffic.own(id, task, span, bell),
-            None => Err(task),
-        }
     }
 
     /// Publishes the outcome of a flight and removes it. The outcome comes back if nobody took it.
@@ -252,9 +245,7 @@ where
     ) -> Result<Arc<Cell<V, E>>, Outcome<V, E>> {
         let mut shard = self.shard(hash).lock();
         let Desks { entries, spare, stats, .. } = &mut *shard;
-        let light =
-            |entry: &Entry<K, V, E>| matches!(entry.state, State::Light { id: it, .. } if it == id);
-        if let Ok(found) = entries.find_entry(hash, light) {
+        if let Ok(found) = entries.find_entry(hash, |entry| entry.is_light(id)) {
             let (entry, _) = found.remove();
             let how = Ends::of(&outcome);
             stats.count(how);
@@ -350,9 +341,10 @@ where
     ) -> Option<R> {
         let (mut fx, soft_age) = (Effects::default(), self.soft_age(hash));
         let mut shard = self.shard(hash).lock();
-        let Desks { entries, spare, ids, stats } = &mut *shard;
+        let Desks { entries, spare, ids, stats, handed, .. } = &mut *shard;
         let mut found = entries.find_entry(hash, found).ok()?;
-        let traffic = found.get_mut().traffic(soft_age);
+        let (traffic, over) = found.get_mut().traffic(soft_age, &self.config, handed);
+        fx.over = self.seated_leader(over);
         let observed = self.is_observed();
         let (config, lingering) = (&self.config, &self.lingering);
         let mut desk = Desk { config, stats, ids, hash, soft_age, lingering, observed };
@@ -368,6 +360,9 @@ where
     }
 
     fn carry_out(self: &Arc<Self>, hash: u64, fx: Effects<V, E>) {
+        if let Some(over) = fx.over {
+            self.hand_over(hash, over);
+        }
         let seats = fx.landed.iter().map(Seats::taken).sum();
         self.waiters.fetch_sub(seats, Relaxed);
         fx.landed.into_iter().for_each(Seats::wake);

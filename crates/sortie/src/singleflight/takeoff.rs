@@ -20,6 +20,7 @@ use crate::singleflight::error::FlightError;
 use crate::singleflight::launch::{self, Airborne, Loader, Loading};
 use crate::singleflight::lineage::{self, Frame};
 use crate::singleflight::party::{Cell, Outcome, Sitter};
+use crate::singleflight::resting::{Lead, Led, Resting};
 use crate::singleflight::seat::Seat;
 use crate::singleflight::solo;
 use crate::singleflight::sought::Sought;
@@ -46,7 +47,22 @@ where
 {
     Landed(Outcome<Landed<V>, E>),
     Seated(Seat<'a, K, V, E>),
+    Leads(Lead<'a, K, V, E>),
     Solo(K),
+}
+
+impl<'a, K, V, E> From<Led<'a, K, V, E>> for Takeoff<'a, K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    fn from(led: Led<'a, K, V, E>) -> Self {
+        match led {
+            Led::Landed(landed) => Self::Landed(landed),
+            Led::Seated(seat) => Self::Seated(seat),
+        }
+    }
 }
 
 impl<K, V, E> SingleFlight<K, V, E>
@@ -146,7 +162,7 @@ where
         }
     }
 
-    /// Polls a load once, here. Only one that is not ready gets a task.
+    /// Polls a load for the first time, here.
     #[inline]
     fn lead<L, F>(
         &self,
@@ -183,13 +199,16 @@ where
             // It is tried again, and that is its task's.
             Ok(Poll::Ready(ended)) if self.table.is_retried(&ended) => {
                 let failed = Box::pin(ready(ended));
-                return self.depart(hash, (id, began, until), (load, again), (failed, span), task);
+                let loader = Loader::new(load, lineage::ancestors());
+                let landing = (id, began, until);
+                return self.depart(hash, landing, (loader, again), (failed, span), task).into();
             }
             Ok(Poll::Ready(ended)) => ended,
             Err(payload) => Err(FlightError::panicked(&*payload)),
             Ok(Poll::Pending) => {
                 let loading = loading.expect("a pending load is kept");
-                return self.depart(hash, (id, began, until), (load, again), (loading, span), task);
+                let loader = Loader::new(load, lineage::ancestors());
+                return self.wait(hash, (id, began, until), (loader, again), (loading, span), task);
             }
         };
         let span = span.as_ref().and_then(Span::id);
@@ -226,26 +245,58 @@ where
         Frame::flight(self.table.address(), id)
     }
 
-    /// Moves a load that was not ready to a task of its own; its leader waits like everybody else.
-    fn depart<L, F>(
+    /// A load that was not ready rests with its leader until somebody else comes, if it can.
+    fn wait(
         &self,
         hash: u64,
         (id, began, until): (u64, Instant, Option<Instant>),
-        (load, again): (L, Option<FlightCx>),
+        (loader, again): (Loader<V, E>, Option<FlightCx>),
         (loading, span): (Loading<V, E>, Option<Span>),
         task: &mut Context<'_>,
-    ) -> Takeoff<'_, K, V, E>
-    where
-        L: Fn(FlightCx) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<V, E>> + Send + 'static,
-    {
+    ) -> Takeoff<'_, K, V, E> {
+        let Self { table } = self;
+        // Retries and boarding are a task's, and a circle is seen by who is seated where.
+        let alone = again.is_none() && !table.config.boarding && lineage::is_empty();
+        let Some(runtime) = loader.handle.as_ref().filter(|_| alone).map(Handle::id) else {
+            return self
+                .depart(hash, (id, began, until), (loader, again), (loading, span), task)
+                .into();
+        };
+        let waker = task.waker().clone();
+        let resting = Box::new(Resting { loading, loader, runtime, span, waker, until });
+        match Lead::begin(self, hash, (id, began), resting) {
+            Ok(lead) => Takeoff::Leads(lead),
+            Err(resting) => self.part(hash, (id, began), *resting, task).into(),
+        }
+    }
+
+    /// Others have asked for the key of a load while its leader polled it.
+    pub(super) fn part(
+        &self,
+        hash: u64,
+        (id, began): (u64, Instant),
+        resting: Resting<V, E>,
+        task: &mut Context<'_>,
+    ) -> Led<'_, K, V, E> {
+        let Resting { loading, loader, span, until, .. } = resting;
+        self.depart(hash, (id, began, until), (loader, None), (loading, span), task)
+    }
+
+    /// Moves a load that was not ready to a task of its own; its leader waits like everybody else.
+    fn depart(
+        &self,
+        hash: u64,
+        (id, began, until): (u64, Instant, Option<Instant>),
+        (loader, again): (Loader<V, E>, Option<FlightCx>),
+        (loading, span): (Loading<V, E>, Option<Span>),
+        task: &mut Context<'_>,
+    ) -> Led<'_, K, V, E> {
         let span = span.unwrap_or_else(Span::none);
         // From here on a panic lands the flight as aborted instead of leaving it for ever.
         let airborne = Airborne::new(&self.table, hash, id, &span);
-        let handle = Handle::try_current();
+        let handle = loader.handle.clone();
         let handle = handle.expect("a load that is not ready at once needs a tokio runtime");
-        let mut frames = lineage::ancestors();
-        let loader = Loader::new(load, frames.clone());
+        let mut frames = loader.ancestors.clone();
         frames.push(self.frame(id));
         let again = self.table.again(&loader.load, again.as_ref());
         let bell = launch::bell(&self.table.config);
@@ -255,9 +306,9 @@ where
                 let seat = Seat::new(&self.table, seat, Role::Leader, began).waits(waits);
                 let load = Contained::running(loading, frames, span).again(again);
                 launch::depart(airborne, load, alarm, bell, &handle);
-                Takeoff::Seated(seat)
+                Led::Seated(seat)
             }
-            Err(cell) => Takeoff::Landed(self.answered(&cell, began)),
+            Err(cell) => Led::Landed(self.answered(&cell, began)),
         }
     }
 }

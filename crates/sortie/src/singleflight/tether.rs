@@ -3,7 +3,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 
+use tracing::span::Id;
+
 use crate::rt::task::AbortHandle;
+use crate::singleflight::entry::Entry;
+use crate::singleflight::launch::Bell;
+use crate::singleflight::table::Table;
 
 /// A flight's hold on its task.
 pub(super) enum Tether {
@@ -18,6 +23,25 @@ impl Tether {
         match self {
             Self::Task(task) => task.abort(),
             Self::Part(group) => group.leave(),
+        }
+    }
+}
+
+impl<K, V, E> Table<K, V, E> {
+    /// Hands the entry the task of its flight, or the task back if the flight is gone.
+    pub(super) fn own(
+        &self,
+        hash: u64,
+        id: u64,
+        task: Tether,
+        span: Option<Id>,
+        bell: Option<&Bell>,
+    ) -> Result<(), Tether> {
+        let mut shard = self.shard(hash).lock();
+        let found = shard.entries.find_mut(hash, |entry| entry.has_flight(id));
+        match found.and_then(Entry::full) {
+            Some(traffic) => traffic.own(id, task, span, bell),
+            None => Err(task),
         }
     }
 }

@@ -245,7 +245,7 @@ impl<V, E> Traffic<V, E> {
         (party.id, party.sit(sitter), Arc::clone(&party.cell))
     }
 
-    /// Takes a flight out of its leader's first poll: the leader becomes one of its callers. Also
+    /// Takes a flight out of a poll of its leader: the leader becomes one of its callers. Also
     /// says when the flight's task must look after it first. Without a loader it is its leader who
     /// goes on driving it.
     ///
@@ -260,7 +260,7 @@ impl<V, E> Traffic<V, E> {
         desk: &mut Desk<'_>,
         fx: &mut Effects<V, E>,
     ) -> Departed<Seat<V, E>, V, E> {
-        let flight = self.flight_mut(id).expect("nobody removes a flight in its first poll");
+        let flight = self.flight_mut(id).expect("nobody removes a flight that its leader polls");
         flight.inline = false;
         flight.bell = bell;
         if flight.party.answered() {
@@ -340,6 +340,8 @@ impl<V, E> Traffic<V, E> {
         };
         let answered: usize = fx.landed.iter().map(Seats::taken).sum();
         desk.ended(&flight, how, answered + usize::from(flight.inline), fx);
+        // One, as a rule; room for the four that a first push makes is large.
+        fx.rubbish.reserve_exact(1);
         fx.rubbish.push(flight);
         self.settle(desk, Instant::now(), fx);
         ended

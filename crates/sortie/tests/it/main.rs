@@ -1,5 +1,6 @@
 //! Integration tests of the library: one module per pattern, one binary.
 
+mod allocations;
 mod cache;
 mod cache_ages;
 mod cache_bugs;

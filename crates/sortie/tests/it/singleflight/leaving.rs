@@ -71,8 +71,10 @@ async fn the_last_caller_takes_the_load_along() {
 async fn tailscale_18919_nobody_joins_a_dying_flight() {
     let (flights, loads) = (Flights::new(), Loads::script([Goes::After(200)]));
     {
+        // Two, so that the load has a task of its own.
+        let mut first = pin!(flights.run(KEY.into(), loads.load()));
         let mut last = pin!(flights.run(KEY.into(), loads.load()));
-        assert!(poll!(last.as_mut()).is_pending());
+        assert!(poll!(first.as_mut()).is_pending() && poll!(last.as_mut()).is_pending());
     }
     // The abort has been asked for but the runtime has not run since.
     assert_eq!(loads.alive(), 1);

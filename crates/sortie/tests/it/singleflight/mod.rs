@@ -19,6 +19,7 @@ mod lost;
 mod moments;
 mod paces;
 mod reference;
+mod resting;
 mod retries;
 mod schedules;
 #[cfg(sortie_shuttle)]

@@ -131,3 +131,35 @@ fn callers_leave_and_forget_at_any_moment() {
         }
     }
 }
+
+/// Shuttle finds a schedule that never ends: whoever waited for the parked caller would.
+fn parked(idle: Idle, switches: usize) {
+    let never = Duration::MAX;
+    let flights = Flights::builder().idle(idle).soft_age(never).flight_max(never).build();
+    let (loads, pace) = (Arc::new(Loads::default()), Pace { switches, boards: false });
+    block_on(async {
+        let with = || (flights.clone(), Arc::clone(&loads));
+        let ((a, b), (c, d), (e, f), (g, h)) = (with(), with(), with(), with());
+        let mut parked = pin!(call(a, b, Join::Running, pace));
+        poll_fn(|task| Poll::Ready(parked.as_mut().poll(task).is_ready())).await;
+        let tasks = [
+            spawn(call(c, d, Join::Running, pace)),
+            spawn(call(e, f, Join::Fresh, pace)),
+            spawn(call_and_leave(g, h, Join::Running, pace)),
+        ];
+        for task in tasks {
+            task.await.unwrap();
+        }
+        parked.await;
+    });
+}
+
+#[test]
+fn a_leader_that_is_parked_keeps_nobody_waiting() {
+    for switches in [1, 2] {
+        for idle in [Idle::Abort, Idle::Detach] {
+            shuttle::check_random(move || parked(idle, switches), SCHEDULES);
+            shuttle::check_pct(move || parked(idle, switches), SCHEDULES, 3);
+        }
+    }
+}

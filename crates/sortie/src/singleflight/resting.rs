@@ -1,0 +1,295 @@
+//! A load that nobody but its leader has asked for.
+//!
+//! It costs no task: it *rests* in the table between two polls of its leader. Whoever else comes
+//! for its key takes it from there and gives it a task of its own, so a leader that is parked keeps
+//! nobody waiting. If the leader is just polling it, there is nothing to be taken; the leader finds
+//! the newcomer after its poll and gives up the load itself. Should nobody come, it is handed over
+//! after a short while all the same ([`watch`](super::watch)).
+//!
+//! # Invariants
+//!
+//! 1. A load is in one place: with its leader, who polls it, or in its entry, or with its task.
+//! 2. Whoever takes a load out of its entry seats the leader in the same step, and leaves word of
+//!    that seat (`handed`) until the leader comes for it or is dropped.
+
+use std::hash::Hash;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, Waker};
+
+use futures_util::future::pending;
+use hashbrown::HashMap;
+use tracing::Span;
+use tracing::span::Id;
+
+use crate::observe::{Ends, Event};
+use crate::rt::task::RuntimeId;
+use crate::rt::time::Instant;
+use crate::singleflight::SingleFlight;
+use crate::singleflight::call::{Landed, Role};
+use crate::singleflight::config::Idle;
+use crate::singleflight::contained::Contained;
+use crate::singleflight::entry::{Entry, State};
+use crate::singleflight::error::FlightError;
+use crate::singleflight::launch::{self, Airborne, Bell, Loader, Loading};
+use crate::singleflight::lineage::{self, Frame};
+use crate::singleflight::party::Outcome;
+use crate::singleflight::seat::Seat;
+use crate::singleflight::table::{Desks, Seated, Table};
+
+/// A load with what its task will need, and its leader's waker.
+pub(super) struct Resting<V, E> {
+    pub(super) loading: Loading<V, E>,
+    /// Knows the runtime that it is to run in.
+    pub(super) loader: Loader<V, E>,
+    pub(super) runtime: RuntimeId,
+    pub(super) span: Option<Span>,
+    pub(super) waker: Waker,
+    pub(super) until: Option<Instant>,
+}
+
+impl<V, E> Resting<V, E> {
+    fn span_id(&self) -> Option<Id> {
+        self.span.as_ref().and_then(Span::id)
+    }
+
+    /// Polls the load inside its lineage and its span; its panic is an outcome.
+    fn poll(&mut self, frame: Frame, task: &mut Context<'_>) -> Poll<Outcome<V, E>>
+    where
+        V: Send + 'static,
+        E: Send + Sync + 'static,
+    {
+        let Self { loading, span, .. } = self;
+        let work = AssertUnwindSafe(|| {
+            let _entered = span.as_ref().map(Span::enter);
+            let polled = loading.as_mut().poll(task);
+            if polled.is_ready() {
+                // The load's own things are released before anybody is told of its outcome.
+                drop(mem::replace(loading, Box::pin(pending())));
+            }
+            polled
+        });
+        match lineage::inside(|stack| stack.push(frame), || catch_unwind(work)) {
+            Ok(polled) => polled,
+            Err(payload) => Poll::Ready(Err(FlightError::panicked(&*payload))),
+        }
+    }
+}
+
+/// The seats of leaders whose loads were taken from them and who have not been polled since, by
+/// flight. As many as such callers live, for each takes its own away when it is dropped.
+pub(super) type Handed<V, E> = HashMap<u64, Seated<V, E>>;
+
+/// A load on its way from its leader to a task.
+pub(super) struct HandOver<V, E> {
+    pub(super) id: u64,
+    pub(super) loading: Loading<V, E>,
+    pub(super) span: Option<Span>,
+    pub(super) loader: Loader<V, E>,
+    pub(super) bell: Option<Bell>,
+    pub(super) alarm: Option<Instant>,
+}
+
+/// Where a leader finds itself when it comes back to its flight.
+enum Found<V, E> {
+    Load(Box<Resting<V, E>>),
+    Seat(Seated<V, E>),
+}
+
+impl<K, V, E> Table<K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    /// Lays a load down in its entry. It comes back if others have asked for the key meanwhile.
+    fn rest(
+        self: &Arc<Self>,
+        hash: u64,
+        id: u64,
+        resting: Box<Resting<V, E>>,
+    ) -> Result<(), Box<Resting<V, E>>> {
+        let mut shard = self.shard(hash).lock();
+        let Desks { entries, watched, .. } = &mut *shard;
+        let found = entries.find_mut(hash, |entry| entry.is_light(id));
+        let Some(Entry { state: State::Light { began, rests, .. }, .. }) = found else {
+            return Err(resting);
+        };
+        let (runtime, began) = (resting.runtime, *began);
+        // Models have no timers.
+        let unwatched = !cfg!(sortie_shuttle) && !watched.contains(&runtime);
+        let handle = resting.loader.handle.as_ref().filter(|_| unwatched).cloned();
+        *rests = Some(resting);
+        if unwatched {
+            watched.push(runtime);
+        }
+        drop(shard);
+        if let Some(handle) = handle {
+            self.watch(&handle, runtime, began);
+        }
+        Ok(())
+    }
+
+    fn find(&self, hash: u64, id: u64) -> Found<V, E> {
+        let mut shard = self.shard(hash).lock();
+        let Desks { entries, handed, .. } = &mut *shard;
+        let found = entries.find_mut(hash, |entry| entry.is_light(id));
+        if let Some(Entry { state: State::Light { rests, .. }, .. }) = found
+            && let Some(resting) = rests.take()
+        {
+            return Found::Load(resting);
+        }
+        Found::Seat(handed.remove(&id).expect("a load that was taken left its leader a seat"))
+    }
+
+    /// A leader is gone. The seat is what it may still have in its flight.
+    fn desert(self: &Arc<Self>, hash: u64, id: u64, began: Instant) -> Option<Seated<V, E>> {
+        let mut shard = self.shard(hash).lock();
+        let Desks { entries, spare, stats, handed, .. } = &mut *shard;
+        if let Some(seated) = handed.remove(&id) {
+            return Some(seated);
+        }
+        let light = entries.find_entry(hash, |entry| entry.is_light(id)).ok()?;
+        let rests = matches!(light.get().state, State::Light { rests: Some(_), .. });
+        if rests && self.config.idle != Idle::Abort {
+            drop(shard);
+            // It goes on without its leader.
+            self.part(hash, id);
+            return self.shard(hash).lock().handed.remove(&id);
+        }
+        // Without its load, the leader was unwound while it had it.
+        let (entry, _) = light.remove();
+        stats.count(Ends::Aborted);
+        self.give_key(spare);
+        drop(shard);
+        self.tell(|| Event::ended(id, Ends::Aborted, began, 0));
+        let span = match &entry.state {
+            State::Light { rests: Some(resting), .. } => resting.span_id(),
+            _ => None,
+        };
+        self.tell(|| Event::Left { role: Role::Leader, waited: began.elapsed(), span });
+        None
+    }
+
+    /// Takes a load from its leader, if it still rests with it.
+    pub(super) fn part(self: &Arc<Self>, hash: u64, id: u64) {
+        self.transition(hash, |entry| entry.is_light(id), |_, _, _| ());
+    }
+
+    /// Gives a load that was taken from its leader its task.
+    pub(super) fn hand_over(self: &Arc<Self>, hash: u64, over: HandOver<V, E>) {
+        let HandOver { id, loading, span, loader, bell, alarm } = over;
+        let span = span.unwrap_or_else(Span::none);
+        let airborne = Airborne::new(self, hash, id, &span);
+        let mut frames = loader.ancestors;
+        frames.push(Frame::flight(self.address(), id));
+        let load = Contained::running(loading, frames, span);
+        if let Some(handle) = loader.handle {
+            launch::depart(airborne, load, alarm, bell, &handle);
+        }
+    }
+
+    /// Counts a leader among those who wait: its load has been taken from it.
+    pub(super) fn seated_leader(&self, over: Option<HandOver<V, E>>) -> Option<HandOver<V, E>> {
+        over.inspect(|_| {
+            self.waiters.fetch_add(1, Relaxed);
+        })
+    }
+}
+
+/// A leader that polls its own load.
+pub(super) struct Lead<'a, K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    flights: &'a SingleFlight<K, V, E>,
+    hash: u64,
+    id: u64,
+    began: Instant,
+    /// Not polled since it laid its load down, in a poll of the same task.
+    new: bool,
+    over: bool,
+}
+
+/// What a leader comes to.
+pub(super) enum Led<'a, K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    Landed(Outcome<Landed<V>, E>),
+    /// Its load has a task: it waits like everybody else.
+    Seated(Seat<'a, K, V, E>),
+}
+
+impl<'a, K, V, E> Lead<'a, K, V, E>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    /// Lays down a load that was not ready in its first poll.
+    pub(super) fn begin(
+        flights: &'a SingleFlight<K, V, E>,
+        hash: u64,
+        (id, began): (u64, Instant),
+        resting: Box<Resting<V, E>>,
+    ) -> Result<Self, Box<Resting<V, E>>> {
+        let mut this = Self { flights, hash, id, began, new: true, over: false };
+        let rests = flights.table.rest(hash, id, resting);
+        this.over = rests.is_err();
+        rests.map(|()| this)
+    }
+
+    /// Polls the load, if it is still this caller's to be polled.
+    pub(super) fn poll(&mut self, task: &mut Context<'_>) -> Poll<Led<'a, K, V, E>> {
+        let Self { flights, hash, id, began, .. } = *self;
+        if mem::take(&mut self.new) {
+            return Poll::Pending;
+        }
+        let mut resting = match flights.table.find(hash, id) {
+            Found::Load(resting) => resting,
+            Found::Seat(seated) => {
+                self.over = true;
+                let seat = Seat::new(&flights.table, seated, Role::Leader, began).polled();
+                return Poll::Ready(Led::Seated(seat));
+            }
+        };
+        if let Poll::Ready(outcome) = resting.poll(flights.frame(id), task) {
+            self.over = true;
+            let landed = flights.landed(hash, id, outcome, began, resting.span_id());
+            return Poll::Ready(Led::Landed(landed));
+        }
+        // Which copies it only if it is another.
+        resting.waker.clone_from(task.waker());
+        match flights.table.rest(hash, id, resting) {
+            Ok(()) => Poll::Pending,
+            Err(resting) => {
+                self.over = true;
+                Poll::Ready(flights.part(hash, (id, began), *resting, task))
+            }
+        }
+    }
+}
+
+impl<K, V, E> Drop for Lead<'_, K, V, E>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let table = &self.flights.table;
+        if let Some((seat, cell)) = table.desert(self.hash, self.id, self.began) {
+            drop(Seat::new(table, (seat, cell), Role::Leader, self.began));
+        }
+    }
+}
