@@ -21,6 +21,7 @@ mod described;
 mod differential;
 mod documents;
 mod drain;
+mod drivers;
 mod faults;
 mod freshness;
 mod full;

@@ -2,7 +2,8 @@
 //! came back.
 //!
 //! Usage: `rust-clients PORT`, or `rust-clients PORT login USER PASSWORD` to see whether that is
-//! let in, or `rust-clients PORT reads LIBRARY` for point reads alone, as the library comes.
+//! let in, `rust-clients PORT reads LIBRARY` for point reads alone, as the library comes, or
+//! `rust-clients PORT herd DRIVER FOLDER`, which is what `herd.py` is.
 //!
 //! The tests run it against PostgreSQL and against sortie in front of the same server: both must
 //! print the same. It leaves the tables as it found them.
@@ -10,6 +11,7 @@
 mod by_diesel;
 mod by_sqlx;
 mod by_tokio_postgres;
+mod herd;
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -24,22 +26,26 @@ type Done<T = ()> = Result<T, Box<dyn Error>>;
 async fn main() -> Done {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let port: u16 = arguments.first().ok_or("usage: rust-clients PORT")?.parse()?;
-    if let [_port, _login, user, password] = &arguments[..] {
-        println!("{}", by_tokio_postgres::log_in(port, user, password).await?);
-        println!("{}", by_sqlx::log_in(port, user, password).await?);
-        return Ok(());
-    }
-    if let [_port, _reads, library] = &arguments[..] {
-        return match library.as_str() {
+    match &arguments[1..] {
+        [] => {
+            by_tokio_postgres::run(port).await?;
+            by_sqlx::run(port).await?;
+            by_diesel::run(port)
+        }
+        [login, user, password] if login == "login" => {
+            println!("{}", by_tokio_postgres::log_in(port, user, password).await?);
+            println!("{}", by_sqlx::log_in(port, user, password).await?);
+            Ok(())
+        }
+        [reads, library] if reads == "reads" => match library.as_str() {
             "tokio-postgres" => by_tokio_postgres::point_reads(port).await,
             "sqlx" => by_sqlx::point_reads(port).await,
             "diesel" => by_diesel::point_reads(port),
             _ => Err("which library?".into()),
-        };
+        },
+        [herd, driver, folder] if herd == "herd" => herd::run(port, driver, folder.as_ref()).await,
+        other => Err(format!("what is {other:?}?").into()),
     }
-    by_tokio_postgres::run(port).await?;
-    by_sqlx::run(port).await?;
-    by_diesel::run(port)
 }
 
 fn show(title: &str, value: impl Debug) {
