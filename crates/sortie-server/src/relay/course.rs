@@ -21,6 +21,7 @@ mod hear;
 mod send;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod wait;
 
 use std::collections::VecDeque;
@@ -28,6 +29,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use self::expect::{Expect, Left};
+pub(crate) use self::verify::Verified;
 use super::effect::{Effects, Reason};
 use super::ledger::{Here, Ledger, Replay};
 use crate::sql::SqlError;
@@ -65,6 +67,8 @@ pub(crate) struct Course<P> {
     skipping: bool,
     /// The batch that is being answered has failed.
     failed: bool,
+    /// A statement that gives other columns here than its client was told of.
+    changed: Option<Bytes>,
     /// Portals whose execution leaves something.
     portals: Vec<(Bytes, Left)>,
     /// Switches of sortie's own that were set, for the session to follow.
@@ -104,6 +108,7 @@ impl<P> Course<P> {
             is_spoiled: false,
             skipping: false,
             failed: false,
+            changed: None,
             portals: Vec::new(),
             switched: Vec::new(),
             reported: false,
@@ -223,6 +228,7 @@ impl<P> Course<P> {
         self.skipping = false;
         self.unsynced = false;
         self.failed = false;
+        self.changed = None;
         self.portals.clear();
     }
 

@@ -98,6 +98,11 @@ pub(crate) fn parse_failing(output: &mut BytesMut) {
     frame(output, b'P', &[b"\0sortie refuses the statement\0\0\0"]);
 }
 
+/// Appends a Describe of a statement.
+pub(crate) fn describe(output: &mut BytesMut, name: &[u8]) {
+    frame(output, b'D', &[b"S", name, b"\0"]);
+}
+
 /// Appends a Close of a statement.
 pub(crate) fn close(output: &mut BytesMut, name: &[u8]) {
     frame(output, b'C', &[b"S", name, b"\0"]);

@@ -53,12 +53,8 @@ where
                 let error = server_failure::unbegun(body);
                 self.hear_refused(error);
             }
-            if event.tag == b'T'
-                && let Some(body) = event.body(&self.client.output)
-                && let Some(name) = self.course.take_described()
-            {
-                let head = frames::row_description(body);
-                self.keep_told(&name, &head);
+            if event.tag == b'T' {
+                self.hear_columns(event);
             }
             let heard = self.course.hear(&mut self.ledger, event.tag, event.ends(), status);
             if let Some(error) = status.and_then(|status| self.hear_begun(status)) {
@@ -120,6 +116,19 @@ where
             {
                 failure::say(&mut self.client.output, Severity::Warning, &error);
             }
+        }
+    }
+
+    /// The server tells the columns of a statement, or of a portal.
+    fn hear_columns(&mut self, event: &Event) {
+        let told = self.course.take_described();
+        let Some(name) = told.as_ref().or_else(|| self.course.verifying()).cloned() else { return };
+        let Some(body) = event.body(&self.client.output) else { return };
+        let head = frames::row_description(body);
+        if told.is_some() {
+            self.keep_told(&name, &head);
+        } else if self.changes_columns(&name, &head) {
+            self.course.has_changed(name);
         }
     }
 

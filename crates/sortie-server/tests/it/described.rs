@@ -212,3 +212,43 @@ async fn what_a_server_has_told_is_remembered() {
     server.stop().await;
     postgres.stop().await;
 }
+
+/// A statement that was described by whoever was asked, and then runs on a connection of its
+/// session's own.
+#[tokio::test]
+async fn a_statement_on_another_connection_gives_what_was_told() {
+    let _others = among_others().await;
+    let (postgres, server, _config) = stage().await;
+    let mut both = Both::connect(&server, &postgres).await;
+    let query = |text: &str| Batch::new().query(text);
+    assert_eq!(both.ask(&prepare("a", ALL).sync()).await, "1tTZ");
+    assert_eq!(both.ask(&prepare("b", NAME).sync()).await, "1tTZ");
+    assert_eq!(both.ask(&prepare("", ALL).sync()).await, "1tTZ");
+    both.ask(&query("BEGIN; SELECT 1")).await;
+    assert_eq!(both.ask(&run("a")).await, "2DCZ");
+    assert_eq!(both.ask(&run("a").then(&run("b"))).await, "2DCZ2DCZ");
+    both.ask(&query("COMMIT")).await;
+    assert_eq!(both.ask(&prepare("", ALL).sync()).await, "1tTZ");
+    postgres.script("ALTER TABLE users ADD later text;").await;
+    for _ in 0..2 {
+        both.ask(&query("BEGIN; SELECT 1")).await;
+        assert_eq!(both.ask(&run("b")).await, "2DCZ");
+        assert_eq!(both.ask(&run("a")).await, "EZ");
+        assert_eq!(both.ask(&run("b")).await, "EZ");
+        both.ask(&query("ROLLBACK")).await;
+    }
+    both.ask(&query("BEGIN; SELECT 1")).await;
+    assert_eq!(both.ask(&prepare("a", ALL).sync()).await, "EZ");
+    both.ask(&query("ROLLBACK")).await;
+    both.ask(&Batch::new().close(b'S', "a").sync()).await;
+    assert_eq!(both.ask(&prepare("a", ALL).then(&run("a"))).await, "1tT2DCZ");
+    // What nobody else has is looked for first.
+    both.ask(&query("CREATE TEMP TABLE users (user_id int8, name text)")).await;
+    assert_eq!(both.ask(&run("a")).await, "EZ");
+    assert_eq!(both.ask(&run("b")).await, "EZ");
+    assert_eq!(both.ask(&Batch::new().parse("c", NAME, &[]).sync()).await, "1Z");
+    assert_eq!(both.ask(&run("c")).await, "2CZ");
+    drop(both);
+    server.stop().await;
+    postgres.stop().await;
+}

@@ -46,6 +46,12 @@ pub(super) enum Expect<P> {
         /// Which message of its batch it is.
         index: u32,
     },
+    /// What the statement of this name gives here: the session itself asks.
+    Verify {
+        name: Bytes,
+        /// Which message of its batch it is.
+        index: u32,
+    },
     /// That a statement succeeds which begins or ends a transaction.
     Control,
     /// That a message fails which was sent for that; the client is told this instead.
@@ -141,6 +147,14 @@ impl<P> Expect<P> {
 
     pub(super) fn is_ours(&self) -> bool {
         matches!(self, Self::Parse { statement: None, .. } | Self::Close { ours: true, .. })
+    }
+
+    /// The statement whose columns are asked for before it is bound here.
+    pub(super) fn verifies(&self) -> Option<&Bytes> {
+        match self {
+            Self::Verify { name, .. } => Some(name),
+            _ => None,
+        }
     }
 
     /// Whether this is a message that fails on purpose when so many have been answered.

@@ -20,6 +20,10 @@ impl<P> Course<P> {
         status: Option<Status>,
     ) -> Heard {
         let replaying = self.is_replaying();
+        if matches!(tag, b't' | b'T' | b'n') && self.verifying().is_some() {
+            self.hear_columns(tag, ended);
+            return Heard::Swallow;
+        }
         if ended && matches!(tag, b'1' | b'2' | b'3' | b'T' | b'n' | b'C' | b'I' | b's') {
             self.answered += 1;
         }

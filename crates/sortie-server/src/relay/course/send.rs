@@ -113,7 +113,7 @@ impl<P> Course<P> {
 
     /// Sees to it that nobody finds the unnamed statement of a stranger: before the first frame
     /// that is not sure to take it away by itself.
-    fn oust(&mut self, frame: &[u8], out: &mut BytesMut) {
+    pub(super) fn oust(&mut self, frame: &[u8], out: &mut BytesMut) {
         if !matches!(frame[0], b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F')
             || !self.here.take_strange()
         {
