@@ -3,7 +3,8 @@
 //!
 //! # Invariants
 //!
-//! 1. Connecting, idle, in use and quarantined ones together are never more than `size_max`.
+//! 1. Connecting, idle, in use and quarantined ones together are never more than `size_max`;
+//!    where that was lowered, none is opened until they are fewer, and those that come back close.
 //! 2. A key with an idle connection has nobody waiting for it.
 //! 3. Somebody waits without a connection on its way only if no more may be opened now: all places
 //!    are taken by busy ones, `connecting_max` are on their way, or the key or the server rests.
@@ -190,7 +191,9 @@ where
         let slot = &mut self.slots[id.slot as usize];
         debug_assert_eq!(slot.serial, id.serial, "a connection comes back once");
         slot.residue = residue;
-        if now >= slot.expires || slot.era != self.era {
+        let is_over = slot.era != self.era || self.size() > self.limits.size_max;
+        let slot = &self.slots[id.slot as usize];
+        if now >= slot.expires || is_over {
             acts.push(Act::Close(conn));
             return self.vacate(id, now, acts);
         }
@@ -280,6 +283,14 @@ where
     pub(super) fn retire(&mut self, now: Instant, acts: &mut Acts<K, C, W, H, E>) {
         self.era = self.era.wrapping_add(1);
         self.close_idle(acts, |_, _| true);
+        self.settle(now, acts);
+    }
+
+    /// Lets other limits hold from now on: idle connections above them are closed now, others as
+    /// they come back.
+    pub(super) fn limit(&mut self, limits: Limits, now: Instant, acts: &mut Acts<K, C, W, H, E>) {
+        self.limits = limits;
+        while self.size() > self.limits.size_max && self.evict_stalest(None, acts) {}
         self.settle(now, acts);
     }
 

@@ -62,7 +62,7 @@ type ServerBook = Book<Login, Box<Seat>, Waiter, Home, PoolError>;
 type ServerAct = Act<Login, Box<Seat>, Waiter, Home, PoolError>;
 
 struct Shared {
-    config: PoolConfig,
+    config: Mutex<PoolConfig>,
     opener: Arc<Opener>,
     reaper: Arc<Reaper>,
     book: Mutex<(ServerBook, PoolStats)>,
@@ -90,7 +90,7 @@ impl Server {
             opener: Arc::new(Opener::new(info, config.check_interval)),
             tasks: Tasks::default(),
             opened: Opened::default(),
-            config,
+            config: Mutex::new(config),
         }))
     }
 
@@ -142,9 +142,21 @@ impl Server {
     ///
     /// Panics outside of a tokio runtime.
     pub fn keep_warm(&self, login: &Login) {
-        let warm_min = self.0.config.warm_min;
+        let warm_min = self.0.config.lock().warm_min;
         self.0.tasks.keep(&self.0);
         self.0.change(|book, acts| book.0.warm(login, warm_min, Instant::now(), acts));
+    }
+
+    /// Lets other limits hold from now on, whatever is in use. With a smaller
+    /// [`size_max`](PoolConfig::size_max) connections are closed until it holds: idle ones now,
+    /// others when they are given back. What is kept warm takes a
+    /// [`keep_warm`](Self::keep_warm) after it to change, and what is said of cancels, and
+    /// [`check_interval`](PoolConfig::check_interval), stays as the server was made with.
+    pub fn configure(&self, config: &PoolConfig) {
+        let limits = config.limits();
+        self.0.config.lock().clone_from(config);
+        self.0.change(|book, acts| book.0.limit(limits, Instant::now(), acts));
+        self.0.tasks.wake();
     }
 
     /// Closes every connection that is open now as soon as nobody uses it: what they are connected

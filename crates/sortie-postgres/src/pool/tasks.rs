@@ -93,6 +93,11 @@ impl Tasks {
         }
     }
 
+    /// Has the keeper look now: its times may have changed.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
     /// Sees to it that somebody looks after what nobody uses.
     pub(super) fn keep(&self, server: &Arc<Shared>) {
         let home = Home(Handle::current());
@@ -183,7 +188,7 @@ impl Opening {
             Ok(connection) => {
                 server.opened.enter(id, connection.cancel_key().process(), now);
                 let seat = Box::new(Seat { connection, id, home, residue: None });
-                let expires = now + server.config.lifetime_of_one();
+                let expires = now + server.config.lock().lifetime_of_one();
                 server.change(|book, acts| {
                     book.1.opened += 1;
                     book.0.opened(id, seat, expires, now, acts);
@@ -273,7 +278,10 @@ async fn keeper(server: Weak<Shared>, wake: Arc<Notify>) {
             book.0.due(now)
         });
         // Connections that become idle, or are opened, meanwhile stay for that long at least.
-        let rest = server_now.config.idle_timeout.min(server_now.config.lifetime);
+        let rest = {
+            let config = server_now.config.lock();
+            config.idle_timeout.min(config.lifetime)
+        };
         let rest = rest.clamp(KEEPER_REST_MIN, KEEPER_REST_MAX);
         drop(server_now);
         let latest = now + rest;

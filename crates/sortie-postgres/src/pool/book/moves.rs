@@ -201,7 +201,17 @@ where
 
     /// Closes the connection of another rack that has been idle for longest.
     fn make_room(&mut self, rack: u32, acts: &mut Acts<K, C, W, H, E>) -> bool {
-        let others = (0_u32..).zip(&self.racks).filter(|&(index, _)| index != rack);
+        self.evict_stalest(Some(rack), acts) && self.size() < self.limits.size_max
+    }
+
+    /// Closes the connection that has been idle for longest, of all racks but one. Returns whether
+    /// there was one.
+    pub(super) fn evict_stalest(
+        &mut self,
+        except: Option<u32>,
+        acts: &mut Acts<K, C, W, H, E>,
+    ) -> bool {
+        let others = (0_u32..).zip(&self.racks).filter(|&(index, _)| Some(index) != except);
         let stale = others.flat_map(|(_, rack)| [rack.clean.oldest(), rack.marked.oldest()]);
         let victim = stale.flatten().min_by_key(|&index| self.slots[index as usize].idle_since);
         victim.is_some_and(|index| {

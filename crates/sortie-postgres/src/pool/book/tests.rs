@@ -370,3 +370,32 @@ fn warm_connections_stay_and_come_back() {
     let opened = acts.iter().filter(|act| matches!(act, Act::Open { .. })).count();
     assert_eq!((opened, acts.len()), (2, 4), "{acts:?}");
 }
+
+#[test]
+fn a_lower_limit_closes_idle_ones_at_once_and_others_as_they_come_back() {
+    let (mut book, now, mut acts) = (TestBook::new(limits()), Instant::now(), Vec::new());
+    let mut ids = Vec::new();
+    for number in 0..SIZE_MAX {
+        book.wait(&1, &0, number, now, &mut acts).unwrap();
+        let Some(Act::Open { id, .. }) = acts.pop() else { panic!("{acts:?}") };
+        book.opened(id, 100 + number, now + Duration::from_secs(5), now, &mut acts);
+        ids.push(id);
+    }
+    book.put_back(ids[0], 100, None, now, &mut acts);
+    acts.clear();
+    book.limit(Limits { size_max: 2, ..limits() }, now, &mut acts);
+    assert!(matches!(acts[..], [Act::Close(100)]), "the idle one goes: {acts:?}");
+    acts.clear();
+    book.wait(&1, &0, 9, now, &mut acts).unwrap();
+    assert!(acts.is_empty(), "none is opened above the limit: {acts:?}");
+    book.put_back(ids[1], 101, None, now, &mut acts);
+    assert!(matches!(acts[..], [Act::Close(101)]), "it is one too many: {acts:?}");
+    acts.clear();
+    book.put_back(ids[2], 102, None, now, &mut acts);
+    assert!(matches!(acts[..], [Act::Give { conn: 102, waiter: 9, .. }]), "{acts:?}");
+    acts.clear();
+    book.wait(&2, &0, 10, now, &mut acts).unwrap();
+    book.limit(Limits { size_max: 3, ..limits() }, now, &mut acts);
+    assert!(matches!(acts[..], [Act::Open { key: 2, .. }]), "there is room now: {acts:?}");
+    assert_eq!(book.size(), 3);
+}
