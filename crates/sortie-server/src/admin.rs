@@ -29,6 +29,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::Mode;
 use crate::metrics::{self, Snapshot};
+use crate::serve::Reload;
 
 /// Connections at a time; the next one waits in the listener's queue.
 const CONNECTIONS_MAX: usize = 64;
@@ -48,7 +49,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const PATHS: &str = "/metrics  counters and gauges, for Prometheus\n\
                      /healthz  whether the process answers\n\
                      /readyz   whether every shard answers and no drain has begun\n\
-                     /mode/CLUSTER/MODE   by POST: share, observe, pipe, or as configured\n";
+                     /mode/CLUSTER/MODE   by POST: share, observe, pipe, or as configured\n\
+                     /reload   by POST: reads the configuration again, as SIGHUP does\n";
 
 /// What the admin address tells about.
 pub(crate) struct Admin {
@@ -59,6 +61,8 @@ pub(crate) struct Admin {
     /// Sets the mode of a cluster while running: `None` is as configured. `Err` names those that
     /// there are.
     pub(crate) set_mode: SetMode,
+    /// Reads the configuration again, where there is one.
+    pub(crate) reload: Option<Reload>,
     /// Whether a drain has begun.
     pub(crate) draining: watch::Receiver<bool>,
 }
@@ -113,6 +117,9 @@ impl Admin {
         if let Some(wish) = path.strip_prefix("/mode/") {
             return self.mode(method, wish);
         }
+        if path == "/reload" {
+            return self.reload(method).await;
+        }
         let known = ["/metrics", "/healthz", "/readyz"].contains(&path);
         if known && !matches!(*method, Method::GET | Method::HEAD) {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "ask with GET\n".into());
@@ -143,12 +150,24 @@ impl Admin {
         (self.ready)().await
     }
 
+    /// `POST /reload`.
+    async fn reload(&self, method: &Method) -> Response<Full<Bytes>> {
+        if *method != Method::POST {
+            return with_post();
+        }
+        let Some(reload) = &self.reload else {
+            return text(StatusCode::NOT_FOUND, "there is no configuration to read again\n".into());
+        };
+        match reload.ask().await {
+            Ok(done) => text(StatusCode::OK, format!("{done}\n")),
+            Err(why) => text(StatusCode::CONFLICT, format!("{why}\n")),
+        }
+    }
+
     /// `POST /mode/CLUSTER/MODE`.
     fn mode(&self, method: &Method, wish: &str) -> Response<Full<Bytes>> {
         if *method != Method::POST {
-            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "ask with POST\n".into());
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-            return answer;
+            return with_post();
         }
         let Some((cluster, mode)) = wish.rsplit_once('/') else {
             return text(StatusCode::NOT_FOUND, "write /mode/CLUSTER/MODE\n".into());
@@ -191,6 +210,12 @@ pub(crate) async fn probe(shards: Vec<Vec<Replica>>) -> Result<(), String> {
         probe.map_err(|error| error.to_string())??;
     }
     Ok(())
+}
+
+fn with_post() -> Response<Full<Bytes>> {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "ask with POST\n".into());
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    answer
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {

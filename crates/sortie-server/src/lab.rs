@@ -70,7 +70,7 @@ async fn lab(options: &cli::Lab) -> Result<(), Error> {
     config.console.make_way(&config.clusters);
     let guide = Guide::new(&lab, front.listen, front.admin);
     let served = tokio::select! {
-        served = serve_clusters(front, &config, || say(&guide)) => served,
+        served = serve_clusters(front, (&config, None), || say(&guide)) => served,
         never = watch(&lab) => match never {},
     };
     say("stopping");

@@ -10,6 +10,8 @@
 //!    for `DRAIN_MAX`, or until it is told not to wait, and then drops the rest.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -29,13 +31,42 @@ const LEAVE_MAX: Duration = Duration::from_secs(1);
 /// A pause before the next accept when the system is out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Connections above the sessions that there may be that are told so rather than closed: the
+/// message comes after a client's first packet, so each may wait for it as long as a login may
+/// take.
+const TURNED_AWAY_MAX: usize = 64;
+
+/// How many connections may have a task. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Room(Arc<AtomicUsize>);
+
+impl Room {
+    /// Room for so many sessions, and a few more clients who are told that there is none.
+    pub(crate) fn for_sessions(sessions_max: usize) -> Self {
+        Self::new(sessions_max + TURNED_AWAY_MAX)
+    }
+
+    fn new(connections_max: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(connections_max)))
+    }
+
+    /// Makes it room for so many from now on; nobody is turned out.
+    pub(crate) fn change(&self, sessions_max: usize) {
+        self.0.store(sessions_max + TURNED_AWAY_MAX, Ordering::Relaxed);
+    }
+
+    fn connections_max(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Serves the connections of `listener` until `stop` resolves, then drains.
 ///
 /// `drain` tells everybody that a drain has begun. `stop` is asked twice: the first time it ends
 /// the accepting, the second time it ends the waiting. Returns how many connections were cut.
 pub(crate) async fn run<S, F, Fut>(
     listener: TcpListener,
-    (connections_max, logins): (usize, Logins),
+    (room, logins): (Room, Logins),
     cores: &Cores,
     drain: &watch::Sender<bool>,
     mut stop: S,
@@ -48,8 +79,7 @@ where
 {
     let mut connections = JoinSet::new();
     {
-        let accepting =
-            accept(&listener, (connections_max, &logins), cores, &mut connections, serve);
+        let accepting = accept(&listener, (&room, &logins), cores, &mut connections, serve);
         tokio::select! {
             () = accepting => {}
             never = cores.keep_measured() => match never {},
@@ -75,7 +105,7 @@ where
 
 async fn accept<F, Fut>(
     listener: &TcpListener,
-    (connections_max, logins): (usize, &Logins),
+    (room, logins): (&Room, &Logins),
     cores: &Cores,
     connections: &mut JoinSet<()>,
     serve: F,
@@ -88,6 +118,7 @@ async fn accept<F, Fut>(
             Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
+                    let connections_max = room.connections_max();
                     if !make_room(connections, connections_max, logins).await {
                         tracing::warn!(%peer, connections_max, "too many connections: closed one");
                         continue;

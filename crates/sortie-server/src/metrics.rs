@@ -9,6 +9,7 @@
 //!
 //! The encoder appends `_total` to the names of counters.
 
+mod front;
 mod health;
 mod lanes;
 mod pools;
@@ -43,6 +44,8 @@ pub(crate) struct Snapshot {
     pub(crate) pools: Vec<(String, PoolStats)>,
     /// Whether they answer, as far as they are watched.
     pub(crate) health: Vec<ReplicaHealth>,
+    /// How reloads of the configuration ended, where there is one.
+    pub(crate) reloads: Option<[(&'static str, u64); 3]>,
     /// Each replica by its label.
     pub(crate) replicas: Vec<(String, ReplicaStats)>,
 }
@@ -67,6 +70,9 @@ impl Collector for Snapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         self.encode_clients(&mut page)?;
+        if let Some(reloads) = &self.reloads {
+            front::encode(reloads, &mut page)?;
+        }
         if !self.lanes.is_empty() {
             lanes::encode(&self.lanes, &mut page)?;
         }

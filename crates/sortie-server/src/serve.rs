@@ -10,7 +10,10 @@
 mod clusters;
 mod endpoint;
 mod front;
+mod keepers;
 mod observed;
+mod reload;
+mod worlds;
 
 use std::future::pending;
 use std::io::{self, ErrorKind};
@@ -26,6 +29,7 @@ use crate::announce::Announcement;
 use crate::cli::Serve;
 use crate::config::{Config, ConfigError, Loaded, Mode, Tls};
 use crate::cores::{self, Cores};
+use crate::listener::Room;
 use crate::logins::Logins;
 use crate::metrics::{self, Snapshot};
 use crate::read::{ReadConfig, ReadPath};
@@ -35,6 +39,7 @@ use crate::sql::Catalog;
 
 pub(crate) use clusters::serve as serve_clusters;
 pub(crate) use front::Front;
+pub(crate) use reload::Reload;
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +70,12 @@ pub(crate) fn run(options: &Serve) -> Result<(), Error> {
     if options.embedded {
         return block_on(serve(options))?;
     }
+    let read = || configured(options);
+    block_on(clusters::run(&read()?, &read))?
+}
+
+/// Reads the configuration, as at the start so whenever it is read again.
+fn configured(options: &Serve) -> Result<Config, Error> {
     let Loaded { mut config, warnings } = options.servers.load()?;
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -78,7 +89,7 @@ pub(crate) fn run(options: &Serve) -> Result<(), Error> {
              `tls_certificate` and `tls_key`",
         );
     }
-    block_on(clusters::run(&config))?
+    Ok(config)
 }
 
 /// A flag may have opened what the file had closed.
@@ -126,6 +137,7 @@ async fn serve(options: &Serve) -> Result<(), Error> {
 
     let (drain, draining) = watch::channel(false);
     let sessions_max = general.connections_max as usize;
+    let room = Room::for_sessions(sessions_max);
     let limits = Limits { sessions_max, ..Limits::default() };
     let mut way = ReadConfig::default();
     way.hedge = options.hedge.map_or(way.hedge, |HedgeDelay(delay)| delay);
@@ -138,16 +150,15 @@ async fn serve(options: &Serve) -> Result<(), Error> {
     let set_mode = Box::new(|_: &str, _: Option<Mode>| {
         Err("an embedded cluster has no pipe lane, and so no mode".to_owned())
     });
-    let admin = Admin { scrape, ready: probed, set_mode, draining };
+    let reload = None;
+    let admin = Admin { scrape, ready: probed, set_mode, reload, draining };
     let cores = cores()?;
     announcement.print();
     let session = move |stream, _peer| {
         let sessions = sessions.clone();
         async move { sessions.serve(stream).await }
     };
-    front
-        .serve((sessions_max, Logins::default()), (&cores, &drain), admin, pending(), session)
-        .await;
+    front.serve((room, Logins::default()), (&cores, &drain), admin, pending(), session).await;
     Ok(())
 }
 

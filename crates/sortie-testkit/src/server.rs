@@ -177,6 +177,11 @@ impl Server {
         }
     }
 
+    /// Sends a signal, and waits for nothing.
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+
     /// Sends SIGTERM, waits for the end, and insists on success and a clean folder.
     pub async fn stop(self) -> Stopped {
         let stopped = self.end("TERM").await;

@@ -24,7 +24,7 @@ fn stage(fail: &[&str]) -> Stage {
         "bank" => Ok(()),
         _ => Err("there are: bank".to_owned()),
     });
-    let admin = Admin { scrape, ready, set_mode, draining };
+    let admin = Admin { scrape, ready, set_mode, reload: None, draining };
     Stage { admin: Arc::new(admin), drain, _embedded: embedded }
 }
 

@@ -61,6 +61,11 @@ impl Gate {
         &self.0.tls
     }
 
+    /// Whether clients are asked for a proof.
+    pub(crate) fn demands(&self) -> bool {
+        matches!(self.0.kind, Kind::Scram(_))
+    }
+
     /// Whether it is to be found out elsewhere what this user's password is.
     pub(crate) fn asks(&self, user: &str) -> bool {
         matches!(&self.0.kind, Kind::Scram(known) if known.users.verifier(user).is_none())

@@ -60,6 +60,7 @@
 
 mod cluster;
 mod console;
+mod difference;
 mod file;
 mod front;
 mod nearest;
@@ -78,6 +79,7 @@ use sortie_postgres::{ConnInfo, Credential};
 
 pub(crate) use self::cluster::NAME_BYTES_MAX;
 pub(crate) use self::console::ConsoleConfig;
+pub(crate) use self::difference::Difference;
 pub(crate) use self::file::{Loaded, load};
 pub(crate) use self::nearest::nearest;
 pub(crate) use self::problem::ConfigError;

@@ -60,7 +60,7 @@ impl Users {
     }
 
     /// Reads the text; wrong lines come with their numbers.
-    fn parse(text: &str) -> Result<Self, Vec<(usize, String)>> {
+    pub(super) fn parse(text: &str) -> Result<Self, Vec<(usize, String)>> {
         let (mut users, mut wrong) = (HashMap::new(), Vec::new());
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();

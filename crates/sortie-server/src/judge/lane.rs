@@ -11,7 +11,6 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::join_all;
 use sortie::ShardId;
 use sortie_postgres::sqlstate::{self, ErrorClass};
 use sortie_postgres::{Bind, Server, ServerError, backend};
@@ -19,8 +18,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::parameters::unreadable;
+use super::past::{Past, is_still_known};
 use super::{Judge, Opinion, look};
-use crate::config::{ClusterConfig, TableConfig};
+use crate::config::ClusterConfig;
 use crate::read::{
     Alone, Description, Floors, PgReplica, ReadConfig, ReadPath, ReadStats, Reply, Who, Wish,
 };
@@ -35,19 +35,23 @@ const LOOK_PAUSE: Duration = Duration::from_secs(1);
 
 /// The shared lane of every cluster. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct SharedLane(Arc<[Lane]>);
+pub(crate) struct SharedLane(pub(super) Arc<All>);
+
+pub(super) struct All {
+    pub(super) lanes: Box<[Arc<Lane>]>,
+    pub(super) past: Arc<Past>,
+}
 
 /// One cluster's.
-struct Lane {
-    name: String,
+pub(super) struct Lane {
+    config: ClusterConfig,
     database: Arc<str>,
-    path: ReadPath<PgReplica>,
+    pub(super) path: ReadPath<PgReplica>,
     judge: Judge,
     /// Those of each shard that reads go to.
     replicas: Vec<Vec<PgReplica>>,
     /// The servers of each shard, in the order in which they are looked at.
     servers: Vec<Vec<Server>>,
-    tables: Vec<TableConfig>,
     known: watch::Sender<Option<Arc<Known>>>,
     /// How often that has changed: counted behind the change.
     changes: AtomicU64,
@@ -66,28 +70,36 @@ pub(crate) struct ClusterServers<'a> {
 
 impl SharedLane {
     /// Creates the lane of these clusters, in the order of the configuration. It knows nothing of
-    /// their databases, and so shares nothing, until [`SharedLane::keep_known`] has looked.
+    /// their databases, and so shares nothing, until [`SharedLane::keepers`] have looked; unless
+    /// it is known from `before`, the lane that it takes the place of.
     ///
     /// # Panics
     ///
     /// Panics for a cluster without shards.
-    pub(crate) fn new<'a>(clusters: impl IntoIterator<Item = ClusterServers<'a>>) -> Self {
-        Self(clusters.into_iter().map(Lane::new).collect())
+    pub(crate) fn new<'a>(
+        clusters: impl IntoIterator<Item = ClusterServers<'a>>,
+        before: Option<&Self>,
+    ) -> Self {
+        let lanes = clusters.into_iter().map(|cluster| {
+            let known = before.and_then(|before| before.named(&cluster.config.name));
+            match known {
+                Some(same) if same.config == *cluster.config => Arc::clone(same),
+                known => Arc::new(Lane::new(cluster, known.map(|it| &**it))),
+            }
+        });
+        let past = before.map_or_else(Arc::default, |before| Arc::clone(&before.0.past));
+        Self(Arc::new(All { lanes: lanes.collect(), past }))
     }
 
-    /// Looks at the clusters' databases, again and again. It must run for the lane to share.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future stops looking.
-    pub(crate) async fn keep_known(self) -> Infallible {
-        join_all(self.0.iter().map(Lane::keep_known)).await;
-        unreachable!("nobody stops looking")
-    }
-
-    /// What became of the flights, the attempts and the legs.
+    /// What became of the flights, the attempts and the legs, also of lanes whose place others have
+    /// taken.
     pub(crate) fn stats(&self) -> ReadStats {
-        self.0.iter().map(|lane| lane.path.stats()).sum()
+        let past = self.0.past.read();
+        self.0.lanes.iter().map(|lane| lane.path.stats()).chain([past]).sum()
+    }
+
+    fn named(&self, name: &str) -> Option<&Arc<Lane>> {
+        self.0.lanes.iter().find(|lane| lane.config.name == name)
     }
 
     /// Waits until every cluster's databases have been looked at.
@@ -96,7 +108,7 @@ impl SharedLane {
     ///
     /// Dropping the future only ends the waiting.
     pub(crate) async fn looked(&self) {
-        for lane in self.0.iter() {
+        for lane in &self.0.lanes {
             let mut known = lane.known.subscribe();
             // The sender is the lane's own: it outlives this.
             let _known = known.wait_for(Option::is_some).await;
@@ -105,7 +117,7 @@ impl SharedLane {
 }
 
 impl Lane {
-    fn new(cluster: ClusterServers<'_>) -> Self {
+    fn new(cluster: ClusterServers<'_>, before: Option<&Self>) -> Self {
         let config = cluster.config;
         let replica = |(label, server): &(String, Server)| {
             PgReplica::new(server.clone(), label.clone(), config.timeouts.wait)
@@ -124,23 +136,24 @@ impl Lane {
             read.into_iter().chain(other).map(|(_, server)| server).collect()
         };
         Self {
-            name: config.name.clone(),
+            config: config.clone(),
             database: cluster.database.into(),
             path: ReadPath::new(&replicas, &way),
             judge: Judge::new(replicas.len()),
             replicas,
             servers: cluster.shards.into_iter().map(servers).collect(),
-            tables: config.tables.clone(),
-            known: watch::Sender::new(None),
+            known: watch::Sender::new(before.and_then(|before| {
+                before.known().filter(|_| is_still_known(&before.config, config))
+            })),
             changes: AtomicU64::new(0),
             surprised: Notify::new(),
         }
     }
 
-    async fn keep_known(&self) {
+    async fn keep_known(&self) -> Infallible {
         let mut said = String::new();
         loop {
-            match look(&self.servers, &self.tables).await {
+            match look(&self.servers, &self.config.tables).await {
                 Ok(known) => {
                     let known = Arc::new(known);
                     // What is the same keeps its verdicts.
@@ -158,7 +171,7 @@ impl Lane {
                     // The same is said once.
                     let error = error.to_string();
                     if error != said {
-                        tracing::warn!(cluster = self.name, error, "nothing new is known");
+                        tracing::warn!(cluster = self.config.name, error, "nothing new is known");
                         said = error;
                     }
                 }
@@ -256,7 +269,7 @@ impl Shared for SharedLane {
     type Plan = Proof;
 
     fn judge(&self, who: &relay::Who, asked: &Asked<'_>) -> Verdict<Proof> {
-        let Some(lane) = self.0.get(who.cluster) else {
+        let Some(lane) = self.0.lanes.get(who.cluster) else {
             return Verdict::Pipe(PipeReason::Catalog);
         };
         let spread = lane.is_sharded() && who.shard.is_none();
@@ -287,20 +300,20 @@ impl Shared for SharedLane {
     }
 
     fn known_at(&self, who: &relay::Who) -> u64 {
-        self.0.get(who.cluster).map_or(0, |lane| lane.changes.load(Acquire))
+        self.0.lanes.get(who.cluster).map_or(0, |lane| lane.changes.load(Acquire))
     }
 
     fn likeness(&self, who: &relay::Who) -> u64 {
         let mut hasher = std::hash::DefaultHasher::new();
         (who.cluster, who.shard).hash(&mut hasher);
-        if let Some(lane) = self.0.get(who.cluster) {
+        if let Some(lane) = self.0.lanes.get(who.cluster) {
             lane.who(who).hash(&mut hasher);
         }
         hasher.finish()
     }
 
     fn reads_committed(&self, who: &relay::Who) -> bool {
-        let known = self.0.get(who.cluster).and_then(Lane::known);
+        let known = self.0.lanes.get(who.cluster).and_then(|lane| lane.known());
         let is_set = |name: &str| name.contains("transaction") || name == "session characteristics";
         known.is_some_and(|known| known.reads_committed)
             && !who.parameters.iter().any(|(name, value)| match &**name {
@@ -318,7 +331,7 @@ impl Shared for SharedLane {
         plan: &Arc<Proof>,
         floors: &Floors,
     ) -> Option<Arc<Description>> {
-        let lane = self.0.get(who.cluster)?;
+        let lane = self.0.lanes.get(who.cluster)?;
         let person = lane.who(who);
         let described = lane.path.describe(&person, shard(who), plan, floors).await;
         described.inspect_err(|error| lane.suspect(error)).ok()
@@ -331,7 +344,7 @@ impl Shared for SharedLane {
         values: &Values,
         wish: &Wish,
     ) -> Result<Outcome, SqlError> {
-        let Some(lane) = self.0.get(who.cluster) else {
+        let Some(lane) = self.0.lanes.get(who.cluster) else {
             return Ok(Outcome::Pipe(PipeReason::Catalog));
         };
         let bind = match values {
@@ -381,6 +394,6 @@ fn told(head: Bytes, reply: &Reply) -> relay::Reply {
 
 impl std::fmt::Debug for SharedLane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|lane| &lane.name)).finish()
+        f.debug_list().entries(self.0.lanes.iter().map(|lane| &lane.config.name)).finish()
     }
 }

@@ -19,6 +19,7 @@ mod definitions;
 mod lane;
 mod load;
 mod parameters;
+mod past;
 mod raw;
 
 use std::sync::Arc;

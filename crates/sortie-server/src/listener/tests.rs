@@ -33,7 +33,7 @@ async fn run_with<Fut: Future<Output = ()>>(
         }
     };
     let cores = Cores::start().unwrap();
-    let running = run(listener, (2, Logins::default()), &cores, &drain, stop, serve);
+    let running = run(listener, (Room::new(2), Logins::default()), &cores, &drain, stop, serve);
     let told = async {
         client(address).await;
         let began = Instant::now();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BytesMut;
@@ -13,15 +13,14 @@ use sortie_postgres::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::crowd::Crowd;
 use super::directory::Directory;
 use super::failure;
 use super::frames;
-use super::health::{self, Attendance, LOOK_EVERY, Present, Pulse};
+use super::health::{self, LOOK_EVERY, Present, Pulse};
 use super::hold::UNCLEAN_MAX;
 use super::insight::Insight;
+use super::lasting::Lasting;
 use super::seen::bit;
-use super::stats::Lanes;
 use super::valve::Valve;
 use crate::config::{ClusterConfig, Mode, PipeTarget};
 use crate::sql::SqlError;
@@ -51,23 +50,17 @@ pub(crate) struct Cluster {
     pub(crate) config: ClusterConfig,
     /// The database on its servers.
     pub(crate) database: String,
-    shards: Vec<ShardServers>,
+    pub(super) shards: Vec<ShardServers>,
     /// Whether they answer, in the same order; of a primary only where the pipe goes there.
-    pulses: Vec<(Option<Pulse>, Vec<Pulse>)>,
-    attendance: Arc<Attendance>,
-    /// What was said about the mode while running; 0 is nothing.
-    mode: AtomicU8,
+    pub(super) pulses: Vec<(Option<Pulse>, Vec<Pulse>)>,
+    pub(super) lasting: Arc<Lasting>,
     turn: AtomicUsize,
     /// Where names are looked up that the users file does not have.
     pub(super) directory: Option<Directory>,
-    /// Who has sessions.
-    pub(super) crowd: Crowd,
-    /// What its sessions did.
-    pub(super) lanes: Lanes,
     /// Why statements are not shared.
     pub(crate) insight: Arc<Insight>,
     /// Closed while it is paused.
-    pub(crate) valve: Valve,
+    pub(crate) valve: Arc<Valve>,
     /// What servers report at a session's start; by whether they are primaries, and the login.
     greetings: Mutex<HashMap<(bool, Login), Arc<Parameters>>>,
 }
@@ -100,16 +93,21 @@ pub(crate) struct ReplicaHealth {
 }
 
 impl Cluster {
+    /// Creates a cluster; `before` is what it was until now, if it is configured anew.
     pub(crate) fn new(
         index: usize,
-        config: ClusterConfig,
-        database: String,
+        (config, database): (ClusterConfig, String),
         shards: Vec<ShardServers>,
+        before: Option<&Self>,
     ) -> Self {
+        let pulse = |server: &Server| {
+            let known = before.and_then(|before| before.known_pulse(server));
+            known.unwrap_or_else(|| Pulse::new(server))
+        };
         let to_primary = config.users.iter().any(|user| user.pipe_target == PipeTarget::Primary);
         let pulses = shards.iter().map(|ShardServers { primary, replicas }| {
             let primary = primary.as_ref().filter(|_| to_primary || replicas.is_empty());
-            (primary.map(Pulse::new), replicas.iter().map(Pulse::new).collect())
+            (primary.map(pulse), replicas.iter().map(pulse).collect())
         });
         let directory = config.auth_query.as_ref().map(|query| {
             let servers = shards.first().map_or_else(Vec::new, ShardServers::readers_first);
@@ -120,15 +118,12 @@ impl Cluster {
             config,
             database,
             pulses: pulses.collect(),
-            attendance: Arc::default(),
             shards,
-            mode: AtomicU8::new(0),
+            lasting: before.map_or_else(Arc::default, |before| Arc::clone(&before.lasting)),
             turn: AtomicUsize::new(0),
             directory,
-            crowd: Crowd::default(),
-            lanes: Lanes::default(),
-            insight: Arc::default(),
-            valve: Valve::default(),
+            insight: before.map_or_else(Arc::default, |before| Arc::clone(&before.insight)),
+            valve: before.map_or_else(Arc::default, |before| Arc::clone(&before.valve)),
             greetings: Mutex::default(),
         }
     }
@@ -152,23 +147,12 @@ impl Cluster {
 
     /// What holds for a user: what was said while running, or else what the configuration says.
     pub(crate) fn mode(&self, configured: Mode) -> Mode {
-        match self.mode.load(Ordering::Relaxed) {
-            1 => Mode::Share,
-            2 => Mode::Observe,
-            3 => Mode::Pipe,
-            _ => configured,
-        }
+        self.lasting.mode().unwrap_or(configured)
     }
 
     /// Sets the mode of all users while running; `None` is what the configuration says.
     pub(crate) fn set_mode(&self, mode: Option<Mode>) {
-        let number = match mode {
-            None => 0,
-            Some(Mode::Share) => 1,
-            Some(Mode::Observe) => 2,
-            Some(Mode::Pipe) => 3,
-        };
-        self.mode.store(number, Ordering::Relaxed);
+        self.lasting.set_mode(mode);
     }
 
     /// Watches whether the servers answer, while there are sessions.
@@ -179,7 +163,7 @@ impl Cluster {
     pub(crate) async fn keep_watched(&self) -> Infallible {
         let all = self.pulses.iter().flat_map(|(primary, replicas)| primary.iter().chain(replicas));
         let pulses: Vec<_> = all.cloned().collect();
-        health::keep_watched(&pulses, &self.attendance, self.config.timeouts.silence).await
+        health::keep_watched(&pulses, &self.lasting.attendance, self.config.timeouts.silence).await
     }
 
     /// Keeps connections open, as many as are configured, to every server that statements go to:
@@ -199,8 +183,8 @@ impl Cluster {
     /// A session begins: it is told when a server is given up. Ready when it is known which servers
     /// answer, or soon after.
     pub(super) async fn attend(&self) -> Present {
-        let present = self.attendance.enter();
-        self.attendance.known().await;
+        let present = self.lasting.attendance.enter();
+        self.lasting.attendance.known().await;
         present
     }
 

@@ -83,7 +83,7 @@ where
         signals: &mut Signals<'_, 'a, D>,
     ) -> Result<Result<Option<Arc<Description>>, SqlError>, Failure> {
         self.release();
-        let inner = self.inner;
+        let world = Arc::clone(&self.world);
         let (cluster, target) = (Arc::clone(&self.cluster), self.account.target);
         let switches = self.switches(Switches::default());
         let mut seen = std::mem::take(&mut self.seen);
@@ -91,7 +91,7 @@ where
             if !cluster.settle(&mut seen, target).await {
                 return Ok(None);
             }
-            Ok(inner.lane.describe(who, plan, &seen.wish(switches).floors).await)
+            Ok(world.lane.describe(who, plan, &seen.wish(switches).floors).await)
         });
         let described = self.attend(asked, signals).await?;
         self.seen = seen;

@@ -328,7 +328,7 @@ impl Attendance {
         let _in_time = timeout(KNOWN_MAX, known.wait_for(|known| *known)).await.is_ok();
     }
 
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         let wakers: Vec<_> = self.present().1.values().map(Arc::clone).collect();
         for waker in wakers {
             waker.wake();

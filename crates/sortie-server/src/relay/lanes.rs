@@ -188,14 +188,15 @@ where
     ) -> Result<(Arc<Who>, Arc<L::Plan>), PipeReason> {
         let who = self.who().ok_or(PipeReason::Parameters)?;
         // Asked first: if it changes now, the verdict is given again next time.
-        let state = (self.ledger.at(), self.shard(), self.inner.lane.known_at(&who));
+        let known_at = self.world.lane.known_at(&who);
+        let state = (self.world.number(), self.ledger.at(), self.shard(), known_at);
         let statement = match new {
             Some(new) => new,
             None => self.ledger.statement(name).ok_or(PipeReason::Shape)?,
         };
         if statement.verdict.as_ref().is_none_or(|(known, _)| *known != state) {
             let (text, oids) = (statement.text(), statement.oids());
-            let verdict = judge(&self.inner.lane, &who, text, &oids, &statement.effects);
+            let verdict = judge(&self.world.lane, &who, text, &oids, &statement.effects);
             statement.verdict = Some((state, verdict));
         }
         let mode = self.cluster.mode(self.account.mode);
@@ -247,7 +248,7 @@ where
     }
 
     fn judge(&self, who: &Who, text: &[u8], oids: &[u32], effects: &Effects) -> Verdict<L::Plan> {
-        judge(&self.inner.lane, who, text, oids, effects)
+        judge(&self.world.lane, who, text, oids, effects)
     }
 
     fn plan(&self, verdict: &Verdict<L::Plan>) -> Result<Arc<L::Plan>, PipeReason> {

@@ -152,7 +152,7 @@ where
         }
         let Some(who) = self.who() else { return false };
         self.release();
-        self.held.is_none() && self.inner.lane.reads_committed(&who)
+        self.held.is_none() && self.world.lane.reads_committed(&who)
     }
 
     /// A batch of an idle session that is about more than one statement: where the first of them

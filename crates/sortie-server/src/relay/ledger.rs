@@ -80,9 +80,9 @@ pub(crate) struct Replay {
     pub(crate) cleans: bool,
 }
 
-/// What a verdict depends on: the change that the parameters are at, the shard, and the change that
-/// what is known of the databases is at.
-type View = (u64, Option<usize>, u64);
+/// What a verdict depends on: what the configuration says, the change that the parameters are at,
+/// the shard, and the change that what is known of the databases is at.
+type View = (u64, u64, Option<usize>, u64);
 
 /// A prepared statement.
 #[derive(Debug)]

@@ -14,12 +14,13 @@
 //! | what an idle client wants next | `decide` |
 //! | in which lane | `lanes`, `switches`, then `share`, `large`, `describe`, `refuse` or `local` |
 //! | bytes in both directions | `client`, `pump`, `hear`, `signals`, `buffers` |
-//! | which servers there are, and whether they answer | `cluster`, `health` |
+//! | which servers there are, and whether they answer | `cluster`, `lasting`, `health` |
 //! | which of them are as fresh as the session has seen | `seen` |
 //! | who has a session, and what each has had | `roster` |
 //! | why statements are not shared, and what that would save | `insight` |
 //! | what holds statements back while a cluster is paused | `valve` |
 //! | a connection taken and given back | `hold` |
+//! | what the configuration says now, and going over to it | `world`, `moving` |
 //!
 //! # Invariants
 //!
@@ -45,9 +46,11 @@ mod homes;
 mod insight;
 mod lanes;
 mod large;
+mod lasting;
 mod lazy;
 mod ledger;
 mod local;
+mod moving;
 mod pump;
 mod refuse;
 pub(crate) mod roster;
@@ -60,6 +63,7 @@ mod startup;
 mod stats;
 mod switches;
 mod valve;
+mod world;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -77,14 +81,15 @@ use self::roster::{Ends, Roster};
 use self::session::{Session, Signals, killed};
 pub(crate) use self::shared::{Asked, Outcome, PipeReason, Reply, Shared, Values, Verdict, Who};
 pub(crate) use self::stats::LaneStats;
-use crate::auth::Gate;
+pub(crate) use self::world::World;
+use self::world::Worlds;
 use crate::console::Console;
+use crate::session::drained;
 use crate::session::failure::{self as told, Failure};
 use crate::session::keys::Keys;
 use crate::session::socket::Socket;
 use crate::session::startup::Wish;
 use crate::session::stats::{ClientStats, Stats};
-use crate::session::{Limits, drained};
 
 /// All sessions of an endpoint in front of PostgreSQL. Clones share everything.
 #[derive(Debug)]
@@ -93,10 +98,7 @@ pub(crate) struct Relay<L>(Arc<Inner<L>>);
 /// What sessions share.
 #[derive(Debug)]
 pub(crate) struct Inner<L> {
-    lane: L,
-    clusters: Vec<Arc<Cluster>>,
-    gate: Gate,
-    limits: Limits,
+    worlds: Worlds<L>,
     keys: Keys,
     roster: Arc<Roster>,
     stats: Stats,
@@ -107,17 +109,22 @@ impl<L: Shared> Relay<L> {
     /// Creates the sessions of an endpoint. When `drain` becomes true, or its sender is dropped,
     /// idle sessions end, and the others when their transaction is done, or `TRANSACTION_MAX` is
     /// over.
-    pub(crate) fn new(
-        lane: L,
-        clusters: Vec<Arc<Cluster>>,
-        gate: Gate,
-        limits: Limits,
-        drain: watch::Receiver<bool>,
-        roster: Arc<Roster>,
-    ) -> Self {
-        let keys = Keys::new(limits.sessions_max);
-        let stats = Stats::default();
-        Self(Arc::new(Inner { lane, clusters, gate, limits, keys, roster, stats, drain }))
+    pub(crate) fn new(world: World<L>, drain: watch::Receiver<bool>, roster: Arc<Roster>) -> Self {
+        let keys = Keys::new(world.limits.sessions_max);
+        let (worlds, stats) = (Worlds::new(world), Stats::default());
+        Self(Arc::new(Inner { worlds, keys, roster, stats, drain }))
+    }
+
+    /// Lets another configuration hold: for sessions that begin, and for others from their next
+    /// batch on. Returns what held before.
+    pub(crate) fn change(&self, world: World<L>) -> Arc<World<L>> {
+        self.0.keys.limit(world.limits.sessions_max);
+        self.0.worlds.change(world)
+    }
+
+    /// What holds now.
+    pub(crate) fn world(&self) -> Arc<World<L>> {
+        self.0.worlds.now()
     }
 
     /// Serves one connection, between these ends, to its end; those who ask for the admin database
@@ -133,8 +140,9 @@ impl<L: Shared> Relay<L> {
     {
         let inner = &*self.0;
         let _running = inner.stats.connection();
-        let socket = Socket::new(stream, &inner.limits);
-        inner.serve(socket, ends, console).await;
+        let world = inner.worlds.now();
+        let socket = Socket::new(stream, &world.limits);
+        inner.serve(socket, world, (ends, console)).await;
     }
 
     /// Reads the counters and gauges of clients.
@@ -144,18 +152,13 @@ impl<L: Shared> Relay<L> {
 
     /// Reads the counters and gauges of the lanes, by the cluster's name.
     pub(crate) fn lanes(&self) -> Vec<(String, LaneStats)> {
-        let clusters = self.0.clusters.iter();
+        let world = self.world();
         let read = |cluster: &Arc<Cluster>| {
             let (saved, saved_micros, blind) = cluster.insight.saved();
-            let lanes = LaneStats { saved, saved_micros, blind, ..cluster.lanes.read() };
-            (cluster.config.name.clone(), lanes)
+            let lanes = cluster.lasting.lanes.read();
+            (cluster.config.name.clone(), LaneStats { saved, saved_micros, blind, ..lanes })
         };
-        clusters.map(read).collect()
-    }
-
-    /// The clusters, in the order of the configuration.
-    pub(crate) fn clusters(&self) -> &[Arc<Cluster>] {
-        &self.0.clusters
+        world.clusters.iter().map(read).collect()
     }
 }
 
@@ -166,11 +169,16 @@ impl<L> Clone for Relay<L> {
 }
 
 impl<L: Shared> Inner<L> {
-    async fn serve<S>(&self, mut socket: Socket<S>, ends: Ends, console: &Console)
-    where
+    async fn serve<S>(
+        &self,
+        mut socket: Socket<S>,
+        world: Arc<World<L>>,
+        (ends, console): (Ends, &Console),
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let opened = match self.enter(&mut socket).await {
+        let stall_max = world.limits.egress_stall_max;
+        let opened = match self.enter(&mut socket, &world).await {
             Ok(None) => return,
             Ok(Some((Wish::Cancel(cancel), _))) => {
                 if let Some(cancel) = cancel {
@@ -190,15 +198,16 @@ impl<L: Shared> Inner<L> {
                 }
             }
             Ok(Some((Wish::Session(hello), proof))) => {
-                self.open(&mut socket, (&hello, proof), ends).await
+                let opened = self.open(&mut socket, &world, (&hello, proof), ends).await;
+                opened.map(|(cluster, opened)| ((world, cluster), opened))
             }
             Err(failure) => Err(failure),
         };
-        let mut client = Client::new(socket.into_parts(), self.limits.egress_stall_max);
+        let mut client = Client::new(socket.into_parts(), stall_max);
         let failure = match opened {
-            Ok(opened) => {
+            Ok((place, opened)) => {
                 let span = tracing::debug_span!("session", process = opened.key.process());
-                let (left, failure) = self.talk(client, &opened).instrument(span).await;
+                let (left, failure) = self.talk(client, place, &opened).instrument(span).await;
                 client = left;
                 failure
             }
@@ -217,13 +226,18 @@ impl<L: Shared> Inner<L> {
     }
 
     /// Talks with a client whose startup is done. Returns its connection, and why it ends.
-    async fn talk<S>(&self, mut client: Client<S>, opened: &startup::Opened) -> (Client<S>, Failure)
+    async fn talk<S>(
+        &self,
+        mut client: Client<S>,
+        place: startup::Place<L>,
+        opened: &startup::Opened,
+    ) -> (Client<S>, Failure)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let mut drain = self.drain.clone();
         backend::ready_for_query(&mut client.output, Status::Idle);
-        let mut session = Session::new(self, client, opened);
+        let mut session = Session::new(self, client, place, opened);
         let mut cancelled = pin!(opened.key.cancelled());
         cancelled.as_mut().enable();
         let drained = pin!(drained(&mut drain));

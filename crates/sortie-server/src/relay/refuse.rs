@@ -144,7 +144,7 @@ where
             if decide::is_of_session(&effects) {
                 return None;
             }
-            match self.inner.lane.judge(&who, &Asked { text: piece.text, oids }) {
+            match self.world.lane.judge(&who, &Asked { text: piece.text, oids }) {
                 Verdict::Refuse(error) => Some(*error),
                 Verdict::Share(_) if runs => Some(self.unshared(text, pieces.len() == 1)),
                 Verdict::Share(_) | Verdict::Pipe(_) => None,

@@ -129,6 +129,30 @@ impl Cluster {
         true
     }
 
+    /// Has what the session has seen known by its place in the log alone: it is going to be shown
+    /// what other servers have. Of a server that can't be asked any more that is known which it
+    /// had said last.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves what is known by the servers' places.
+    pub(super) async fn carry(&self, seen: &mut Seen, target: PipeTarget) {
+        if !self.settle(seen, target).await {
+            for place in &seen.piped {
+                seen.floors.raise(place.shard, self.pulse(*place, target).position().unwrap_or(0));
+            }
+        }
+        if seen.ended.is_some() || seen.is_late {
+            for shard in 0..self.shards() {
+                // Of one that has no other the place was of no interest.
+                let Some(pulse) = self.only(shard) else { continue };
+                let position = pulse.position_now().await.or_else(|| pulse.position());
+                seen.floors.raise(shard, position.unwrap_or(0));
+            }
+        }
+        (seen.piped, seen.reached) = (Vec::new(), None);
+    }
+
     /// As [`Cluster::lease`], but of a server that has got as far as the session has seen.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
 use sortie_postgres::backend::{self, Severity};
-use sortie_postgres::{ConnId, Event, Login, Parameters};
+use sortie_postgres::{ConnId, Event, Login, Parameters, ScramKeys};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::futures::Notified;
 use tokio::time::Sleep;
@@ -40,6 +40,7 @@ use super::seen::Seen;
 use super::shared::{Shared, Who};
 use super::stats::{Gauge, Lanes};
 use super::switches::{Shards, Switches};
+use super::world::World;
 use super::{Inner, frames};
 use crate::config::{Mode, PipeTarget};
 use crate::session::failure::{self, Failure};
@@ -52,6 +53,8 @@ pub(super) struct Session<'a, S, L: Shared> {
     pub(super) inner: &'a Inner<L>,
     /// Those of its cluster.
     pub(super) lanes: &'a Lanes,
+    /// What it goes by.
+    pub(super) world: Arc<World<L>>,
     pub(super) cluster: Arc<Cluster>,
     pub(super) client: Client<S>,
     pub(super) key: &'a Key,
@@ -91,6 +94,8 @@ pub(super) struct Session<'a, S, L: Shared> {
     pub(super) who: Option<(u64, Option<usize>, Arc<Who>)>,
     pub(super) dirty: Option<Gauge<'a>>,
     pub(super) present: &'a Present,
+    /// The world that it was looked up in last, while it keeps its connection.
+    pub(super) looked_at: u64,
     pub(super) meter: Meter,
     /// What is known of the statement in front that takes the pipe, and of the one under way.
     pub(super) noticed: Noticed,
@@ -107,6 +112,8 @@ pub(super) struct Account {
     /// What holds for its switches if nobody says otherwise.
     pub(super) defaults: Switches,
     pub(super) target: PipeTarget,
+    /// What it has proved itself with.
+    pub(super) proof: Option<ScramKeys>,
     /// The shard that the database name binds the session to.
     pub(super) shard: Option<usize>,
 }
@@ -143,6 +150,9 @@ where
         &mut self,
         signals: &mut Signals<'_, 'a, D>,
     ) -> Result<(), Failure> {
+        if self.is_behind() {
+            Box::pin(self.keep_up()).await?;
+        }
         if self.skip() {
             return self.rest(signals).await;
         }
@@ -213,6 +223,10 @@ where
         self.meter.traffic(self.client.traffic());
         super::buffers::give_back(&mut self.out);
         poll_fn(|cx| {
+            self.present.register(cx.waker());
+            if self.is_behind() {
+                return Poll::Ready(Ok(()));
+            }
             if let Poll::Ready(flushed) = self.client.poll_flush(cx) {
                 flushed?;
                 self.client.rest();

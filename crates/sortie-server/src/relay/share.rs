@@ -57,8 +57,7 @@ where
             }
             Share::Single(..) | Share::Simple(_) => Ok(None),
         };
-        let inner = self.inner;
-        let running = inner.stats.statement();
+        let running = self.inner.stats.statement();
         let read = match &described {
             Ok(_) => self.read(who, plan, (&values, self.switches(hint)), signals).await?,
             Err(error) => Err(error.clone()),
@@ -114,7 +113,7 @@ where
             Ok(work) => work,
             Err(error) => return Ok(Err(error)),
         };
-        let (inner, cluster) = (self.inner, Arc::clone(&self.cluster));
+        let (world, cluster) = (Arc::clone(&self.world), Arc::clone(&self.cluster));
         let target = self.account.target;
         let since = self.meter.shares();
         let mut seen = std::mem::take(&mut self.seen);
@@ -122,7 +121,7 @@ where
             if !cluster.settle(&mut seen, target).await {
                 return Ok(Outcome::Pipe(PipeReason::Behind));
             }
-            inner.lane.read(who, plan, values, &seen.wish(switches)).await
+            world.lane.read(who, plan, values, &seen.wish(switches)).await
         });
         let read = self.attend(read, signals).await?;
         self.seen = seen;

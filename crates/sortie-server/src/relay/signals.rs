@@ -69,6 +69,9 @@ where
                 held.leased.server.doom();
             }
         }
+        if self.is_behind() && !self.is_within_a_transaction() {
+            self.keep_place()?;
+        }
         if signals.is_draining(cx) && (!self.is_within_a_transaction() || signals.is_over(cx)) {
             return Err(Failure::Fatal(shutting_down()));
         }

@@ -15,12 +15,14 @@ use super::effect::{Reason, is_readable};
 use super::health::Present;
 use super::homes::Homes;
 use super::insight::Noticed;
+use super::lasting::Lasting;
 use super::ledger::Ledger;
 use super::roster::{Ends, Listed, Meter, Person};
 use super::seen::Seen;
 use super::session::{Account, Session};
 use super::shared::Shared;
 use super::switches::{self, Switches};
+use super::world::World;
 use super::{Inner, client::Client};
 use crate::config::UserConfig;
 use crate::session::code::INVALID_AUTHORIZATION;
@@ -43,9 +45,13 @@ const ROLES_SHOWN_MAX: usize = 10;
 /// What a client came for, and what it has proved itself with.
 pub(super) type Entered = (Wish, Option<ScramKeys>);
 
+/// What a session begins with of the configuration.
+pub(super) type Place<L> = (Arc<World<L>>, Arc<Cluster>);
+
 /// A session that may begin.
 pub(super) struct Opened {
-    pub(super) cluster: Arc<Cluster>,
+    /// Of its cluster, whatever is configured.
+    pub(super) lasting: Arc<Lasting>,
     pub(super) account: Account,
     pub(super) switches: Switches,
     /// Whether texts can be read, by the encoding that the session begins with.
@@ -62,28 +68,29 @@ impl<L: Shared> Inner<L> {
     pub(super) async fn open<S>(
         &self,
         socket: &mut Socket<S>,
+        world: &World<L>,
         (hello, proof): (&Hello, Option<ScramKeys>),
         ends: Ends,
-    ) -> Result<Opened, Failure>
+    ) -> Result<(Arc<Cluster>, Opened), Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let asked = hello.read().map_err(Failure::Fatal)?;
-        let (cluster, shard) = self.cluster(asked.database).map_err(Failure::Fatal)?;
+        let (cluster, shard) = world.asked(asked.database).map_err(Failure::Fatal)?;
         let user = match (cluster.config.user(asked.user), proof) {
             (Some(user), _) => user.clone(),
             // Whoever has proved who it is may come; what it may do there is the servers' affair.
             (None, Some(_)) => UserConfig::of(&cluster.config, asked.user),
             (None, None) => return Err(Failure::Fatal(stranger(asked.user, &cluster))),
         };
-        let counted = cluster.crowd.join(asked.user, user.connections_max);
+        let counted = cluster.lasting.crowd.join(asked.user, user.connections_max);
         let counted = counted.ok_or_else(|| Failure::Fatal(crowded(asked.user)))?;
         let (mut switches, defaults) = (Switches::default(), Switches::of(&user));
         let mut login = Login::new(asked.user, cluster.database.clone());
         // The keys that a role has proved itself with also log in where it has the same secret.
         let own = proof.filter(|_| asked.user != cluster.config.role());
         let own = own.map(|keys| Credential::ScramKeys(Box::new(keys)));
-        login.credential = user.credential.or(own);
+        login.credential = user.credential.clone().or(own);
         let (mut encoding, mut application) = ("", "");
         for (name, value) in asked.parameters {
             match name {
@@ -126,10 +133,11 @@ impl<L: Shared> Inner<L> {
             Failure::Fatal(error)
         })?;
         let (login, mode) = (Arc::new(login), user.mode);
-        let account = Account { login, mode, defaults, target, shard };
+        let account = Account { login, mode, defaults, target, proof, shard };
         greet(&mut socket.output, &greeting, &key);
-        Ok(Opened {
-            cluster,
+        let lasting = Arc::clone(&cluster.lasting);
+        let opened = Opened {
+            lasting,
             account,
             switches,
             is_readable,
@@ -138,7 +146,8 @@ impl<L: Shared> Inner<L> {
             present,
             _counted: counted,
             listed,
-        })
+        };
+        Ok((cluster, opened))
     }
 
     /// Enters a session in the roster.
@@ -155,22 +164,26 @@ impl<L: Shared> Inner<L> {
 
     /// Learns what a client came for, and lets it prove who it is if that is a session. `None` for
     /// one that is too slow, or has to make room.
-    pub(super) async fn enter<S>(&self, socket: &mut Socket<S>) -> Result<Option<Entered>, Failure>
+    pub(super) async fn enter<S>(
+        &self,
+        socket: &mut Socket<S>,
+        world: &World<L>,
+    ) -> Result<Option<Entered>, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let deadline = Instant::now() + self.limits.login_max;
+        let deadline = Instant::now() + world.limits.login_max;
         let mut drain = self.drain.clone();
-        let mut login = self.gate.logins().begin();
+        let mut login = world.gate.logins().begin();
         let entering = async {
-            let greeting = greet_client(socket, self.gate.tls(), &self.keys, &mut drain);
+            let greeting = greet_client(socket, world.gate.tls(), &self.keys, &mut drain);
             let Ok(wish) = timeout_at(deadline, greeting).await else { return Ok(None) };
             let mut proof = None;
             let wish = wish?;
             if let Wish::Session(hello) = &wish {
                 hello.negotiate(socket);
                 let asked = hello.read().map_err(Failure::Fatal)?;
-                proof = self.prove(socket, &asked, deadline).await?;
+                proof = self.prove(socket, world, (&asked, deadline)).await?;
             }
             Ok(Some((wish, proof)))
         };
@@ -184,8 +197,8 @@ impl<L: Shared> Inner<L> {
     async fn prove<S>(
         &self,
         socket: &mut Socket<S>,
-        asked: &Asked<'_>,
-        deadline: Instant,
+        world: &World<L>,
+        (asked, deadline): (&Asked<'_>, Instant),
     ) -> Result<Option<ScramKeys>, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
@@ -193,12 +206,12 @@ impl<L: Shared> Inner<L> {
         let mut drain = self.drain.clone();
         let user = asked.user;
         let proving = async {
-            let Some(directory) = self.directory(asked.database).filter(|_| self.gate.asks(user))
-            else {
-                return self.gate.prove(socket, user, None).await;
+            let directory = world.directory(asked.database);
+            let Some(directory) = directory.filter(|_| world.gate.asks(user)) else {
+                return world.gate.prove(socket, user, None).await;
             };
             let found = directory.find(user).await.map_err(Failure::Fatal)?;
-            let proven = self.gate.prove(socket, user, found).await;
+            let proven = world.gate.prove(socket, user, found).await;
             if proven.is_err() {
                 // It may have another password by now.
                 directory.doubt(user).await;
@@ -216,20 +229,21 @@ impl<L: Shared> Inner<L> {
             () = drained(&mut drain) => Err(Failure::Fatal(going_down())),
         }
     }
+}
 
+impl<L> World<L> {
     /// Where names are looked up that the users file does not have.
     fn directory(&self, database: &str) -> Option<Directory> {
-        self.cluster(database).ok()?.0.directory.clone()
+        self.asked(database).ok()?.0.directory.clone()
     }
 
     /// The cluster that a database name means, and the shard.
-    fn cluster(&self, database: &str) -> Result<(Arc<Cluster>, Option<usize>), SqlError> {
-        let known = |name: &str| self.clusters.iter().find(|cluster| cluster.config.name == name);
-        if let Some(cluster) = known(database) {
+    fn asked(&self, database: &str) -> Result<(Arc<Cluster>, Option<usize>), SqlError> {
+        if let Some(cluster) = self.named(database) {
             return Ok((Arc::clone(cluster), None));
         }
         let bound = database.rsplit_once('.').and_then(|(name, shard)| {
-            let cluster = known(name)?;
+            let cluster = self.named(name)?;
             let shard = shard.parse().ok().filter(|shard| *shard < cluster.shards())?;
             Some((Arc::clone(cluster), Some(shard)))
         });
@@ -292,15 +306,22 @@ fn greet(output: &mut BytesMut, greeting: &Parameters, key: &Key) {
 
 impl<'a, S, L: Shared> Session<'a, S, L> {
     /// The session that was opened.
-    pub(super) fn new(inner: &'a Inner<L>, client: Client<S>, opened: &'a Opened) -> Self {
-        let (mut ledger, lanes) = (Ledger::new(), &opened.cluster.lanes);
+    pub(super) fn new(
+        inner: &'a Inner<L>,
+        client: Client<S>,
+        (world, cluster): Place<L>,
+        opened: &'a Opened,
+    ) -> Self {
+        let (mut ledger, lanes) = (Ledger::new(), &opened.lasting.lanes);
         if !opened.is_readable && ledger.soil(Reason::Encoding) {
             lanes.soiled(Reason::Encoding);
         }
         Self {
             inner,
             lanes,
-            cluster: Arc::clone(&opened.cluster),
+            looked_at: world.number(),
+            world,
+            cluster,
             client,
             key: &opened.key,
             account: opened.account.clone(),

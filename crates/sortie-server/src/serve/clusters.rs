@@ -1,81 +1,85 @@
 //! `sortie serve` in front of PostgreSQL servers.
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::future::join_all;
-use sortie_postgres::{ConnInfo, Connection, Login, PoolConfig, Server};
+use sortie_postgres::{ConnInfo, Connection, Login};
 use tokio::net::TcpStream;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::endpoint::Endpoint;
-use super::{Error, Front, cores, observed};
+use super::keepers::Keepers;
+use super::reload::{LOOKED_MAX, Read, Reload, Reloads, Running};
+use super::{Error, Front, cores, observed, worlds};
 use crate::admin::{Admin, PROBE_MAX, Readiness};
-use crate::auth::Gate;
-use crate::config::{Auth, Config, Mode, PoolSettings, ServerConfig, ShardConfig, Tls};
+use crate::config::{Auth, Config, Mode, Tls};
 use crate::console::Console;
-use crate::judge::{ClusterServers, SharedLane};
+use crate::judge::SharedLane;
+use crate::listener::Room;
 use crate::logins::Logins;
 use crate::metrics::Snapshot;
 use crate::read::ReadStats;
 use crate::relay::roster::{Ends, Roster};
-use crate::relay::{Cluster, Relay, ShardServers};
-use crate::session::Limits;
+use crate::relay::{Cluster, Relay};
 
-/// How long the start waits for the clusters' databases to be looked at.
-const LOOKED_MAX: Duration = Duration::from_secs(3);
-
-/// Serves the clusters of a configuration until it is told to stop, by SIGINT or SIGTERM.
+/// Serves the clusters of a configuration until it is told to stop, by SIGINT or SIGTERM; has it
+/// read again on SIGHUP.
 ///
 /// # Errors
 ///
 /// [`Error`] when it can't start.
-pub(super) async fn run(config: &Config) -> Result<(), Error> {
+pub(super) async fn run(config: &Config, read: Read<'_>) -> Result<(), Error> {
     let front = Front::bind(config.listen, config.admin).await?;
     let (listen, admin) = (front.listen, front.admin);
-    serve(front, config, || announce(config, listen, admin)).await
+    serve(front, (config, Some(read)), || announce(config, listen, admin)).await
 }
 
 /// As [`run`], on ports that are taken already; calls `announce` when clients are answered.
+/// Without something to read SIGHUP is left to do what it does.
 pub(crate) async fn serve(
     front: Front,
-    config: &Config,
+    (config, read): (&Config, Option<Read<'_>>),
     announce: impl FnOnce(),
 ) -> Result<(), Error> {
+    let hangup = read.map(|_| signal(SignalKind::hangup())).transpose();
+    let hangup = hangup.map_err(|source| Error::System { what: "signal handlers", source })?;
     let (drain, draining) = watch::channel(false);
-    let sessions_max = config.connections_max as usize;
-    let limits = Limits {
-        sessions_max,
-        login_max: config.login_max,
-        egress_stall_max: config.stall_max,
-        ..Limits::default()
-    };
-    let clusters = clusters(config);
-    for cluster in &clusters {
+    let logins = Logins::default();
+    let world = worlds::world(config, &logins, None);
+    for cluster in &world.clusters {
         cluster.keep_warm();
     }
-    let watching = join_all(clusters.clone().into_iter().map(async |it| it.keep_watched().await));
-    let lane = lane(&clusters);
-    let logins = Logins::default();
-    let gate = Gate::new(config, logins.clone());
+    let room = Room::for_sessions(world.limits.sessions_max);
+    let mut keepers = Keepers::default();
+    keepers.keep(&world);
     let roster = Arc::new(Roster::new());
-    let endpoint = Endpoint::new(config, clusters.clone(), lane.clone(), front.stopper());
-    let console = (Arc::clone(&roster), logins.clone(), draining.clone());
-    let console = Console::new(Box::new(endpoint), console.0, console.1, console.2);
+    let relay = Relay::new(world, draining.clone(), Arc::clone(&roster));
+    let (reload, asking) = Reload::new();
+    let reloads: Arc<Reloads> = Arc::default();
+    let endpoint = Endpoint::new(relay.clone(), reload.clone(), front.stopper());
+    let console = Console::new(Box::new(endpoint), roster, logins.clone(), draining.clone());
     let console = Arc::new(console);
-    let relay = Relay::new(lane.clone(), clusters, gate, limits, draining.clone(), roster);
-    let administration = administration(&relay, lane.clone(), draining);
+    let telling = (read.map(|_| reload), Arc::clone(&reloads));
+    let administration = administration(&relay, telling, draining);
     let cores = cores()?;
-    let mut looking = pin!(lane.clone().keep_known());
+    let lane = relay.world().lane.clone();
     tokio::select! {
-        never = &mut looking => match never {},
+        never = keepers.watch() => match never {},
         // Whoever does not answer by then is served when it does.
         _looked = timeout(LOOKED_MAX, lane.looked()) => {}
     }
+    drop(lane);
     announce();
+    let running = Running {
+        config: config.clone(),
+        relay: relay.clone(),
+        keepers,
+        room: room.clone(),
+        logins: logins.clone(),
+        reloads,
+    };
     let (averaging, told) = (Arc::clone(&console), relay.clone());
     let session = move |stream: TcpStream, peer| {
         let (relay, console) = (relay.clone(), Arc::clone(&console));
@@ -84,84 +88,45 @@ pub(crate) async fn serve(
     };
     let beside = async {
         tokio::select! {
-            never = looking => never,
+            never = running.keep(read, (hangup, asking)) => never,
             never = averaging.keep_averaged() => never,
-            _never = watching => unreachable!("nobody stops watching"),
         }
     };
-    front.serve((sessions_max, logins), (&cores, &drain), administration, beside, session).await;
+    front.serve((room, logins), (&cores, &drain), administration, beside, session).await;
     observed::tell(&told.lanes());
     Ok(())
 }
 
-/// The clusters, with their servers, none of which is connected to yet.
-fn clusters(config: &Config) -> Vec<Arc<Cluster>> {
-    let clusters = config.clusters.iter().enumerate().map(|(index, config)| {
-        let server = |server: &ServerConfig| Server::new(server.info.clone(), pool(&config.pool));
-        let shards = config.shards.iter().map(|shard| ShardServers {
-            primary: shard.primary.as_ref().map(server),
-            replicas: shard.replicas.iter().map(server).collect(),
-        });
-        let first = config.shards.iter().flat_map(ShardConfig::servers).next();
-        let database = first.map_or_else(String::new, |server| server.info.database.clone());
-        Arc::new(Cluster::new(index, config.clone(), database, shards.collect()))
-    });
-    clusters.collect()
-}
-
-fn pool(settings: &PoolSettings) -> PoolConfig {
-    let mut config = PoolConfig::default();
-    config.size_max = settings.connections_max;
-    config.warm_min = settings.warm_min;
-    config.waiters_max = settings.waiters_max;
-    config.idle_timeout = settings.idle;
-    config.lifetime = settings.lifetime;
-    config
-}
-
-/// The shared lane over the same servers: reads go to replicas, or to a primary without any.
-fn lane(clusters: &[Arc<Cluster>]) -> SharedLane {
-    SharedLane::new(clusters.iter().map(|cluster| {
-        let shards = cluster.config.shards.iter().zip(cluster.servers()).map(|(shard, servers)| {
-            let names = shard.replicas.iter().map(|replica| replica.name.clone());
-            let replicas: Vec<_> = names.zip(servers.replicas.iter().cloned()).collect();
-            let name = shard.primary.iter().map(|primary| primary.name.clone());
-            let primary: Vec<_> = name.zip(servers.primary.clone()).collect();
-            if replicas.is_empty() { [primary, Vec::new()] } else { [replicas, primary] }
-        });
-        let shards = shards.collect();
-        ClusterServers { config: &cluster.config, database: &cluster.database, shards }
-    }))
-}
-
 fn administration(
     relay: &Relay<SharedLane>,
-    lane: SharedLane,
+    (reload, reloads): (Option<Reload>, Arc<Reloads>),
     draining: watch::Receiver<bool>,
 ) -> Admin {
     let scrape = {
         let relay = relay.clone();
         Box::new(move || {
-            let ReadStats { flights, descriptions, hedges: hedge, legs } = lane.stats();
+            let world = relay.world();
+            let ReadStats { flights, descriptions, hedges: hedge, legs } = world.lane.stats();
             let (clients, lanes) = (relay.stats(), relay.lanes());
-            let clusters = relay.clusters().iter();
+            let clusters = world.clusters.iter();
             let health = clusters.clone().flat_map(|cluster| cluster.health()).collect();
             let pools = clusters.flat_map(|cluster| cluster.pools()).collect();
             let snapshot = Snapshot { clients, flights, descriptions, ..Snapshot::default() };
-            Snapshot { hedge, legs, lanes, pools, health, ..snapshot }
+            let reloads = Some(reloads.read());
+            Snapshot { hedge, legs, lanes, pools, health, reloads, ..snapshot }
         })
     };
     let ready = {
         let relay = relay.clone();
-        Box::new(move || -> Readiness { Box::pin(probe(relay.clusters().to_vec())) })
+        Box::new(move || -> Readiness { Box::pin(probe(relay.world().clusters.clone())) })
     };
     let set_mode = {
         let relay = relay.clone();
         Box::new(move |name: &str, mode: Option<Mode>| {
-            let clusters = relay.clusters();
-            let found = clusters.iter().find(|cluster| cluster.config.name == name);
-            let Some(cluster) = found else {
-                let names: Vec<_> = clusters.iter().map(|it| it.config.name.as_str()).collect();
+            let world = relay.world();
+            let Some(cluster) = world.named(name) else {
+                let names: Vec<_> =
+                    world.clusters.iter().map(|it| it.config.name.as_str()).collect();
                 return Err(format!("there are: {}", names.join(", ")));
             };
             cluster.set_mode(mode);
@@ -169,7 +134,7 @@ fn administration(
             Ok(())
         })
     };
-    Admin { scrape, ready, set_mode, draining }
+    Admin { scrape, ready, set_mode, reload, draining }
 }
 
 /// Asks every shard of every cluster; the answer of any of its servers will do.

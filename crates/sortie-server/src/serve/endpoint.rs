@@ -5,51 +5,46 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::reload::Reload;
 use crate::config::Config;
 use crate::console::Subject;
 use crate::judge::SharedLane;
 use crate::read::{AttemptStats, FlightSeen};
-use crate::relay::Cluster;
+use crate::relay::{Cluster, Relay};
 
 /// What runs.
 pub(super) struct Endpoint {
-    config: Arc<Config>,
-    clusters: Vec<Arc<Cluster>>,
-    lane: SharedLane,
+    relay: Relay<SharedLane>,
+    reload: Reload,
     stop: mpsc::Sender<()>,
 }
 
 impl Endpoint {
-    pub(super) fn new(
-        config: &Config,
-        clusters: Vec<Arc<Cluster>>,
-        lane: SharedLane,
-        stop: mpsc::Sender<()>,
-    ) -> Self {
-        Self { config: Arc::new(config.clone()), clusters, lane, stop }
+    pub(super) fn new(relay: Relay<SharedLane>, reload: Reload, stop: mpsc::Sender<()>) -> Self {
+        Self { relay, reload, stop }
     }
 }
 
 impl Subject for Endpoint {
     fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.config)
+        Arc::clone(&self.relay.world().config)
     }
 
     fn clusters(&self) -> Vec<Arc<Cluster>> {
-        self.clusters.clone()
+        self.relay.world().clusters.clone()
     }
 
     fn flights(&self, most: usize) -> Vec<(String, FlightSeen, Vec<String>)> {
-        self.lane.seen(most)
+        self.relay.world().lane.seen(most)
     }
 
     fn replicas(&self) -> Vec<(String, usize, String, AttemptStats)> {
-        self.lane.replicas()
+        self.relay.world().lane.replicas()
     }
 
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send>> {
-        let why = "nothing has changed: the configuration is read at the start only";
-        Box::pin(async move { Err(why.to_owned()) })
+        let reload = self.reload.clone();
+        Box::pin(async move { reload.ask().await })
     }
 
     fn stop(&self, now: bool) {

@@ -12,13 +12,9 @@ use tokio::sync::{mpsc, watch};
 use super::Error;
 use crate::admin::{self, Admin};
 use crate::cores::Cores;
-use crate::listener;
+use crate::listener::{self, Room};
 use crate::logins::Logins;
 use crate::said::Loopback;
-
-/// Connections above `--connections-max` that are told so rather than closed: the message comes
-/// after a client's first packet, so each may wait for it as long as a login may take.
-const TURNED_AWAY_MAX: usize = 64;
 
 /// Stops that are asked for and not heard yet: the first one ends the accepting, the second one
 /// the waiting.
@@ -54,7 +50,7 @@ impl Front {
     /// is `beside` goes on as long.
     pub(super) async fn serve<F, Fut>(
         self,
-        (sessions_max, logins): (usize, Logins),
+        (room, logins): (Room, Logins),
         (cores, drain): (&Cores, &watch::Sender<bool>),
         admin: Admin,
         beside: impl Future<Output = Infallible>,
@@ -66,7 +62,7 @@ impl Front {
         let (mut signals, (_sender, mut stops)) = (self.signals, self.stops);
         let connections = listener::run(
             self.listener,
-            (sessions_max + TURNED_AWAY_MAX, logins),
+            (room, logins),
             cores,
             drain,
             async || {

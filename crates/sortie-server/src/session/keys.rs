@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, futures::Notified, watch};
@@ -28,7 +28,7 @@ pub(crate) struct Key {
 
 #[derive(Debug)]
 struct Shared {
-    sessions_max: usize,
+    sessions_max: AtomicUsize,
     table: Mutex<Table>,
 }
 
@@ -58,8 +58,13 @@ pub(crate) struct Cancel {
 impl Keys {
     /// Creates an empty table for at most `sessions_max` sessions.
     pub(crate) fn new(sessions_max: usize) -> Self {
-        let table = Mutex::default();
+        let (sessions_max, table) = (AtomicUsize::new(sessions_max), Mutex::default());
         Self(Arc::new(Shared { sessions_max, table }))
+    }
+
+    /// Lets another bound hold for sessions that begin from now on.
+    pub(crate) fn limit(&self, sessions_max: usize) {
+        self.0.sessions_max.store(sessions_max, Ordering::Relaxed);
     }
 
     /// Gives a session its key, with a secret of `length` bytes, or `None` when there are too many
@@ -69,7 +74,7 @@ impl Keys {
         let (cancelled, asked) = (Arc::default(), Arc::default());
         let session = Session { secret: secret(length)?, cancelled, asked, settled };
         let mut table = self.table();
-        if table.sessions.len() >= self.0.sessions_max {
+        if table.sessions.len() >= self.0.sessions_max.load(Ordering::Relaxed) {
             return None;
         }
         let process = loop {

@@ -49,6 +49,7 @@ mod portions;
 mod protocol;
 mod psycopg;
 mod relay;
+mod reload;
 mod roles;
 mod rows;
 mod silence;

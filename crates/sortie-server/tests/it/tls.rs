@@ -21,7 +21,7 @@ const FILES: &str = "tls_certificate = \"server.crt\"\ntls_key = \"server.key\""
 const REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
 
 /// An authority, and a server's certificate that it vouches for; another authority that does not.
-fn certify(folder: &TempDir) {
+pub(crate) fn certify(folder: &TempDir) {
     let authority = |name: &str| {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -39,7 +39,8 @@ where
         {
             return Some(likeness);
         }
-        let likeness = self.inner.lane.likeness(&*self.who()?);
+        let who = self.who()?;
+        let likeness = self.world.lane.likeness(&who);
         self.likeness = Some((state, likeness));
         Some(likeness)
     }
@@ -116,7 +117,7 @@ where
         });
         let oids =
             frame.map_or_else(Vec::new, |frame| Statement::<L::Plan>::of(frame, text).oids());
-        match judge(&self.inner.lane, &who, text, &oids, &Effects::of(text)) {
+        match judge(&self.world.lane, &who, text, &oids, &Effects::of(text)) {
             Verdict::Share(_) => PipeReason::Observe,
             Verdict::Pipe(reason) => reason,
             Verdict::Refuse(_) => PipeReason::Relation,
@@ -131,7 +132,7 @@ where
         reason: impl FnOnce(&mut Self) -> PipeReason,
     ) -> PipeReason {
         let Some(likeness) = self.likeness() else { return PipeReason::Parameters };
-        let known_at = self.who().map_or(0, |who| self.inner.lane.known_at(&who));
+        let known_at = self.who().map_or(0, |who| self.world.lane.known_at(&who));
         let scan = scan(text);
         let insight = Arc::clone(&self.cluster.insight);
         let number = mix(&[scan.shape, likeness, known_at], &[]);

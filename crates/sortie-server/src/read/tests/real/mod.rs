@@ -102,10 +102,11 @@ impl Real {
         });
         let shards = shards.collect();
         let lane =
-            SharedLane::new([ClusterServers { config: &config, database: "sortie", shards }]);
+            SharedLane::new([ClusterServers { config: &config, database: "sortie", shards }], None);
         let mut looking = JoinSet::new();
-        let keep = lane.clone().keep_known();
-        looking.spawn(async move { match keep.await {} });
+        for (_, keeper) in lane.keepers() {
+            looking.spawn(async move { match keeper.await {} });
+        }
         lane.looked().await;
         Self { cluster: cluster.clone(), lane, _looking: looking }
     }
