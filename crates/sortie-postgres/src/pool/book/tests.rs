@@ -382,7 +382,6 @@ fn a_lower_limit_closes_idle_ones_at_once_and_others_as_they_come_back() {
         ids.push(id);
     }
     book.put_back(ids[0], 100, None, now, &mut acts);
-    acts.clear();
     book.limit(Limits { size_max: 2, ..limits() }, now, &mut acts);
     assert!(matches!(acts[..], [Act::Close(100)]), "the idle one goes: {acts:?}");
     acts.clear();
@@ -393,8 +392,8 @@ fn a_lower_limit_closes_idle_ones_at_once_and_others_as_they_come_back() {
     acts.clear();
     book.put_back(ids[2], 102, None, now, &mut acts);
     assert!(matches!(acts[..], [Act::Give { conn: 102, waiter: 9, .. }]), "{acts:?}");
-    acts.clear();
     book.wait(&2, &0, 10, now, &mut acts).unwrap();
+    acts.clear();
     book.limit(Limits { size_max: 3, ..limits() }, now, &mut acts);
     assert!(matches!(acts[..], [Act::Open { key: 2, .. }]), "there is room now: {acts:?}");
     assert_eq!(book.size(), 3);
