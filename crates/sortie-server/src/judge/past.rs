@@ -1,5 +1,5 @@
-//! What stays when a lane is made anew: what is known of the databases, as far as it holds, and what
-//! became of reads on paths that are no longer taken: counters never go back.
+//! What stays when a lane is made anew: what is known of the databases, as far as it holds, and
+//! what became of reads on paths that are no longer taken: counters never go back.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
