@@ -70,8 +70,7 @@ impl ReadPath<PgReplica> {
                 formats: bind.map_or(&[][..], |bind| &bind.formats).into(),
                 // Copied: the key must not pin a client's read buffer.
                 values: bind.map_or_else(Arc::default, |bind| {
-                    let copied = |value: &Bytes| Bytes::copy_from_slice(value);
-                    bind.values.iter().map(|value| value.as_ref().map(copied)).collect()
+                    bind.values.iter().map(|it| it.as_deref().map(Bytes::copy_from_slice)).collect()
                 }),
             },
             binary: results.iter().map(|format| *format == 1).collect(),
