@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use sortie_testkit::{Server, run, workspace};
+use sortie_testkit::{Server, python, run, workspace};
 
 use crate::support::{BINARY, among_others};
 
@@ -66,6 +66,10 @@ async fn execute(document: &str, script: &mut String, server: Option<&Server>) {
     let mut bash = Command::new("bash");
     bash.args(["-euo", "pipefail", "-c", &script]).current_dir(workspace());
     bash.env("PGCONNECT_TIMEOUT", "10").env("PSQLRC", "/dev/null");
+    // The Python that has clients, as those have it who run these lines.
+    let mut folders = vec![python().parent().unwrap().to_owned()];
+    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    bash.env("PATH", std::env::join_paths(folders).unwrap());
     let ran = run(bash).await;
     assert!(ran.success, "{document}:\n{script}\nsaid:\n{}{}", ran.out, ran.err);
 }
