@@ -99,7 +99,8 @@ where
             }
             return cancels;
         }
-        let owed = held.leased.server.owed() > 0;
+        // Whether something may run: a batch does before its Sync has come.
+        let owed = held.leased.server.owed() > 0 || !self.course.is_answered();
         if owed && !self.course.is_replaying() {
             self.cancel_due = false;
             self.lanes.cancelled();

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use sortie_testkit::{Batch, Frame, Wire};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
+use crate::stage::{Setup, Stage};
 use crate::support::{among_others, serve};
 
 const SQL: &str = "SELECT balance FROM users WHERE user_id = 7";
@@ -43,4 +44,38 @@ async fn a_cancel_that_comes_late_hits_nothing() {
     }
     drop(wire);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_whose_sync_has_not_come_is_cancelled_too() {
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let endpoint = stage.endpoint(Setup::default()).await;
+    let mut wire = Wire::connect(endpoint.listen()).await;
+    let mut watch = Wire::connect(stage.primary()).await;
+    let sleeping = "SELECT count(*) FROM pg_stat_activity \
+                    WHERE state = 'active' AND query = 'SELECT pg_sleep(300)'";
+    let batch = Batch::new().parse("", "SELECT pg_sleep(300)", &[]).bind("", "", (0, &[]), 0);
+    wire.send(batch.execute("").flush().bytes()).await;
+    let until_it_sleeps = async {
+        while watch.rows(sleeping).await != [[Some("1".to_owned())]] {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), until_it_sleeps).await.expect("it never begins");
+    wire.cancel().await;
+    let refused = async {
+        loop {
+            if let Some(report) = wire.frame().await.unwrap().report() {
+                return report;
+            }
+        }
+    };
+    let refused = timeout(Duration::from_secs(60), refused).await.expect("it sleeps on");
+    assert_eq!(refused.sqlstate, "57014", "{refused:?}");
+    wire.send(Batch::new().sync().bytes()).await;
+    wire.until_ready().await;
+    assert_eq!(wire.rows("SELECT 1").await, [[Some("1".to_owned())]]);
+    drop((wire, watch));
+    endpoint.stop().await;
 }
