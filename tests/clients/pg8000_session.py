@@ -96,6 +96,12 @@ def by_the_book(target):
     connection.rollback()
     cursor.execute("SELECT count(*) FROM marks")
     show("rolled back", cursor.fetchall())
+    # The Sync that it sends ahead of the data is overlooked by the server.
+    cursor.execute("COPY marks FROM STDIN", stream=io.StringIO("7\t70\t\\N\n8\t80\tx\n"))
+    show("copied in", cursor.rowcount)
+    cursor.execute("SELECT count(*), sum(value) FROM marks")
+    show("own rows", cursor.fetchall())
+    connection.rollback()
     failing("no such table", lambda: cursor.execute("SELECT * FROM nothing"))
     failing("after it", lambda: cursor.execute("SELECT 1"))
     connection.rollback()

@@ -135,10 +135,14 @@ impl Connection {
     ///
     /// It says nothing about what is left on the session (parameters, prepared statements).
     pub fn is_idle(&self) -> bool {
+        self.is_quiet() && self.status == Status::Idle
+    }
+
+    /// As [`is_idle`](Self::is_idle), within a transaction perhaps.
+    pub fn is_quiet(&self) -> bool {
         !self.broken
             && !self.unfinished
             && self.dues.is_clear()
-            && self.status == Status::Idle
             && self.scanner.is_between()
             && self.outgoing.is_between()
     }

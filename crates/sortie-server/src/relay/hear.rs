@@ -90,8 +90,8 @@ where
         self.events = events;
         self.hear_parameters();
         self.follow();
-        let idle = self.held.as_ref().is_some_and(|held| held.leased.server.is_idle());
-        if idle && self.out.is_empty() && !self.course.is_answered() {
+        let quiet = self.held.as_ref().is_some_and(|held| held.leased.server.is_quiet());
+        if quiet && self.out.is_empty() && !self.course.is_answered() {
             // Something was counted otherwise than the server did it.
             self.course.settle();
             self.course.lose_count(&mut self.ledger);
