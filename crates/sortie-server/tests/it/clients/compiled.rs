@@ -54,7 +54,13 @@ pub(super) async fn java_client() -> Client {
     };
     let classes = COMPILED.get_or_init(compile).await.display();
     // The quick compiler alone: no run is long enough to pay for the other.
-    let arguments = ["-XX:TieredStopAtLevel=1", "-cp", &format!("{classes}:{JDBC}"), "Session"];
+    let arguments = [
+        "-XX:TieredStopAtLevel=1",
+        "-XX:-UsePerfData",
+        "-cp",
+        &format!("{classes}:{JDBC}"),
+        "Session",
+    ];
     Client { program: program("java"), arguments: arguments.map(str::to_owned).to_vec() }
 }
 
@@ -67,7 +73,7 @@ pub(super) async fn go_clients() -> Client {
         fs::create_dir_all(&target).unwrap();
         let mut compile = Command::new(program("go-12"));
         compile.current_dir(workspace().join("tests/clients/go")).args(["build", "-o"]);
-        compile.arg(&clients).args(["-gccgoflags=-O0", "."]);
+        compile.arg(&clients).args(["-gccgoflags=all=-O0", "."]);
         compile.env("GOPATH", GO_PATH).env("GO111MODULE", "off").env("GOFLAGS", "");
         compile.env("GOCACHE", target.join("cache"));
         succeed(compile).await;
