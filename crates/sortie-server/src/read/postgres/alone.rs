@@ -112,13 +112,12 @@ impl ReadPath<PgReplica> {
             Ok(Landing::Behind) => Ok(Alone::Behind),
             Ok(Landing::TooBig(offer)) => {
                 let turns = path.too_big.add_big(key.clone());
-                match offer.take(|mark| wish.floors.admit(&[(shard.index() as usize, mark)])) {
-                    None => path.by_itself(key, turns, asking).await,
-                    Some(offered) => {
-                        let turn = turns.try_acquire_owned().ok();
-                        Ok(Alone::Large(Box::new(Large::new(offered, asking, turn))))
-                    }
-                }
+                let admits = |mark| wish.floors.admit(&[(shard.index() as usize, mark)]);
+                let Some(offered) = offer.take(admits) else {
+                    return path.by_itself(key, turns, asking).await;
+                };
+                let turn = turns.try_acquire_owned().ok();
+                Ok(Alone::Large(Box::new(Large::new(offered, asking, turn))))
             }
             // By its own clock it may go on.
             Err(FlightError::TimedOut) if wish.deadline.is_none_or(|it| it > Instant::now()) => {
