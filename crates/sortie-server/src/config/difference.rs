@@ -7,7 +7,7 @@
 
 use std::fmt::{self, Debug, Display};
 
-use super::{Auth, ClusterConfig, Config, ServerConfig, UserConfig, Users};
+use super::{Auth, ClusterConfig, Config, ServerConfig, ShardConfig, UserConfig, Users};
 
 /// As many changes are told; the others are counted.
 const TOLD_MAX: usize = 20;
@@ -174,7 +174,7 @@ fn all<T>(list: &[T]) -> Vec<&T> {
 }
 
 fn servers(cluster: &ClusterConfig) -> Vec<&ServerConfig> {
-    cluster.shards.iter().flat_map(|shard| shard.servers()).collect()
+    cluster.shards.iter().flat_map(ShardConfig::servers).collect()
 }
 
 /// Some names, each behind this sign, in order.
@@ -210,7 +210,6 @@ mod tests {
     use sortie_postgres::ScramVerifier;
 
     use super::super::users::{Users, written};
-    use super::super::{ShardConfig, UserConfig};
     use super::*;
 
     fn config() -> Config {

@@ -227,7 +227,7 @@ async fn under_load_no_connection_is_lost_and_nothing_fails() {
     run(kill).await;
     let ran = benching.join_next().await.unwrap().unwrap();
     assert!(!ran.err.contains("aborted") && !ran.err.contains("ERROR"), "{}", ran.err);
-    assert_eq!(endpoint.reloads("refused").await, 0.0);
+    assert!(endpoint.reloads("refused").await < 1.0);
     println!("{count} batches during {RELOADS} reloads");
     endpoint.stop().await;
 }
@@ -344,7 +344,8 @@ async fn sessions_go_over_to_what_is_configured_now() {
     let mut ask = async |expected: &str| {
         let before = lane(expected).await;
         wire.rows("SELECT label FROM items WHERE id = 7").await;
-        assert_eq!(lane(expected).await, before + 1.0, "in the {expected} lane");
+        let now = lane(expected).await;
+        assert!((now - before - 1.0).abs() < 0.5, "{before} to {now} in the {expected} lane");
     };
     ask("shared").await;
     endpoint.change(&File { cluster: "mode = \"pipe\"", ..File::new() }).await;
