@@ -268,7 +268,10 @@ async fn one_shard_never_answers_for_all() {
     wire.rows("ROLLBACK").await;
     let bound = Batch::new().parse("", "SELECT balance FROM users", &[]);
     let portions = bound.bind("", "", (0, &[]), 0).execute_some("", 1).sync();
-    assert_eq!(error(&wire.ask(&portions).await), "0A000");
+    // The first of all shards' rows, as of one server's: which is for nobody to say.
+    let frames = wire.ask(&portions).await;
+    assert_eq!(frames.iter().filter_map(Frame::row).count(), 1, "{frames:?}");
+    assert!(frames.iter().any(|frame| frame.tag == b's'), "{frames:?}");
     assert_eq!(wire.rows("SELECT relname FROM pg_class WHERE relname = 'users'").await.len(), 1);
     // Bound to a shard, a session has that shard's rows, and knows it.
     let mut counts = 0;
