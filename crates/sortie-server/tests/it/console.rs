@@ -135,7 +135,10 @@ async fn psql_sees_who_is_there_and_what_was_done() {
         assert!(client["connect_time"].ends_with(" UTC"), "{client:?}");
     }
     let servers = place.rows("SERVERS").await;
-    let active: Vec<_> = servers.iter().filter(|row| row["state"] == "active").collect();
+    // What looks at the catalogs may have one, too, and is no client.
+    let is_ours =
+        |row: &&HashMap<String, String>| row["state"] == "active" && !row["link"].is_empty();
+    let active: Vec<_> = servers.iter().filter(is_ours).collect();
     assert_eq!(active.len(), 1, "{servers:?}");
     let linked = ours.iter().find(|client| !client["link"].is_empty()).unwrap();
     assert_eq!((&linked["link"], &linked["ptr"]), (&active[0]["ptr"], &active[0]["link"]));
@@ -144,8 +147,9 @@ async fn psql_sees_who_is_there_and_what_was_done() {
     busy.rows("COMMIT").await;
 
     assert_eq!(pool(&place, "cl_active").await, 2);
-    assert_eq!((pool(&place, "sv_active").await, pool(&place, "cl_waiting").await), (0, 0));
-    assert!(pool(&place, "sv_idle").await >= 1);
+    assert_eq!(pool(&place, "cl_waiting").await, 0);
+    until(async || pool(&place, "sv_active").await == 0 && pool(&place, "sv_idle").await >= 1)
+        .await;
     let stats = place.rows("STATS").await;
     let bank = stats.iter().find(|row| row["database"] == "bank").unwrap();
     let number = |name: &str| bank[name].parse::<u64>().unwrap();
