@@ -380,6 +380,7 @@ fn a_lower_limit_closes_idle_ones_at_once_and_others_as_they_come_back() {
         let Some(Act::Open { id, .. }) = acts.pop() else { panic!("{acts:?}") };
         book.opened(id, 100 + number, now + Duration::from_secs(5), now, &mut acts);
         ids.push(id);
+        acts.clear();
     }
     book.put_back(ids[0], 100, None, now, &mut acts);
     book.limit(Limits { size_max: 2, ..limits() }, now, &mut acts);
