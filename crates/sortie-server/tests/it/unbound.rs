@@ -72,10 +72,14 @@ async fn the_reason_and_what_to_do_about_it() {
         "comment",
     );
     says(&wire.refusal("SELECT 1; SELECT count(*) FROM users").await, "", "one by one");
+    // Where the rest could be asked for.
+    wire.rows("BEGIN").await;
     let portions = Batch::new().parse("", "SELECT balance FROM users", &[]);
     let portions = portions.bind("", "", (0, &[]), 0).execute_some("", 1).sync();
     let frames = wire.ask(&portions).await;
-    says(&frames.iter().find_map(Frame::report).unwrap(), "in portions", "all rows");
+    let report = frames.iter().find_map(Frame::report).unwrap();
+    says(&report, "in a transaction", "outside of a transaction");
+    wire.rows("ROLLBACK").await;
     wire.rows(READ).await;
     drop(wire);
     server.stop().await;
