@@ -15,7 +15,7 @@ use crate::stage::{Setup, Stage};
 use crate::support::{Dice, among_others};
 
 /// Reads, unless `SORTIE_SHARED_READS` says how many.
-const READS: u64 = 10_000;
+const READS: u64 = 5_000;
 const CLIENTS: u64 = 24;
 /// Reads that a client has on their way at once.
 const BURST_MAX: u64 = 12;

@@ -11,7 +11,7 @@ use crate::support::{among_others, connect};
 const AT_ONCE: usize = 6;
 const RANDOM: u64 = 150;
 /// Scripts of both lanes in one pipeline.
-const MIXED: u64 = 400;
+const MIXED: u64 = 250;
 /// Those of them that are told another error than PostgreSQL's: a Bind with too many values, in a
 /// failed transaction, on a connection that does not have its statement (a limit in ADR 0026).
 const KNOWN: [u64; 1] = [326];

@@ -28,7 +28,7 @@ const READERS: usize = 2;
 /// How old a load may be that a reader of the kind [`Kind::Running`] joins.
 const AGE: Duration = Duration::from_millis(30);
 /// Reads of one phase, unless said.
-const READS: usize = 500;
+const READS: usize = 250;
 /// Longer than a phase takes where nothing hangs, for each read.
 const PHASE_MAX: Duration = Duration::from_secs(120);
 /// Has a query take some tenths of a second behind its snapshot.
