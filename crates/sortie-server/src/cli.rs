@@ -154,7 +154,10 @@ Examples:
   sortie serve --embedded --latency lognormal:50ms:0.1 --latency stall:1%:2s
       every replica takes about 50 ms, and one attempt in a hundred hangs for 2 s
   sortie serve --embedded --fail 1 --latency 0=fixed:2s
-      shard 1 fails, shard 0 is slow: a question for both fails at once, with the shard's name";
+      shard 1 fails, shard 0 is slow: a question for both fails at once, with the shard's name
+Signals:
+  SIGHUP reads the file again and drops no connection; SIGTERM and Ctrl-C let running statements
+  end first, a second one ends at once";
 
 const CHECKED: &str = "\
 What is checked:
