@@ -121,7 +121,6 @@ where
                             goes to one server, which has one shard's rows";
                 (format!("with mode = {mode}"), cure)
             }
-            PipeReason::Portions => ("in portions".to_owned(), "Ask for all rows at once"),
             _ => ("among other messages".to_owned(), "Send it by itself"),
         };
         unbound(&format!("a statement on all shards {why}"), &format!("{cure}; or bind {BIND}"))

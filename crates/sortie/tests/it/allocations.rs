@@ -36,7 +36,7 @@ fn a_hit_through_read_through_allocates_nothing() {
 }
 
 #[test]
-fn a_ready_load_costs_one_allocation_and_one_that_nobody_shares_three_more() {
+fn a_ready_load_costs_one_allocation_and_one_that_nobody_shares_two_or_three_more() {
     let (runtime, flights) = (runtime(), SingleFlight::<u64, u64, Infallible>::new());
     let _inside = runtime.enter();
     let ready = || {
