@@ -27,6 +27,7 @@ mod freshness;
 mod full;
 mod garbage;
 mod herd;
+mod hostile;
 mod insight;
 mod joins;
 mod keys;
