@@ -93,7 +93,10 @@ where
 
     /// Waits until the client has taken what waits for it. Returns false if it has asked to cancel
     /// instead.
-    async fn taken<D>(&mut self, signals: &mut Signals<'_, 'a, D>) -> Result<bool, Failure> {
+    pub(super) async fn taken<D>(
+        &mut self,
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> Result<bool, Failure> {
         poll_fn(|cx| {
             if let Poll::Ready(flushed) = self.client.poll_flush(cx) {
                 return Poll::Ready(flushed.map(|()| true).map_err(Failure::from));

@@ -28,8 +28,9 @@ use super::shared::{PipeReason, Shared};
 use super::{buffers, describe};
 use crate::session::failure::Failure;
 
-/// Bytes that may wait for a client before no more are read from its server.
-const EGRESS_MAX: usize = 64 << 10;
+/// Bytes that may wait for a client before no more are read from its server, and nothing more is
+/// answered that needs none.
+pub(super) const EGRESS_MAX: usize = 64 << 10;
 
 /// Bytes that may wait for a server before no more are read from its client.
 const INGRESS_MAX: usize = 64 << 10;

@@ -35,6 +35,7 @@ use super::homes::Homes;
 use super::insight::{Cause, Noticed};
 use super::lazy::Lazy;
 use super::ledger::Ledger;
+use super::pump::EGRESS_MAX;
 use super::roster::Meter;
 use super::seen::Seen;
 use super::shared::{Shared, Who};
@@ -152,6 +153,10 @@ where
     ) -> Result<(), Failure> {
         if self.is_behind() {
             Box::pin(self.keep_up()).await?;
+        }
+        if self.client.output.len() >= EGRESS_MAX {
+            // Who asks on and on, and reads nothing, is answered no more. A cancel finds nothing.
+            self.taken(signals).await?;
         }
         if self.skip() {
             return self.rest(signals).await;

@@ -8,7 +8,7 @@ use sortie_testkit::{Batch, Frame, Wire};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::relay::{count, until};
 use crate::stage::{Endpoint, Setup, Stage};
@@ -76,6 +76,39 @@ async fn who_takes_nothing_from_the_pipe_stops_nobody_and_is_ended() {
     until(&endpoint.server, |said| count(said, "sortie_client_stalls_total", &[]) == ended).await;
     is_well(endpoint.listen()).await;
     drop(slow);
+    endpoint.stop().await;
+}
+
+#[tokio::test]
+async fn who_asks_on_and_on_and_reads_nothing_is_not_answered_on_and_on() {
+    /// Their answers have 45 MB: more than the sockets of both ends hold.
+    const ASKED: usize = 3_000;
+    const LENGTH: usize = 15_000;
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let (endpoint, _) = ready(&stage, "").await;
+    let text = format!("SELECT repeat('x', {LENGTH}) FROM items WHERE id = 7");
+    let mut wire = Wire::connect(endpoint.listen()).await;
+    let begun = async || {
+        let said = endpoint.server.metrics().await;
+        usize::try_from(count(&said, "sortie_client_statements_total", &[])).unwrap()
+    };
+    let before = begun().await;
+    wire.send(&Batch::new().query(&text).bytes().repeat(ASKED)).await;
+    let (mut last, mut now) = (before, begun().await);
+    while now != last || now == before {
+        sleep(Duration::from_millis(300)).await;
+        (last, now) = (now, begun().await);
+    }
+    let answered = now - before;
+    assert!(answered < ASKED / 2, "{answered} answers are held for somebody who takes none");
+    is_well(endpoint.listen()).await;
+    for _ in 0..ASKED {
+        let frames = wire.until_ready().await;
+        let row = frames.iter().find_map(Frame::row).expect("a row");
+        assert_eq!(row[0].as_ref().map(String::len), Some(LENGTH));
+    }
+    drop(wire);
     endpoint.stop().await;
 }
 
