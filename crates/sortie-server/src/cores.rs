@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 /// How long tasks that nobody waits for any more may take to notice it.
@@ -94,6 +95,26 @@ impl Cores {
                 core.is_busy();
             }
         }
+    }
+}
+
+impl Cores {
+    /// Waits until every core has run a task. Returns whether they all could.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops waiting.
+    pub(crate) async fn all_answer(&self) -> bool {
+        let mut asked = JoinSet::new();
+        for core in &self.0 {
+            asked.spawn_on(async {}, &core.runtime);
+        }
+        let mut all = true;
+        while let Some(answered) = asked.join_next().await {
+            // The runtime of a core that has ended runs nothing.
+            all &= answered.is_ok();
+        }
+        all
     }
 }
 

@@ -19,6 +19,7 @@ mod said;
 mod serve;
 mod session;
 mod sql;
+mod supervisor;
 mod user;
 
 use std::io::{self, IsTerminal};

@@ -154,6 +154,7 @@ async fn serve(options: &Serve) -> Result<(), Error> {
     let admin = Admin { scrape, ready: probed, set_mode, reload, draining };
     let cores = cores()?;
     announcement.print();
+    front.supervisor().ready(&serving(listen)).await;
     let session = move |stream, _peer| {
         let sessions = sessions.clone();
         async move { sessions.serve(stream).await }
@@ -186,6 +187,11 @@ fn scrape(
         replicas: metrics::replicas(&replicas),
         ..Snapshot::default()
     })
+}
+
+/// What the service manager shows of an endpoint that runs.
+fn serving(listen: SocketAddr) -> String {
+    format!("serving clients on {listen}")
 }
 
 fn cores() -> Result<Cores, Error> {

@@ -52,7 +52,20 @@ impl Server {
     pub async fn start(binary: &str, arguments: &[&str]) -> Self {
         let home = TempDir::with_prefix("server-").expect("a temporary folder");
         let log = File::create(home.path().join("log")).expect("a log file");
-        let mut server = Self::spawn_in(home, log, binary, "serve", arguments);
+        let mut server = Self::spawn_in(home, log, binary, "serve", arguments, &[]);
+        server.until_ready(READY_WITHIN).await;
+        server
+    }
+
+    /// As [`start`](Self::start), with these variables in its environment.
+    pub async fn start_within(
+        binary: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let home = TempDir::with_prefix("server-").expect("a temporary folder");
+        let log = File::create(home.path().join("log")).expect("a log file");
+        let mut server = Self::spawn_in(home, log, binary, "serve", arguments, environment);
         server.until_ready(READY_WITHIN).await;
         server
     }
@@ -61,7 +74,7 @@ impl Server {
     pub async fn start_unheard(binary: &str, arguments: &[&str]) -> Self {
         let home = TempDir::with_prefix("server-").expect("a temporary folder");
         let log = File::options().write(true).open("/dev/full").expect("this is Linux");
-        let mut server = Self::spawn_in(home, log, binary, "serve", arguments);
+        let mut server = Self::spawn_in(home, log, binary, "serve", arguments, &[]);
         server.until_ready(READY_WITHIN).await;
         server
     }
@@ -80,10 +93,17 @@ impl Server {
         // The account that runs PostgreSQL has to reach its files.
         let open = Permissions::from_mode(0o755);
         fs::set_permissions(home.path(), open).expect("it is our folder");
-        Self::spawn_in(home, log, binary, "lab", arguments)
+        Self::spawn_in(home, log, binary, "lab", arguments, &[])
     }
 
-    fn spawn_in(home: TempDir, log: File, binary: &str, verb: &str, arguments: &[&str]) -> Self {
+    fn spawn_in(
+        home: TempDir,
+        log: File,
+        binary: &str,
+        verb: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let temporary = home.path().join("tmp");
         fs::create_dir(&temporary).expect("a folder inside it");
         let [listen, admin] = [free_port(), free_port()];
@@ -93,6 +113,7 @@ impl Server {
         command
             .args([verb, "--listen", &listen.to_string(), "--admin", &admin.to_string()])
             .args(arguments)
+            .envs(environment.iter().copied())
             .env("TMPDIR", &temporary)
             .stdout(log.try_clone().expect("a second handle to the log"))
             .stderr(log);

@@ -123,3 +123,18 @@ fn nothing_outlives_the_cores() {
     drop(cores);
     assert_eq!(gone.load(Relaxed), 4);
 }
+
+#[tokio::test]
+async fn all_answer_when_none_is_stuck_and_none_has_ended() {
+    let mut cores = cores(2);
+    assert!(cores.all_answer().await);
+    let (release, stuck) = std::sync::mpsc::channel::<()>();
+    let mut tasks = JoinSet::new();
+    tasks.spawn_on(async move { stuck.recv() }, &cores.0[1].runtime);
+    assert!(timeout(Duration::from_millis(200), cores.all_answer()).await.is_err());
+    drop(release);
+    assert!(cores.all_answer().await);
+    cores.0[0].stop = None;
+    cores.0[0].thread.take().unwrap().join().unwrap();
+    assert!(!cores.all_answer().await);
+}

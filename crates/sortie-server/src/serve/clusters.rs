@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::endpoint::Endpoint;
 use super::keepers::Keepers;
 use super::reload::{LOOKED_MAX, Read, Reload, Reloads, Running};
-use super::{Error, Front, cores, observed, worlds};
+use super::{Error, Front, cores, observed, serving, worlds};
 use crate::admin::{Admin, PROBE_MAX, Readiness};
 use crate::config::{Auth, Config, Mode, Tls};
 use crate::console::Console;
@@ -72,6 +72,8 @@ pub(crate) async fn serve(
     }
     drop(lane);
     announce();
+    let supervisor = front.supervisor();
+    supervisor.ready(&serving(front.listen)).await;
     let running = Running {
         config: config.clone(),
         relay: relay.clone(),
@@ -79,6 +81,7 @@ pub(crate) async fn serve(
         room: room.clone(),
         logins: logins.clone(),
         reloads,
+        supervisor,
     };
     let (averaging, told) = (Arc::clone(&console), relay.clone());
     let session = move |stream: TcpStream, peer| {

@@ -15,6 +15,7 @@ use crate::cores::Cores;
 use crate::listener::{self, Room};
 use crate::logins::Logins;
 use crate::said::Loopback;
+use crate::supervisor::Supervisor;
 
 /// Stops that are asked for and not heard yet: the first one ends the accepting, the second one
 /// the waiting.
@@ -27,6 +28,7 @@ pub(crate) struct Front {
     stops: (mpsc::Sender<()>, mpsc::Receiver<()>),
     listener: TcpListener,
     admin_listener: TcpListener,
+    supervisor: Supervisor,
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
 }
@@ -43,7 +45,8 @@ impl Front {
         let admin_listener = bind(admin.0, "--admin").await?;
         let (listen, admin) = (local(&listener, "--listen")?, local(&admin_listener, "--admin")?);
         let stops = mpsc::channel(STOPS_MAX);
-        Ok(Self { signals, stops, listener, admin_listener, listen, admin })
+        let supervisor = Supervisor::from_environment();
+        Ok(Self { signals, stops, listener, admin_listener, supervisor, listen, admin })
     }
 
     /// Serves clients, and the admin address, until it is told to stop and clients have ended. What
@@ -60,6 +63,7 @@ impl Front {
         Fut: Future<Output = ()> + Send,
     {
         let (mut signals, (_sender, mut stops)) = (self.signals, self.stops);
+        let supervisor = self.supervisor;
         let connections = listener::run(
             self.listener,
             (room, logins),
@@ -70,6 +74,7 @@ impl Front {
                     () = signals.next() => {}
                     _told = stops.recv() => {}
                 }
+                supervisor.stopping().await;
             },
             session,
         );
@@ -77,6 +82,7 @@ impl Front {
             cut = connections => cut,
             never = admin::serve(self.admin_listener, Arc::new(admin)) => match never {},
             never = beside => match never {},
+            never = supervisor.keep(cores) => match never {},
         };
         tracing::info!(cut, "stopped");
     }
@@ -84,6 +90,11 @@ impl Front {
     /// What has it stop, as a signal does.
     pub(super) fn stopper(&self) -> mpsc::Sender<()> {
         self.stops.0.clone()
+    }
+
+    /// Whoever has to know when clients are answered.
+    pub(super) fn supervisor(&self) -> Supervisor {
+        self.supervisor.clone()
     }
 
     /// Waits until it is told to stop. Dropping it loses no signal.

@@ -25,6 +25,7 @@ use crate::judge::SharedLane;
 use crate::listener::Room;
 use crate::logins::Logins;
 use crate::relay::{Relay, World};
+use crate::supervisor::Supervisor;
 
 /// How long clusters' databases are waited for until they have been looked at.
 pub(super) const LOOKED_MAX: Duration = Duration::from_secs(3);
@@ -61,6 +62,7 @@ pub(super) struct Running {
     pub(super) room: Room,
     pub(super) logins: Logins,
     pub(super) reloads: Arc<Reloads>,
+    pub(super) supervisor: Supervisor,
 }
 
 impl Reload {
@@ -115,7 +117,16 @@ impl Running {
                 Some(tell) = asking.recv() => Some(tell),
             };
             let outcome = match read {
-                Some(read) => self.reload(read).await,
+                Some(read) => {
+                    self.supervisor.reloading().await;
+                    let outcome = self.reload(read).await;
+                    let now = match &outcome {
+                        Ok(changes) => format!("the configuration was read: {changes}"),
+                        Err(why) => why.clone(),
+                    };
+                    self.supervisor.ready(&now).await;
+                    outcome
+                }
                 None => Err("there is no configuration to read again".to_owned()),
             };
             if let Some(tell) = tell {

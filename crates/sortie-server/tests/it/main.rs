@@ -57,6 +57,7 @@ mod silence;
 mod stage;
 mod statistics;
 mod strangers;
+mod supervised;
 mod support;
 mod tls;
 mod trouble;
