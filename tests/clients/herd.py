@@ -3,17 +3,19 @@ driver as it is by default; each statement with a comment of its caller's own.
 
 Usage: herd.py PORT DRIVER FOLDER
 
+There are HERD_CALLERS callers; with HERD_WARM each has had a server connection before.
 It makes the file FOLDER/ready when all are connected, and begins when there is a file FOLDER/go.
 Prints how many answers there were, and how many different ones.
 """
 
 import asyncio
+import os
 import pathlib
 import sys
 import threading
 import time
 
-CALLERS = 200
+CALLERS = int(os.environ.get("HERD_CALLERS", "200"))
 # So that threads of 200 callers don't take turns of the interpreter's usual length.
 sys.setswitchinterval(0.001)
 
@@ -80,6 +82,11 @@ async def by_asyncpg(port, folder, method):
 
     address = f"postgres://reader@127.0.0.1:{port}/postgres"
     connections = [await asyncpg.connect(address, ssl=False) for _ in range(CALLERS)]
+
+    if "HERD_WARM" in os.environ:
+        # Its login has parameters of its own, so these are server connections of its own.
+        for all_say in ("BEGIN; SELECT 1", "COMMIT"):
+            await asyncio.gather(*(one.execute(all_say) for one in connections))
 
     async def read(caller, connection):
         rows = await getattr(connection, method)(text(caller, "$1"), 2)

@@ -62,9 +62,7 @@ where
             }
             if let Some(status) = status.filter(|_| !matches!(heard, Heard::Swallow)) {
                 let took = self.meter.answered(status == Status::Idle);
-                if let (Some(took), Some(cause)) = (took, self.timed.take()) {
-                    cause.took(took);
-                }
+                self.hear_took(took);
             }
             match heard {
                 Heard::Pass => {}
@@ -95,6 +93,18 @@ where
             // Something was counted otherwise than the server did it.
             self.course.settle();
             self.course.lose_count(&mut self.ledger);
+        }
+    }
+
+    /// A batch is answered, for which the server took so long, in microseconds.
+    fn hear_took(&mut self, took: Option<u64>) {
+        if let (Some(took), Some(cause)) = (took, self.timed.take()) {
+            cause.took(took);
+        }
+        if let Some(sighting) = self.held.as_mut().and_then(|held| held.observed.take()) {
+            let took = took.unwrap_or_default();
+            self.lanes.observed(took);
+            sighting.end(took);
         }
     }
 

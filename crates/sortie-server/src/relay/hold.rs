@@ -13,7 +13,7 @@ use super::decide::{self, Batch};
 use super::effect::{Control, Effects};
 use super::failure as server_failure;
 use super::frames;
-use super::insight::{Noticed, Sighting};
+use super::insight::{Foreseen, Noticed, Sighting};
 use super::ledger::Here;
 use super::roster::Work;
 use super::session::{Session, Signals, cancelled};
@@ -42,6 +42,8 @@ pub(super) struct Held<'a> {
     pub(super) reason: PipeReason,
     /// A statement that would have been shared.
     pub(super) observed: Option<Sighting>,
+    /// Its transaction, if it began as one that no server would have known of.
+    pub(super) foreseen: Option<Foreseen>,
     /// A cancel that is on its way to the server: until its end nothing else may be sent.
     pub(super) cancelling: Option<Cancelling>,
     /// It is given back in good order, and says itself what is left on it.
@@ -70,21 +72,22 @@ where
             self.release();
         }
         self.notice(reason);
-        let mut sighting = self.sight();
+        let sighting = self.sight();
         if self.held.is_none() && !self.take(shard, reason, signals).await? {
             self.noticed = Noticed::default();
             return Ok(());
         }
         if let Some(held) = &mut self.held {
             held.reason = reason;
-            if let Some(sighting) = &mut sighting {
-                sighting.begin();
-            }
             held.observed = sighting;
+            held.foreseen = self.noticed.foreseen();
             self.seen.pipe(held.leased.place);
         }
         self.accept()?;
-        self.pump(signals).await
+        let pumped = self.pump(signals).await;
+        // It is of no statement that comes next.
+        self.noticed = Noticed::default();
+        pumped
     }
 
     /// Takes a connection. Returns whether there is one; the client knows if not.
@@ -295,6 +298,7 @@ where
             leased,
             reason,
             observed: None,
+            foreseen: None,
             cancelling: None,
             is_clean: false,
             _gauge: self.lanes.pinned(),
@@ -346,9 +350,6 @@ where
             return;
         }
         let Some(mut held) = self.held.take() else { return };
-        if let Some(sighting) = held.observed.take() {
-            self.lanes.observed(sighting.end());
-        }
         let here: Here = self.course.end();
         let residue = self.homes.leave(held.leased.server.id(), here);
         held.leased.server.set_residue(residue);

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::decide::{self, Single};
 use super::effect::{Effects, Reason};
 use super::frames;
-use super::ledger::Statement;
+use super::ledger::{Statement, View};
 use super::local::Own;
 use super::session::{Session, Signals};
 use super::share::Share;
@@ -119,12 +119,7 @@ where
                 let asked = (Share::Single(single, name, new), hint);
                 self.share(&who, &plan, asked, signals).await
             }
-            Err(reason) => {
-                if reason == PipeReason::Observe && new.is_none() {
-                    self.observe_prepared(&name, &single);
-                }
-                self.pipe(reason, signals).await
-            }
+            Err(reason) => self.pipe(reason, signals).await,
         }
     }
 
@@ -180,24 +175,30 @@ where
         Some((Bytes::copy_from_slice(parse.name), Some(Box::new(statement))))
     }
 
+    /// The session, and what verdicts on its statements depend on.
+    pub(super) fn view(&mut self) -> Option<(Arc<Who>, View)> {
+        let who = self.who()?;
+        // Asked first: if it changes now, the verdict is given again next time.
+        let known_at = self.world.lane.known_at(&who);
+        let view = (self.world.number(), self.ledger.at(), self.shard(), known_at);
+        Some((who, view))
+    }
+
     /// The plan of a prepared statement, judged once for all times that it is run.
-    fn planned(
+    pub(super) fn planned(
         &mut self,
         name: &[u8],
         new: Option<&mut Statement<L::Plan>>,
     ) -> Result<(Arc<Who>, Arc<L::Plan>), PipeReason> {
-        let who = self.who().ok_or(PipeReason::Parameters)?;
-        // Asked first: if it changes now, the verdict is given again next time.
-        let known_at = self.world.lane.known_at(&who);
-        let state = (self.world.number(), self.ledger.at(), self.shard(), known_at);
+        let (who, view) = self.view().ok_or(PipeReason::Parameters)?;
         let statement = match new {
             Some(new) => new,
             None => self.ledger.statement(name).ok_or(PipeReason::Shape)?,
         };
-        if statement.verdict.as_ref().is_none_or(|(known, _)| *known != state) {
+        if statement.verdict.as_ref().is_none_or(|(known, _)| *known != view) {
             let (text, oids) = (statement.text(), statement.oids());
             let verdict = judge(&self.world.lane, &who, text, &oids, &statement.effects);
-            statement.verdict = Some((state, verdict));
+            statement.verdict = Some((view, verdict));
         }
         let mode = self.cluster.mode(self.account.mode);
         let Some((_, verdict)) = &statement.verdict else { return Err(PipeReason::Grammar) };

@@ -23,6 +23,7 @@ pub(crate) use self::here::Here;
 use super::effect::{Effect, Effects, Reason};
 use super::frames;
 use super::homes::Found;
+use super::insight::Glance;
 use super::shared::Verdict;
 use super::switches::Switches;
 
@@ -82,7 +83,7 @@ pub(crate) struct Replay {
 
 /// What a verdict depends on: what the configuration says, the change that the parameters are at,
 /// the shard, and the change that what is known of the databases is at.
-type View = (u64, u64, Option<usize>, u64);
+pub(crate) type View = (u64, u64, Option<usize>, u64);
 
 /// A prepared statement.
 #[derive(Debug)]
@@ -98,6 +99,8 @@ pub(crate) struct Statement<P> {
     pub(crate) told: Option<Bytes>,
     /// What was judged of it, and by what.
     pub(crate) verdict: Option<(View, Verdict<P>)>,
+    /// What was seen of it where statements are only observed, and by what.
+    pub(crate) glance: Option<(View, Glance)>,
 }
 
 /// What must be there for a statement of a certain name.
@@ -349,27 +352,17 @@ impl<P> Statement<P> {
     /// A statement whose text is too long to be read, and to be kept: running it may leave
     /// anything, and it is had again nowhere.
     pub(crate) fn unread() -> Self {
-        Self {
-            number: number(),
-            frame: Bytes::new(),
-            effects: Effects::dirty(Reason::Unreadable),
-            hint: Switches::default(),
-            told: None,
-            verdict: None,
-        }
+        Self::new(Bytes::new(), Effects::dirty(Reason::Unreadable), Switches::default())
     }
 
     /// The statement that a Parse frame with this text prepares.
     pub(crate) fn of(frame: &[u8], text: &[u8]) -> Self {
-        let (effects, hint) = (Effects::of(text), Switches::hint(text));
-        Self {
-            number: number(),
-            frame: Bytes::copy_from_slice(frame),
-            effects,
-            hint,
-            told: None,
-            verdict: None,
-        }
+        Self::new(Bytes::copy_from_slice(frame), Effects::of(text), Switches::hint(text))
+    }
+
+    fn new(frame: Bytes, effects: Effects, hint: Switches) -> Self {
+        let (told, verdict, glance) = (None, None, None);
+        Self { number: number(), frame, effects, hint, told, verdict, glance }
     }
 
     /// Its number, which no other one has.

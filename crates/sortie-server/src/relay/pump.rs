@@ -23,6 +23,7 @@ use super::course::Verified;
 use super::decide::{self, BEGIN_LEN, FRAME_MAX};
 use super::frames::{self, Head};
 use super::hold::Unready;
+use super::insight::Foreseen;
 use super::session::{Session, Signals, lost};
 use super::shared::{PipeReason, Shared};
 use super::{buffers, describe};
@@ -180,6 +181,10 @@ where
                 }
                 continue;
             }
+            if !self.foresee() {
+                break;
+            }
+            let input = &mut self.client.input;
             let head = match frames::head(input) {
                 Ok(Some(head)) => head,
                 Ok(None) => break,
@@ -270,6 +275,7 @@ where
             self.course.send(&mut self.ledger, frame, status, &mut self.out);
         }
         self.client.input.advance(len);
+        self.pass_foreseen(len);
         true
     }
 
@@ -279,16 +285,19 @@ where
         if !matches!(tag, b'Q' | b'E' | b'F') {
             return;
         }
+        let begun = held.foreseen == Some(Foreseen::Begun);
+        let (cause, within) = self.noticed.take();
         let reason = match held.leased.server.status() {
             _ if self.ledger.dirty().is_some() => PipeReason::Dirty,
-            Status::Idle => held.reason,
+            _ if within => held.reason,
+            Status::Idle if !begun => held.reason,
             _ => PipeReason::Transaction,
         };
         drop(self.inner.stats.statement());
         self.meter.sends();
         self.lanes.piped(reason);
         // What comes behind the first one was not looked at for itself.
-        let cause = self.noticed.cause.take().filter(|cause| cause.reason == reason);
+        let cause = cause.filter(|cause| cause.reason == reason);
         let cause = cause.unwrap_or_else(|| Arc::clone(self.cluster.insight.other(reason)));
         cause.count();
         self.timed = Some(cause);

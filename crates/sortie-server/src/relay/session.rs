@@ -38,7 +38,7 @@ use super::ledger::Ledger;
 use super::pump::EGRESS_MAX;
 use super::roster::Meter;
 use super::seen::Seen;
-use super::shared::{Shared, Who};
+use super::shared::{PipeReason, Shared, Who};
 use super::stats::{Gauge, Lanes};
 use super::switches::{Shards, Switches};
 use super::world::World;
@@ -164,6 +164,9 @@ where
         if self.close_here() {
             return Ok(());
         }
+        if self.observe_close() {
+            return self.pipe(PipeReason::Observe, signals).await;
+        }
         match decide::batch(&self.client.input) {
             Batch::Partial { wanted } => {
                 self.client.room_for(wanted);
@@ -182,7 +185,10 @@ where
             Batch::Simple(range) => self.simple(range.end, signals).await,
             Batch::Single(single) => self.single(single, signals).await,
             Batch::Other(reason) if self.begin_ahead(reason) => Ok(()),
-            Batch::Other(reason) => self.pipe(reason, signals).await,
+            Batch::Other(reason) => {
+                let reason = self.observe_ahead(reason);
+                self.pipe(reason, signals).await
+            }
             Batch::Lost(tag) => Err(lost(tag)),
         }
     }

@@ -144,6 +144,8 @@ pub(crate) enum PipeReason {
     Share,
     /// `mode = observe`: it would have been shared.
     Observe,
+    /// `mode = observe`: it begins or ends a transaction that no server would have known of.
+    Spared,
     /// The session is bound to one shard.
     Bound,
     /// In a transaction.
@@ -178,10 +180,11 @@ pub(crate) enum PipeReason {
 
 impl PipeReason {
     /// All of them, for whoever counts them.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Lane,
         Self::Share,
         Self::Observe,
+        Self::Spared,
         Self::Bound,
         Self::Transaction,
         Self::Dirty,
@@ -206,6 +209,7 @@ impl PipeReason {
             Self::Lane
             | Self::Share
             | Self::Observe
+            | Self::Spared
             | Self::Bound
             | Self::Transaction
             | Self::Dirty
@@ -230,6 +234,9 @@ impl PipeReason {
             Self::Lane => "the mode, or sortie.lane, says that everything is relayed",
             Self::Share => "sortie.share is off",
             Self::Observe => "it would have been shared: the mode is observe",
+            Self::Spared => {
+                "it begins or ends a transaction that no server would know of: the mode is observe"
+            }
             Self::Behind => "no replica is as far as the session has written or read",
             Self::Bound => "the session is bound to one shard",
             Self::Transaction => "in a transaction that a server has begun",
@@ -254,6 +261,7 @@ impl PipeReason {
             Self::Lane => "lane",
             Self::Share => "share",
             Self::Observe => "observe",
+            Self::Spared => "spared",
             Self::Bound => "bound",
             Self::Transaction => "transaction",
             Self::Dirty => "dirty",

@@ -1,7 +1,6 @@
 //! What the relayed sessions did, for whoever exposes it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use super::effect::Reason;
 use super::shared::PipeReason;
@@ -124,9 +123,9 @@ impl Lanes {
         add(&self.lost, 1);
     }
 
-    pub(crate) fn observed(&self, took: Duration) {
+    pub(crate) fn observed(&self, micros: u64) {
         add(&self.observed, 1);
-        add(&self.observed_micros, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        add(&self.observed_micros, micros);
     }
 
     /// A transaction that was begun without a server has ended so, or has one now.

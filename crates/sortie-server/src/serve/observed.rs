@@ -39,8 +39,10 @@ fn text(cluster: &str, lanes: &LaneStats) -> String {
         lanes.saved,
         time(lanes.saved_micros),
     );
+    // What is spared needed no server either.
+    let is_other = |reason: &str| !matches!(reason, "observe" | "spared");
     let mut others: Vec<_> =
-        lanes.piped.iter().filter(|(reason, count)| *count > 0 && *reason != "observe").collect();
+        lanes.piped.iter().filter(|(reason, count)| *count > 0 && is_other(reason)).collect();
     others.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     if !others.is_empty() {
         text += "  not shared:";
@@ -63,7 +65,13 @@ mod tests {
             observed_micros: 3_400_000,
             saved: 10,
             saved_micros: 2_000_400,
-            piped: vec![("observe", 12), ("function", 2), ("command", 0), ("grammar", 5)],
+            piped: vec![
+                ("observe", 12),
+                ("spared", 6),
+                ("function", 2),
+                ("command", 0),
+                ("grammar", 5),
+            ],
             ..LaneStats::default()
         };
         let said = text("bank", &lanes);

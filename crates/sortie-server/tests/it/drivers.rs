@@ -11,7 +11,7 @@ use tempfile::{NamedTempFile, TempDir};
 use tokio::time::sleep;
 
 use crate::clients::rust_clients;
-use crate::lazy::{attempts, before, pins};
+use crate::lazy::{attempts, before_with, pins};
 use crate::relay::count;
 use crate::support::{ROUNDS_MAX, alone};
 
@@ -21,33 +21,50 @@ const STATEMENTS_MAX: i64 = 5;
 /// What a statement takes.
 const LATE: Duration = Duration::from_secs(1);
 
+/// A herd: how many there are, and what a statement takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Herd {
+    pub(crate) callers: u32,
+    pub(crate) late: Duration,
+}
+
+const HERD: Herd = Herd { callers: 200, late: LATE };
+
 /// A server whose answers are late, and an endpoint before it.
-struct Slow {
+pub(crate) struct Slow {
     proxy: FaultProxy,
-    server: Server,
+    pub(crate) server: Server,
     _config: NamedTempFile,
 }
 
 impl Slow {
-    async fn start() -> Self {
+    /// With so many connections to the server.
+    pub(crate) async fn with(connections_max: u32) -> Self {
         let cluster = cluster().await;
         let proxy = FaultProxy::start(cluster.primary(0).address()).await;
         proxy.spare("sortie watch");
         let url = format!("postgres://reader@{}/sortie", proxy.listen());
-        let (server, config) = before(url, "reader").await;
+        let (server, config) = before_with(url, "reader", connections_max).await;
         Self { proxy, server, _config: config }
     }
 
-    /// Statements that one herd costs, and connections that its sessions take.
-    async fn herd(&self, client: &impl Fn(SocketAddr, &Path) -> Command) -> (i64, i64) {
+    /// What is counted when a herd begins, and when it has ended.
+    pub(crate) async fn herd(
+        &self,
+        herd: Herd,
+        client: &impl Fn(SocketAddr, &Path) -> Command,
+    ) -> (Metrics, Metrics) {
+        let Herd { callers, late } = herd;
         let folder = TempDir::new().unwrap();
-        let herd = run(client(self.server.listen(), folder.path()));
+        let mut command = client(self.server.listen(), folder.path());
+        command.env("HERD_CALLERS", callers.to_string());
+        let herd = run(command);
         let begun = async {
             while !folder.path().join("ready").exists() {
                 sleep(Duration::from_millis(20)).await;
             }
             let begun = self.server.metrics().await;
-            self.proxy.flow(Way::Down, Flow::Delay(LATE));
+            self.proxy.flow(Way::Down, Flow::Delay(late));
             fs::write(folder.path().join("go"), "").unwrap();
             begun
         };
@@ -60,10 +77,9 @@ impl Slow {
         let (ran, begun) = tokio::join!(herd, begun);
         self.proxy.flow(Way::Down, Flow::Free);
         assert!(ran.success, "{}{}", ran.out, ran.err);
-        assert_eq!(ran.out.trim(), "200 answers, 1 different");
-        let ended = self.server.abandoned().await;
-        let begun = begun.unwrap();
-        (statements(&ended) - statements(&begun), pins(&ended) - pins(&begun))
+        let all = format!("{callers} answers, 1 different");
+        assert_eq!(ran.out.trim(), all, "{}", ran.err);
+        (begun.unwrap(), self.server.abandoned().await)
     }
 
     /// Insists on few statements for a herd: other programs can only make it more of them, so the
@@ -71,7 +87,9 @@ impl Slow {
     async fn check(&self, name: &str, client: impl Fn(SocketAddr, &Path) -> Command) {
         let mut fewest = i64::MAX;
         for _ in 0..ROUNDS_MAX {
-            let (statements, pins) = self.herd(&client).await;
+            let (begun, ended) = self.herd(HERD, &client).await;
+            let statements = statements(&ended) - statements(&begun);
+            let pins = pins(&ended) - pins(&begun);
             println!("{name}: 200 callers, {statements} statements, {pins} connections taken");
             assert_eq!(pins, 0, "{name}");
             fewest = fewest.min(statements);
@@ -84,14 +102,14 @@ impl Slow {
 }
 
 /// What servers were asked to run, and not only to describe.
-fn statements(said: &Metrics) -> i64 {
+pub(crate) fn statements(said: &Metrics) -> i64 {
     attempts(said) - count(said, "sortie_descriptions_asked_total", &[])
 }
 
 #[tokio::test]
 async fn a_herd_through_python_s_drivers_is_a_few_statements() {
     let _alone = alone().await;
-    let slow = Slow::start().await;
+    let slow = Slow::with(5).await;
     let script = workspace().join("tests/clients/herd.py");
     for driver in ["psycopg", "sqlalchemy", "asyncpg.fetch", "asyncpg.fetchrow"] {
         slow.check(driver, |server, folder| {
@@ -108,7 +126,7 @@ async fn a_herd_through_python_s_drivers_is_a_few_statements() {
 async fn a_herd_through_rust_s_drivers_is_a_few_statements() {
     let _alone = alone().await;
     let clients = rust_clients().await;
-    let slow = Slow::start().await;
+    let slow = Slow::with(5).await;
     for driver in ["tokio-postgres", "sqlx"] {
         slow.check(driver, |server, folder| {
             let mut command = Command::new(&clients);

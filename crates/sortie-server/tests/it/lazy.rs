@@ -46,7 +46,7 @@ fn queries(texts: &[&str]) -> Vec<Batch> {
 }
 
 /// Transactions that nothing but shared reads is done in.
-fn spared() -> Vec<Vec<Batch>> {
+pub(crate) fn spared() -> Vec<Vec<Batch>> {
     let prepared = || vec![Batch::new().parse("s", ONE, &[]).sync(), bound("s").sync()];
     vec![
         queries(&["BEGIN", TWO, TWO, "COMMIT"]),
@@ -64,7 +64,7 @@ fn spared() -> Vec<Vec<Batch>> {
 }
 
 /// Transactions that come to need a server.
-fn needy() -> Vec<Vec<Batch>> {
+pub(crate) fn needy() -> Vec<Vec<Batch>> {
     vec![
         queries(&["BEGIN", TWO, "SELECT now() = now()", TWO, "COMMIT"]),
         queries(&["BEGIN", TWO, "BEGIN", TWO, "COMMIT"]),
@@ -136,7 +136,16 @@ fn needy() -> Vec<Vec<Batch>> {
 
 /// An endpoint in front of a server, once its tables are known and statements are shared.
 pub(crate) async fn before(url: String, user: &str) -> (Server, NamedTempFile) {
-    let (server, config) = start(&[url], 5).await;
+    before_with(url, user, 5).await
+}
+
+/// As [`before`], with so many connections to the server.
+pub(crate) async fn before_with(
+    url: String,
+    user: &str,
+    connections_max: u32,
+) -> (Server, NamedTempFile) {
+    let (server, config) = start(&[url], connections_max).await;
     let mut wire = Wire::connect_as(server.listen(), user).await;
     let began = Instant::now();
     while shared(&server.metrics().await) == 0 {

@@ -40,6 +40,7 @@ mod leftovers;
 mod long;
 mod losers;
 mod never_old;
+mod observed;
 mod one_shard;
 mod orders;
 mod pgbench;

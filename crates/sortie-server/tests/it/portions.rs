@@ -21,7 +21,7 @@ fn parsed(rows_max: i32) -> Batch {
 }
 
 /// Batches in front of whose last statement nothing is under way, and that leave no portal.
-fn shareable() -> Vec<Vec<Batch>> {
+pub(crate) fn shareable() -> Vec<Vec<Batch>> {
     let prepare = || Batch::new().parse("s", NINE, &[20]).sync();
     let begin = || Batch::new().query("BEGIN");
     let mut scripts = Vec::new();
@@ -35,7 +35,7 @@ fn shareable() -> Vec<Vec<Batch>> {
 }
 
 /// Portals that somebody goes on with, or tries to.
-fn living() -> Vec<Vec<Batch>> {
+pub(crate) fn living() -> Vec<Vec<Batch>> {
     let on = || Batch::new().execute_some("", 3);
     let queries = |texts: &[&str]| texts.iter().map(|it| Batch::new().query(it)).collect();
     let begun = |rest: Vec<Batch>| [queries(&["BEGIN"]), rest, queries(&["COMMIT"])].concat();

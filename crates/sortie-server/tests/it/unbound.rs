@@ -36,7 +36,7 @@ fn says(report: &Report, reason: &str, cure: &str) {
     assert!(report.detail.contains(cure), "{cure}: {report:?}");
 }
 
-async fn set_mode(server: &Server, mode: &str) {
+pub(crate) async fn set_mode(server: &Server, mode: &str) {
     let mut admin = TcpStream::connect(server.admin()).await.unwrap();
     let text =
         format!("POST /mode/postgres/{mode} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");

@@ -5,6 +5,7 @@
 //! | a text in two numbers, or as it is shown | `scan` |
 //! | which statements would have been answered together | `overlap` |
 //! | the session's side | `notice` |
+//! | what comes while a session has a server | `foresee` |
 //!
 //! # Invariants
 //!
@@ -13,6 +14,7 @@
 //!    So what is reported may be off where a constant decides (`'now'::date`); what is shared is
 //!    judged by its own text, always.
 
+mod foresee;
 mod notice;
 mod overlap;
 mod scan;
@@ -25,9 +27,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(super) use self::foresee::Foreseen;
 pub(super) use self::notice::Noticed;
 use self::overlap::{Overlaps, Spot};
-use super::roster::micros;
 use super::shared::PipeReason;
 
 /// Statements that are told apart, each with its reason.
@@ -93,8 +95,15 @@ pub(crate) struct CauseStats {
 pub(super) struct Sighting {
     insight: Arc<Insight>,
     cause: Arc<Cause>,
-    began: Instant,
     spot: Option<Spot>,
+}
+
+/// What was seen of a prepared statement, once for all times that it is run.
+#[derive(Clone, Debug)]
+pub(crate) struct Glance {
+    cause: Arc<Cause>,
+    /// What its key begins with: all but its values.
+    key: u64,
 }
 
 impl Default for Insight {
@@ -133,6 +142,11 @@ impl Insight {
             *known = Known { since: Instant::now(), causes: HashMap::new() };
         }
         known.causes.insert(number, Arc::clone(cause));
+    }
+
+    /// A statement that would have been shared can't be followed.
+    fn lose_sight(&self) {
+        self.blind.fetch_add(1, Relaxed);
     }
 
     /// The cause of statements that look like this text.
@@ -209,28 +223,20 @@ impl Sighting {
     pub(super) fn new(insight: &Arc<Insight>, cause: &Arc<Cause>, key: u64) -> Self {
         let spot = insight.overlaps.get_or_init(Overlaps::new).enter(key);
         if spot.is_none() {
-            insight.blind.fetch_add(1, Relaxed);
+            insight.lose_sight();
         }
         let (insight, cause) = (Arc::clone(insight), Arc::clone(cause));
-        Self { insight, cause, began: Instant::now(), spot }
+        Self { insight, cause, spot }
     }
 
-    /// Its server has it from now on.
-    pub(super) fn begin(&mut self) {
-        self.began = Instant::now();
-    }
-
-    /// Its answer is there. Returns how long that took.
-    pub(super) fn end(self) -> Duration {
-        let took = self.began.elapsed();
+    /// Its answer is there; that took its server so long.
+    pub(super) fn end(self, micros: u64) {
         if self.spot.is_some_and(Spot::is_saved) {
-            let micros = micros(took);
             self.cause.saved.fetch_add(1, Relaxed);
             self.cause.saved_micros.fetch_add(micros, Relaxed);
             self.insight.overlapped.fetch_add(1, Relaxed);
             self.insight.overlapped_micros.fetch_add(micros, Relaxed);
         }
-        took
     }
 }
 
@@ -283,15 +289,14 @@ mod tests {
         let insight = Arc::new(Insight::default());
         let cause = insight.cause(b"SELECT 1", PipeReason::Observe);
         let herd: Vec<_> = (0..5).map(|_| Sighting::new(&insight, &cause, 1)).collect();
-        tokio::time::advance(Duration::from_millis(2)).await;
         for one in herd {
-            assert_eq!(one.end(), Duration::from_millis(2));
+            one.end(2_000);
         }
         assert_eq!(insight.saved(), (3, 6_000, 0));
         assert_eq!((cause.read().saved, cause.read().saved_micros), (3, 6_000));
         // One that never ends well.
         drop(Sighting::new(&insight, &cause, 1));
-        Sighting::new(&insight, &cause, 1).end();
+        Sighting::new(&insight, &cause, 1).end(9);
         assert_eq!(insight.saved().0, 3);
     }
 }

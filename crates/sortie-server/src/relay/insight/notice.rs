@@ -6,24 +6,60 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::scan::{mix, scan};
-use super::{Cause, Sighting};
+use super::{Cause, Foreseen, Glance, Sighting};
 use crate::config::Mode;
-use crate::relay::decide::Single;
-use crate::relay::effect::Effects;
+use crate::relay::decide::{self, Single};
+use crate::relay::effect::{Control, Effects};
 use crate::relay::frames;
 use crate::relay::lanes::{judge, mentions_own};
 use crate::relay::ledger::Statement;
 use crate::relay::session::Session;
-use crate::relay::shared::{PipeReason, Shared, Verdict};
+use crate::relay::shared::{PipeReason, Shared, Verdict, Who};
 use crate::relay::switches::Switches;
+use bytes::Bytes;
 
 /// What was found out about the statement in front.
 #[derive(Debug, Default)]
 pub(in crate::relay) struct Noticed {
     /// Why it is not shared.
-    pub(in crate::relay) cause: Option<Arc<Cause>>,
+    cause: Option<Arc<Cause>>,
     /// It would have been, and has this key.
     key: Option<u64>,
+    /// That holds although a server has begun its transaction.
+    within: bool,
+    /// What is known by it of what comes behind it.
+    foreseen: Option<Foreseen>,
+}
+
+/// A statement's text.
+enum Text {
+    /// In what the client has sent, in a Parse that begins there if it is in one.
+    Sent(Range<usize>, Option<usize>),
+    /// In a Parse of before.
+    Kept(Bytes),
+}
+
+impl Noticed {
+    /// The statement goes out. Returns its cause, and whether that holds although a server has
+    /// begun its transaction.
+    pub(in crate::relay) fn take(&mut self) -> (Option<Arc<Cause>>, bool) {
+        (self.cause.take(), std::mem::take(&mut self.within))
+    }
+
+    /// It is known to hold although a server has begun its transaction.
+    pub(super) fn holds_within(&mut self) {
+        self.within = true;
+    }
+
+    /// Nothing was found out but what is known of what comes behind it.
+    pub(super) fn only(foreseen: Option<Foreseen>) -> Self {
+        Self { foreseen, ..Self::default() }
+    }
+
+    /// What is known by it of what comes behind it.
+    pub(in crate::relay) fn foreseen(&self) -> Option<Foreseen> {
+        self.foreseen
+    }
 }
 
 impl<S, L> Session<'_, S, L>
@@ -46,113 +82,193 @@ where
     }
 
     /// Whether statements are only observed: nothing of them is answered here.
-    fn observes(&self) -> bool {
-        self.lazy.is_none() && self.cluster.mode(self.account.mode) == Mode::Observe
+    pub(super) fn observes(&self) -> bool {
+        self.lazy.is_none()
+            && self.cluster.mode(self.account.mode) == Mode::Observe
+            && !self.is_unbound()
     }
 
     /// Why a simple query takes the pipe, where statements are only observed; `None` where it is
     /// to be looked at as ever.
     pub(in crate::relay) fn observe_simple(&mut self, len: usize) -> Option<PipeReason> {
-        if !self.observes() || self.is_unbound() {
+        if !self.observes() {
             return None;
         }
-        let frame = &self.client.input[..len];
-        let text = frames::text(&frame[frames::HEADER_LEN..])?.0;
-        if mentions_own(text) {
-            return None;
-        }
-        let hint = Switches::hint(text);
-        if let Err(reason) = self.may_share(hint) {
-            return Some(reason);
-        }
-        self.observe(frames::HEADER_LEN..frames::HEADER_LEN + text.len(), None, 0)
+        let reason = self.regard_simple(len, false)?;
+        self.noticed.foreseen = Foreseen::behind(reason, len, false);
+        Some(reason)
     }
 
     /// As [`Session::observe_simple`], of a batch that is about one statement.
     pub(in crate::relay) fn observe_single(&mut self, single: &Single) -> Option<PipeReason> {
-        if !self.observes() || self.is_unbound() {
+        if !self.observes() {
             return None;
         }
-        let parse = single.parse.clone()?;
-        let frame = &self.client.input[parse.clone()];
-        let text = frames::parse(frame)?.text;
-        if mentions_own(text) {
+        let reason = self.regard_single(single, false)?;
+        let foreseen = Foreseen::behind(reason, single.len, false);
+        if reason == PipeReason::Observe && single.executes == 0 {
+            self.noticed = Noticed::only(foreseen);
+        } else {
+            self.noticed.foreseen = foreseen;
+        }
+        Some(reason)
+    }
+
+    /// Looks at a simple query, `within` a transaction that no server would have known of, or
+    /// outside of any. `None` if it is about the session's own switches.
+    pub(super) fn regard_simple(&mut self, len: usize, within: bool) -> Option<PipeReason> {
+        let frame = &self.client.input[..len];
+        let text = frames::text(&frame[frames::HEADER_LEN..])?.0;
+        if mentions_own(text) && decide::own(&Effects::of(text)).is_some() {
             return None;
         }
         if let Err(reason) = self.may_share(Switches::hint(text)) {
             return Some(reason);
         }
-        if !single.is_plain {
+        let text = frames::HEADER_LEN..frames::HEADER_LEN + text.len();
+        Some(self.look(&Text::Sent(text, None), None, within))
+    }
+
+    /// As [`Session::regard_simple`], of a batch that is about one statement.
+    pub(super) fn regard_single(&mut self, single: &Single, within: bool) -> Option<PipeReason> {
+        let Some(parse) = single.parse.clone() else { return self.regard_known(single, within) };
+        let frame = &self.client.input[parse.clone()];
+        let text = frames::parse(frame)?.text;
+        if mentions_own(text) && decide::own(&Effects::of(text)).is_some() {
+            return None;
+        }
+        if let Err(reason) = self.may_share(Switches::hint(text)) {
+            return Some(reason);
+        }
+        if !single.is_plain && !single.is_preparing() {
             return Some(PipeReason::Shape);
         }
         // A Parse: its name, and then the text.
         let from = parse.start + frames::HEADER_LEN + frames::parse(frame)?.name.len() + 1;
-        let text = from..from + text.len();
-        self.observe(text, bound(single), parse.start)
+        let text = Text::Sent(from..from + text.len(), Some(parse.start));
+        Some(self.look(&text, bound(single), within))
     }
 
-    /// A prepared statement is run that would have been shared.
-    pub(in crate::relay) fn observe_prepared(&mut self, name: &[u8], single: &Single) {
-        let Some(text) = self.ledger.known(name).map(|it| it.text().to_owned()) else { return };
-        self.look(&text, bound(single), |_| PipeReason::Observe);
+    /// As [`Session::regard_single`], of a statement that was prepared before.
+    fn regard_known(&mut self, single: &Single, within: bool) -> Option<PipeReason> {
+        let view = self.view()?.1;
+        let input = &self.client.input;
+        let name = match &single.bind {
+            Some(bind) => frames::bind(&input[bind.clone()])?.1,
+            None => frames::target(&input[single.described.clone()?])?.1,
+        };
+        let Some(statement) = self.ledger.known(name) else {
+            // It is on its way.
+            let frame = self.course.frame_of(&self.ledger, name)?;
+            return Some(self.look(&Text::Kept(frame), bound(single), within));
+        };
+        let effects = &statement.effects;
+        if decide::own(effects).is_some() {
+            return None;
+        }
+        if (within || !effects.left.is_empty())
+            && let Err(reason) = self.may_share(statement.hint)
+        {
+            return Some(reason);
+        }
+        if !single.is_plain && !single.is_preparing() {
+            return Some(PipeReason::Shape);
+        }
+        if effects.control().is_some() {
+            let frame = statement.frame.clone();
+            return Some(self.look(&Text::Kept(frame), bound(single), within));
+        }
+        let glance = match &statement.glance {
+            Some((known, glance)) if *known == view => Some(glance.clone()),
+            _ => None,
+        };
+        let glance = if let Some(glance) = glance {
+            glance
+        } else {
+            let name = Bytes::copy_from_slice(name);
+            self.glance(&name)?
+        };
+        let reason = glance.cause.reason;
+        let key = (reason == PipeReason::Observe).then(|| self.key(glance.key, bound(single)));
+        self.noticed = Noticed { cause: Some(glance.cause), key, within, foreseen: None };
+        Some(reason)
     }
 
-    fn observe(
-        &mut self,
-        text: Range<usize>,
-        bind: Option<Bound>,
-        parse: usize,
-    ) -> Option<PipeReason> {
-        let text = self.client.input.get(text)?.to_vec();
-        let is_parsed = bind.is_some();
-        Some(self.look(&text, bind, |session| session.judged(&text, is_parsed.then_some(parse))))
+    /// Looks at a prepared statement, for all times that it is run.
+    fn glance(&mut self, name: &[u8]) -> Option<Glance> {
+        let view = self.view()?.1;
+        let likeness = self.likeness()?;
+        let reason = self.planned(name, None).err().unwrap_or(PipeReason::Observe);
+        let statement = self.ledger.statement(name)?;
+        let text = statement.text();
+        let cause = self.cluster.insight.cause(text, reason);
+        let glance = Glance { cause, key: mix(&[scan(text).exact, likeness], &[]) };
+        statement.glance = Some((view, glance.clone()));
+        Some(glance)
     }
 
-    /// What is judged of a text, whose Parse, if there is one, begins there.
-    fn judged(&mut self, text: &[u8], parse: Option<usize>) -> PipeReason {
-        let Some(who) = self.who() else { return PipeReason::Parameters };
-        let frame = parse.and_then(|at| {
-            let head = frames::head(&self.client.input[at..]).ok()??;
-            self.client.input.get(at..at + head.len)
+    /// Remembers a statement in front: why it is not shared, and its key if it would have been.
+    fn look(&mut self, at: &Text, bind: Option<Bound>, within: bool) -> PipeReason {
+        let Some((who, likeness)) = self.who().zip(self.likeness()) else {
+            return PipeReason::Parameters;
+        };
+        let known_at = self.world.lane.known_at(&who);
+        let scan = scan(self.text(at));
+        let number = mix(&[scan.shape, likeness, known_at, within.into()], &[]);
+        let cause = self.cluster.insight.find(number).unwrap_or_else(|| {
+            let text = self.text(at);
+            let cause = self.cluster.insight.cause(text, self.judged(&who, at, within));
+            self.cluster.insight.keep(number, &cause);
+            cause
         });
-        let oids =
-            frame.map_or_else(Vec::new, |frame| Statement::<L::Plan>::of(frame, text).oids());
-        match judge(&self.world.lane, &who, text, &oids, &Effects::of(text)) {
+        let reason = cause.reason;
+        let key = mix(&[scan.exact, likeness], &[]);
+        let key = (reason == PipeReason::Observe).then(|| self.key(key, bind));
+        self.noticed = Noticed { cause: Some(cause), key, within, foreseen: None };
+        reason
+    }
+
+    fn text<'t>(&'t self, at: &'t Text) -> &'t [u8] {
+        match at {
+            Text::Sent(range, _) => self.client.input.get(range.clone()).unwrap_or_default(),
+            Text::Kept(frame) => frames::parse(frame).map_or(&[], |parse| parse.text),
+        }
+    }
+
+    /// What tells a statement that begins with this key from others, if it is bound like this.
+    fn key(&self, key: u64, bind: Option<Bound>) -> u64 {
+        let Some((bind, rows_max)) = bind else { return key };
+        let bind = self.client.input.get(bind).unwrap_or_default();
+        mix(&[key, rows_max.into()], values(bind))
+    }
+
+    /// What is judged of a text.
+    fn judged(&self, who: &Who, at: &Text, within: bool) -> PipeReason {
+        let text = self.text(at);
+        let effects = Effects::of(text);
+        let is_spared = match effects.control() {
+            Some(Control::Begin(_)) => !within && self.world.lane.reads_committed(who),
+            Some(Control::Commit | Control::Rollback) => within,
+            Some(Control::Other) | None => false,
+        };
+        if is_spared {
+            return PipeReason::Spared;
+        }
+        let frame = match at {
+            Text::Sent(_, parse) => parse.and_then(|at| self.client.input.get(at..)),
+            Text::Kept(frame) => Some(&frame[..]),
+        };
+        let oids = frame.and_then(frames::parse).map_or_else(Vec::new, |parse| parse.oids());
+        match judge(&self.world.lane, who, text, &oids, &effects) {
             Verdict::Share(_) => PipeReason::Observe,
             Verdict::Pipe(reason) => reason,
             Verdict::Refuse(_) => PipeReason::Relation,
         }
     }
 
-    /// Remembers a statement in front: why it is not shared, and its key if it would have been.
-    fn look(
-        &mut self,
-        text: &[u8],
-        bind: Option<Bound>,
-        reason: impl FnOnce(&mut Self) -> PipeReason,
-    ) -> PipeReason {
-        let Some(likeness) = self.likeness() else { return PipeReason::Parameters };
-        let known_at = self.who().map_or(0, |who| self.world.lane.known_at(&who));
-        let scan = scan(text);
-        let insight = Arc::clone(&self.cluster.insight);
-        let number = mix(&[scan.shape, likeness, known_at], &[]);
-        let cause = insight.find(number).unwrap_or_else(|| {
-            let cause = insight.cause(text, reason(self));
-            insight.keep(number, &cause);
-            cause
-        });
-        let reason = cause.reason;
-        let key = (reason == PipeReason::Observe).then(|| {
-            let Some((bind, rows_max)) = bind else { return mix(&[scan.exact, likeness], &[]) };
-            let bind = self.client.input.get(bind).unwrap_or_default();
-            mix(&[scan.exact, likeness, rows_max.into()], values(bind))
-        });
-        self.noticed = Noticed { cause: Some(cause), key };
-        reason
-    }
-
     /// Finds out why the statement in front is not shared, if that was not found out before.
     pub(in crate::relay) fn notice(&mut self, reason: PipeReason) {
+        self.noticed.within |= self.lazy.is_some();
         if self.noticed.cause.is_some() || !reason.is_of_text() {
             return;
         }
@@ -179,7 +295,7 @@ where
             insight.keep(number, &cause);
             cause
         });
-        self.noticed = Noticed { cause: Some(cause), key: None };
+        self.noticed.cause = Some(cause);
     }
 
     /// The statement in front is about to be run; what would have been shared is followed.
