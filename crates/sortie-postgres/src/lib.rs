@@ -69,10 +69,11 @@ pub mod sqlstate;
 mod startup;
 mod walk;
 
-pub use connect::{ConnectCause, ConnectError, Login};
+pub use connect::{ConnectCause, ConnectError, Login, tls_common_name};
 pub use connection::{CancelKey, Connection, Parameters};
 pub use conninfo::{
-    Address, Binding, ConnInfo, ConnInfoError, Credential, Roots, ScramKeys, Tls, TlsMode,
+    Address, Binding, ConnInfo, ConnInfoError, Credential, OwnCertificate, Roots, ScramKeys, Tls,
+    TlsMode,
 };
 pub use error::ProtocolError;
 pub use exchange::{Body, BodyStream, ExchangeError, Reply, Request};

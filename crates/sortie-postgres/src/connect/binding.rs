@@ -2,6 +2,8 @@
 
 use ring::digest::{Algorithm, SHA256, SHA384, SHA512, digest};
 
+use super::der::element;
+
 // Object identifiers of signature algorithms, as DER has them, with the hash that binds.
 const SHA384_OIDS: &[&[u8]] = &[
     // sha384WithRSAEncryption, ecdsa-with-SHA384
@@ -43,21 +45,4 @@ fn signature_oid(certificate: &[u8]) -> Option<&[u8]> {
     let (0x30, algorithm, _) = element(rest)? else { return None };
     let (0x06, oid, _) = element(algorithm)? else { return None };
     Some(oid)
-}
-
-/// Tag and content of the first element of DER, and what follows it.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = der.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (length, rest) = if first < 0x80 {
-        (usize::from(first), rest)
-    } else {
-        let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-        if digits.len() > 4 {
-            return None;
-        }
-        (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
 }

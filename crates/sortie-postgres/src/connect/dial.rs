@@ -9,6 +9,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 
 use super::error::ConnectCause;
+use super::login::Login;
 use super::stream::Stream;
 use super::tls::{self, Offer, Secured};
 use crate::conninfo::{Address, ConnInfo, TlsMode};
@@ -35,12 +36,12 @@ enum Peer {
 }
 
 /// Dials the server: the addresses that its name has now, in turn, until one answers.
-pub(crate) async fn dial(info: &ConnInfo) -> Result<(Stream, Place), ConnectCause> {
+pub(crate) async fn dial(info: &ConnInfo, login: &Login) -> Result<(Stream, Place), ConnectCause> {
     if let Some(path) = info.address.socket() {
         let stream = UnixStream::connect(&path).await.map_err(ConnectCause::Dial)?;
         return Ok((Stream::Unix(stream), Place { peer: Peer::Unix(path), secured: None }));
     }
-    let secured = Secured::of(info).await?;
+    let secured = Secured::of(info, login).await?;
     let (address, mut stream) = reach(info).await?;
     let peer = Peer::Tcp(address);
     let Some(secured) = secured else {

@@ -53,7 +53,7 @@ pub(super) async fn shake(
     login.packet(&mut packet);
     talk.say(&packet).await?;
     let credential = login.credential.as_ref().unwrap_or(&info.credential);
-    let bound = talk.authenticate(login, credential, info.tls.binding).await?;
+    let bound = talk.authenticate(login, credential.answer(), info.tls.binding).await?;
     if info.tls.binding == Binding::Require && !bound {
         return Err(ConnectCause::NoBinding);
     }

@@ -5,12 +5,14 @@
 //! a server that moved is found again.
 
 mod binding;
+mod der;
 mod dial;
 mod error;
 mod handshake;
 mod login;
 mod scram;
 mod stream;
+mod subject;
 mod tls;
 mod trust;
 
@@ -25,6 +27,7 @@ pub use error::{ConnectCause, ConnectError};
 pub(crate) use handshake::Greeting;
 pub use login::Login;
 pub(crate) use stream::Stream;
+pub use subject::tls_common_name;
 
 use crate::conninfo::ConnInfo;
 
@@ -41,7 +44,7 @@ pub(crate) struct Opened {
 /// Opens a connection within the description's `connect_timeout`.
 pub(crate) async fn open(info: &ConnInfo, login: &Login) -> Result<Opened, ConnectError> {
     let opening = async {
-        let (mut stream, place) = dial::dial(info).await?;
+        let (mut stream, place) = dial::dial(info, login).await?;
         let mut input = BytesMut::new();
         let greeting = handshake::shake(&mut stream, &mut input, info, login).await?;
         Ok(Opened { stream, place: Arc::new(place), greeting, rest: input })

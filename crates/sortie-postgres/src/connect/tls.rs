@@ -7,7 +7,7 @@
 //! runs; the operating system's own are read once.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::ServerCertVerifier;
@@ -23,8 +23,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::error::ConnectCause;
+use super::login::Login;
 use super::trust::{Chain, Trusted};
-use crate::conninfo::{Address, ConnInfo, Roots, Tls, TlsMode};
+use crate::conninfo::{Address, ConnInfo, Credential, Roots, Tls, TlsMode};
 
 /// A packet that asks whether TLS is spoken.
 const REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
@@ -46,7 +47,7 @@ pub(super) enum Offer {
 
 impl Secured {
     /// The description's choice; `None` if it wants no encryption, or there is no network.
-    pub(super) async fn of(info: &ConnInfo) -> Result<Option<Self>, ConnectCause> {
+    pub(super) async fn of(info: &ConnInfo, login: &Login) -> Result<Option<Self>, ConnectCause> {
         let host = match &info.address {
             Address::Tcp { host, .. } if info.tls.mode != TlsMode::Disable => host,
             _ => return Ok(None),
@@ -59,7 +60,7 @@ impl Secured {
             // A name that no certificate can have is not sent, and nobody compares it.
             Err(_odd) => ServerName::IpAddress(IpAddr::from(std::net::Ipv4Addr::UNSPECIFIED)),
         };
-        let config = config(&info.tls).await?;
+        let config = config(&info.tls, shown(info, login)).await?;
         Ok(Some(Self { config: Arc::new(config), name }))
     }
 
@@ -81,7 +82,18 @@ pub(super) async fn offer(stream: &mut TcpStream) -> io::Result<Offer> {
     }
 }
 
-async fn config(tls: &Tls) -> Result<ClientConfig, ConnectCause> {
+/// The certificate to show, and its key.
+type Shown<'a> = Option<(&'a PathBuf, &'a PathBuf)>;
+
+/// The login's own certificate, or else the one that all logins show.
+fn shown<'a>(info: &'a ConnInfo, login: &'a Login) -> Shown<'a> {
+    match &login.credential {
+        Some(Credential::OwnCertificate(own)) => Some((&own.certificate, &own.key)),
+        _ => info.tls.certificate.as_ref().zip(info.tls.key.as_ref()),
+    }
+}
+
+async fn config(tls: &Tls, shown: Shown<'_>) -> Result<ClientConfig, ConnectCause> {
     let provider = Arc::new(ring::default_provider());
     let verifier = verifier(tls, &provider).await?;
     let builder = ClientConfig::builder_with_provider(provider)
@@ -89,7 +101,7 @@ async fn config(tls: &Tls) -> Result<ClientConfig, ConnectCause> {
         .expect("ring has both versions of TLS")
         .dangerous()
         .with_custom_certificate_verifier(verifier);
-    let (Some(certificate), Some(key)) = (&tls.certificate, &tls.key) else {
+    let Some((certificate, key)) = shown else {
         return Ok(builder.with_no_client_auth());
     };
     let chain = certificates(certificate, &read(certificate).await?)?;

@@ -16,7 +16,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use error::ConnInfoError;
-pub use secret::{Credential, ScramKeys};
+pub use secret::{Credential, OwnCertificate, ScramKeys};
 
 /// How long dialling and logging in may take together, unless the connection string says.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,6 +1,7 @@
 //! What proves to a server who we are. Nothing here is ever printed.
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// What to log in to a server with.
 #[derive(Clone, Eq, Hash, PartialEq)]
@@ -12,8 +13,25 @@ pub enum Credential {
     ScramKeys(Box<ScramKeys>),
     /// The client certificate of [`Tls`](crate::Tls); the server asks for nothing else.
     Certificate,
+    /// A client certificate of the login's own, in place of the one that
+    /// [`Tls`](crate::Tls) names.
+    OwnCertificate(Box<OwnCertificate>),
     /// Nothing: the server trusts where we come from.
     Trust,
+}
+
+/// A client certificate that one role alone logs in with.
+///
+/// The files are read for every connection: a certificate that was renewed is used from then on.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub struct OwnCertificate {
+    /// The certificate, with those that vouch for it behind it: a file in PEM.
+    pub certificate: PathBuf,
+    /// Its private key, a file in PEM.
+    pub key: PathBuf,
+    /// What answers the server if it asks for more than the certificate.
+    pub beside: Credential,
 }
 
 /// The keys of a role's SCRAM-SHA-256 secret.
@@ -30,13 +48,29 @@ pub struct ScramKeys {
     pub server: [u8; 32],
 }
 
+impl OwnCertificate {
+    /// A certificate that is all that the server asks for.
+    pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        let (certificate, key) = (certificate.into(), key.into());
+        Self { certificate, key, beside: Credential::Certificate }
+    }
+}
+
 impl Credential {
+    /// What answers a server that asks for something.
+    pub(crate) fn answer(&self) -> &Self {
+        match self {
+            Self::OwnCertificate(own) => own.beside.answer(),
+            other => other,
+        }
+    }
+
     /// What kind it is, for messages.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Password(_) => "a password",
             Self::ScramKeys(_) => "SCRAM keys",
-            Self::Certificate => "a certificate",
+            Self::Certificate | Self::OwnCertificate(_) => "a certificate",
             Self::Trust => "no credential",
         }
     }
@@ -48,6 +82,7 @@ impl fmt::Debug for Credential {
             Self::Password(_) => "Password(..)",
             Self::ScramKeys(_) => "ScramKeys(..)",
             Self::Certificate => "Certificate",
+            Self::OwnCertificate(_) => "OwnCertificate(..)",
             Self::Trust => "Trust",
         })
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sortie_postgres::{
-    Address, Binding, ConnInfo, ConnectCause, ConnectError, Connection, Credential, Login, Request,
-    ScramKeys, TlsMode,
+    Address, Binding, ConnInfo, ConnectCause, ConnectError, Connection, Credential, Login,
+    OwnCertificate, Request, ScramKeys, TlsMode,
 };
 use sortie_testkit::free_port;
 use tokio::time::Instant;
@@ -226,6 +226,43 @@ async fn certificates_log_in() {
     let (certificate, key) = other.client("certified");
     (info.tls.certificate, info.tls.key) = (Some(certificate), Some(key));
     says(&refused(&info).await, &["sslcert"]);
+}
+
+/// A server that wants the certificate of each role, whatever the connection string says.
+#[tokio::test]
+async fn a_login_shows_a_certificate_of_its_own() {
+    let rig = shared().await;
+    let mut info = rig.info("trusty", TlsMode::VerifyFull);
+    info.tls.roots = rig.roots();
+    let (certificate, key) = rig.client_in("own-trusty", "trusty");
+    (info.tls.certificate, info.tls.key) = (Some(certificate), Some(key));
+    let login = |role: &str, shown: &str, beside: Credential| {
+        let (certificate, key) = rig.client_in(&format!("own-{shown}"), shown);
+        let mut own = OwnCertificate::new(certificate, key);
+        own.beside = beside;
+        let mut login = Login::new(role, "postgres");
+        login.credential = Some(Credential::OwnCertificate(Box::new(own)));
+        login
+    };
+    let password = || Credential::Password(PASSWORD.to_owned());
+    for login in [
+        login("certified", "certified", Credential::Certificate),
+        login("both", "both", password()),
+    ] {
+        let mut session = Connection::open(&info, &login).await.unwrap();
+        session.exchange(Request::new(simple("SELECT 1"))).await.unwrap();
+        session.close().await;
+    }
+    for (login, sqlstate) in [
+        (login("both", "certified", password()), "28000"),
+        (login("certified", "both", Credential::Certificate), "28000"),
+        (login("both", "both", Credential::Password("wrong".to_owned())), "28P01"),
+    ] {
+        let error = Connection::open(&info, &login).await.unwrap_err();
+        assert_eq!(error.server().unwrap().sqlstate(), sqlstate, "{login:?}");
+    }
+    let asked = login("both", "both", Credential::Certificate);
+    says(&Connection::open(&info, &asked).await.unwrap_err(), &["SCRAM-SHA-256", "a certificate"]);
 }
 
 #[tokio::test]

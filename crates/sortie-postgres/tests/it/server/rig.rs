@@ -18,6 +18,7 @@ const ROLES: &str = "
     CREATE ROLE trusty LOGIN; CREATE ROLE certified LOGIN; CREATE ROLE plain LOGIN;
     SET password_encryption = 'scram-sha-256';
     CREATE ROLE scram LOGIN PASSWORD 'pässwörd'; CREATE ROLE clear LOGIN PASSWORD 'pässwörd';
+    CREATE ROLE both LOGIN PASSWORD 'pässwörd';
     SET password_encryption = 'md5'; CREATE ROLE hashed LOGIN PASSWORD 'pässwörd';
 ";
 
@@ -31,6 +32,7 @@ const HBA: &str = "
     host      all  clear     all  password
     host      all  hashed    all  md5
     hostssl   all  certified all  cert
+    hostssl   all  both      all  scram-sha-256 clientcert=verify-full
 ";
 
 /// The server, and an authority that has signed its certificate.
@@ -91,13 +93,18 @@ impl Rig {
 
     /// A certificate for a client, made out to `role`, and its key.
     pub(super) fn client(&self, role: &str) -> (PathBuf, PathBuf) {
+        self.client_in(role, role)
+    }
+
+    /// The same in files of this name: nobody else's are written over.
+    pub(super) fn client_in(&self, file: &str, role: &str) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([]).unwrap();
         params.distinguished_name.push(DnType::CommonName, role);
         let certificate = params.signed_by(&key, &self.authority).unwrap();
         (
-            self.write(&format!("{role}.pem"), &certificate.pem()),
-            self.write(&format!("{role}.key"), &key.serialize_pem()),
+            self.write(&format!("{file}.pem"), &certificate.pem()),
+            self.write(&format!("{file}.key"), &key.serialize_pem()),
         )
     }
 
