@@ -4,10 +4,11 @@
 //! standard error.
 
 use std::fmt;
-use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::logs;
 
 /// A server that is about to answer.
 #[derive(Clone, Debug)]
@@ -26,11 +27,9 @@ pub(crate) struct Announcement {
 }
 
 impl Announcement {
-    /// Writes it, if anybody takes it: a server that can't say where it is still serves.
+    /// Says it.
     pub(crate) fn print(&self) {
-        if let Err(error) = writeln!(io::stdout(), "{self}") {
-            tracing::warn!(%error, "can't write the first lines to standard output");
-        }
+        logs::tell(self);
     }
 }
 

@@ -10,6 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use sortie_sqlite::{Address, Latency};
 
 use crate::config::{self, Config, ConfigError, Loaded};
+use crate::logs::LogFormat;
 use crate::said::{HedgeDelay, Listen, Loopback, duration};
 
 pub(crate) use lab::Lab;
@@ -113,6 +114,13 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "DURATION", conflicts_with = "config", value_parser = duration)]
     pub(crate) soft_age: Option<Duration>,
 
+    /// How log lines are written: for people, or a JSON object on each line [default: the file's,
+    /// or text]
+    ///
+    /// RUST_LOG says what is logged: `error`, `warn`, `info` (without it) or `debug`.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+
     /// Keep the files here, and use them again next time; without it they are temporary
     #[arg(long, value_name = "DIR", requires = "embedded", help_heading = EMBEDDED)]
     pub(crate) data: Option<PathBuf>,
@@ -198,6 +206,14 @@ impl Command {
             Self::User(_) | Self::Lab(_) => Ok(()),
         }
     }
+
+    /// How log lines are to be written. It has to be known before a file is read with all that may
+    /// be said of it.
+    pub(crate) fn log_format(&self) -> LogFormat {
+        let Self::Serve(options) = self else { return LogFormat::Text };
+        let in_file = || config::log_format(options.servers.config.as_deref()?);
+        options.log_format.or_else(in_file).unwrap_or_default()
+    }
 }
 
 impl Serve {
@@ -225,6 +241,7 @@ impl Serve {
         config.listen = self.listen.map_or(config.listen, |Listen(listen)| listen);
         config.admin = self.admin.unwrap_or(config.admin);
         config.connections_max = self.connections_max.unwrap_or(config.connections_max);
+        config.log_format = self.log_format.unwrap_or(config.log_format);
         for cluster in &mut config.clusters {
             cluster.hedge = self.hedge.map_or(cluster.hedge, |HedgeDelay(delay)| delay);
             cluster.soft_age = self.soft_age.unwrap_or(cluster.soft_age);

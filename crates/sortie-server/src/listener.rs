@@ -11,7 +11,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::cores::Cores;
 use crate::logins::Logins;
+use crate::session::refusal::Refusal;
 
 /// How long a drain waits for connections to end on their own.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(5);
@@ -38,7 +39,14 @@ const TURNED_AWAY_MAX: usize = 64;
 
 /// How many connections may have a task. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Room(Arc<AtomicUsize>);
+pub(crate) struct Room(Arc<Space>);
+
+#[derive(Debug)]
+struct Space {
+    connections_max: AtomicUsize,
+    /// Connections that were closed as there was none.
+    closed: AtomicU64,
+}
 
 impl Room {
     /// Room for so many sessions, and a few more clients who are told that there is none.
@@ -47,16 +55,22 @@ impl Room {
     }
 
     fn new(connections_max: usize) -> Self {
-        Self(Arc::new(AtomicUsize::new(connections_max)))
+        let connections_max = AtomicUsize::new(connections_max);
+        Self(Arc::new(Space { connections_max, closed: AtomicU64::new(0) }))
     }
 
     /// Makes it room for so many from now on; nobody is turned out.
     pub(crate) fn change(&self, sessions_max: usize) {
-        self.0.store(sessions_max + TURNED_AWAY_MAX, Ordering::Relaxed);
+        self.0.connections_max.store(sessions_max + TURNED_AWAY_MAX, Ordering::Relaxed);
+    }
+
+    /// How many were closed as there was none.
+    pub(crate) fn closed(&self) -> u64 {
+        self.0.closed.load(Ordering::Relaxed)
     }
 
     fn connections_max(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.connections_max.load(Ordering::Relaxed)
     }
 }
 
@@ -88,7 +102,7 @@ where
     }
     drop(listener);
     drain.send_replace(true);
-    tracing::info!(connections = connections.len(), "draining");
+    tracing::info!(event = "draining", connections = connections.len(), "draining");
     let ended = async {
         while let Some(connection) = connections.join_next().await {
             report(connection);
@@ -120,7 +134,14 @@ async fn accept<F, Fut>(
                 Ok((stream, peer)) => {
                     let connections_max = room.connections_max();
                     if !make_room(connections, connections_max, logins).await {
-                        tracing::warn!(%peer, connections_max, "too many connections: closed one");
+                        room.0.closed.fetch_add(1, Ordering::Relaxed);
+                        tracing::warn!(
+                            event = "refused",
+                            reason = Refusal::Room.name(),
+                            %peer,
+                            connections_max,
+                            "too many connections: closed one"
+                        );
                         continue;
                     }
                     // Replies are written whole, so waiting to fill a packet only adds delay.

@@ -12,6 +12,7 @@ mod judge;
 mod lab;
 mod listener;
 mod logins;
+mod logs;
 mod metrics;
 mod read;
 mod relay;
@@ -22,11 +23,9 @@ mod sql;
 mod supervisor;
 mod user;
 
-use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command};
 
@@ -35,7 +34,7 @@ fn main() -> ExitCode {
     if let Err(error) = command.check() {
         error.exit();
     }
-    start_logs();
+    logs::start(command.log_format());
     let ended = match command {
         Command::Serve(options) => {
             serve::run(&options).map(|()| ExitCode::SUCCESS).map_err(|error| error.to_string())
@@ -47,19 +46,7 @@ fn main() -> ExitCode {
         Command::Check(options) => check::run(&options).map_err(|error| error.to_string()),
     };
     ended.unwrap_or_else(|error| {
-        eprintln!("sortie: {error}");
+        logs::fail(&error);
         ExitCode::FAILURE
     })
-}
-
-/// Sends log lines to standard error; `RUST_LOG` says which, `info` and above without it.
-fn start_logs() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
-        // It would be said on standard error, with a panic if that is what takes nothing.
-        .log_internal_errors(false)
-        .init();
 }

@@ -13,6 +13,7 @@ mod front;
 mod health;
 mod lanes;
 mod pools;
+mod process;
 
 use std::fmt;
 
@@ -24,7 +25,9 @@ use sortie::{FlightStats, HedgeLedger, ScatterStats};
 use sortie_postgres::PoolStats;
 use sortie_sqlite::{Replica, ReplicaStats};
 
+pub(crate) use self::process::ProcessStats;
 use crate::relay::{LaneStats, ReplicaHealth};
+use crate::serve::ReloadStats;
 use crate::session::ClientStats;
 
 /// The content type of a [`page`].
@@ -45,7 +48,8 @@ pub(crate) struct Snapshot {
     /// Whether they answer, as far as they are watched.
     pub(crate) health: Vec<ReplicaHealth>,
     /// How reloads of the configuration ended, where there is one.
-    pub(crate) reloads: Option<[(&'static str, u64); 3]>,
+    pub(crate) reloads: Option<ReloadStats>,
+    pub(crate) process: ProcessStats,
     /// Each replica by its label.
     pub(crate) replicas: Vec<(String, ReplicaStats)>,
 }
@@ -69,9 +73,12 @@ pub(crate) fn replicas<'a>(
 impl Collector for Snapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
+        front::build(&mut page)?;
+        process::encode(&self.process, &mut page)?;
         self.encode_clients(&mut page)?;
+        front::logins(&self.clients, &mut page)?;
         if let Some(reloads) = &self.reloads {
-            front::encode(reloads, &mut page)?;
+            front::reloads(reloads, &mut page)?;
         }
         if !self.lanes.is_empty() {
             lanes::encode(&self.lanes, &mut page)?;
@@ -307,8 +314,18 @@ impl Page<'_> {
         metric_type: MetricType,
         encode: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
     ) -> fmt::Result {
-        let name = format!("sortie_{name}");
-        encode(&mut self.0.encode_descriptor(&name, help, None, metric_type)?)
+        self.named(&format!("sortie_{name}"), help, metric_type, encode)
+    }
+
+    /// A metric that is not sortie's own.
+    fn named(
+        &mut self,
+        name: &str,
+        help: &str,
+        metric_type: MetricType,
+        encode: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
+    ) -> fmt::Result {
+        encode(&mut self.0.encode_descriptor(name, help, None, metric_type)?)
     }
 }
 

@@ -31,7 +31,7 @@ use crate::config::{Config, ConfigError, Loaded, Mode, Tls};
 use crate::cores::{self, Cores};
 use crate::listener::Room;
 use crate::logins::Logins;
-use crate::metrics::{self, Snapshot};
+use crate::metrics::{self, ProcessStats, Snapshot};
 use crate::read::{ReadConfig, ReadPath};
 use crate::said::HedgeDelay;
 use crate::session::{Limits, Sessions};
@@ -39,7 +39,7 @@ use crate::sql::Catalog;
 
 pub(crate) use clusters::serve as serve_clusters;
 pub(crate) use front::Front;
-pub(crate) use reload::Reload;
+pub(crate) use reload::{Reload, ReloadStats};
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +145,7 @@ async fn serve(options: &Serve) -> Result<(), Error> {
     let reads = ReadPath::new(cluster.shards(), &way);
     let sessions = Sessions::new(reads.clone(), Catalog::embedded(), limits, draining.clone());
     let shards = cluster.shards().to_vec();
-    let scrape = scrape(sessions.clone(), reads, &shards);
+    let scrape = scrape(sessions.clone(), reads, (&shards, room.clone()));
     let probed = Box::new(move || -> Readiness { Box::pin(admin::probe(shards.clone())) });
     let set_mode = Box::new(|_: &str, _: Option<Mode>| {
         Err("an embedded cluster has no pipe lane, and so no mode".to_owned())
@@ -154,6 +154,7 @@ async fn serve(options: &Serve) -> Result<(), Error> {
     let admin = Admin { scrape, ready: probed, set_mode, reload, draining };
     let cores = cores()?;
     announcement.print();
+    tracing::info!(event = "serving", %listen, admin = %announcement.admin, "clients are served");
     front.supervisor().ready(&serving(listen)).await;
     let session = move |stream, _peer| {
         let sessions = sessions.clone();
@@ -176,11 +177,12 @@ fn embedded(options: &Serve) -> EmbeddedConfig {
 fn scrape(
     sessions: Sessions<ReadPath<Replica>>,
     reads: ReadPath<Replica>,
-    shards: &[Vec<Replica>],
+    (shards, room): (&[Vec<Replica>], Room),
 ) -> Box<dyn Fn() -> Snapshot + Send + Sync> {
     let replicas: Vec<Replica> = shards.iter().flatten().cloned().collect();
     Box::new(move || Snapshot {
-        clients: sessions.stats(),
+        clients: sessions.stats().with_closed(room.closed()),
+        process: ProcessStats::read(),
         flights: reads.flights(),
         hedge: reads.hedges(),
         legs: reads.legs(),

@@ -5,14 +5,17 @@
 //! 1. What a client is told does not depend on whether its name is known.
 //! 2. Until a client has proved itself it costs one task, one small buffer, and no server anything.
 
+mod certificate;
+mod proof;
 mod scram;
 
 use std::sync::Arc;
 
-use sortie_postgres::{ScramDecoys, ScramKeys, ScramVerifier};
+use sortie_postgres::{ScramDecoys, ScramVerifier};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::config::{Auth, Config, Tls, Users};
+pub(crate) use self::proof::Proof;
+use crate::config::{Auth, Certified, Config, Tls, Users};
 use crate::logins::Logins;
 use crate::session::failure::Failure;
 use crate::session::socket::Socket;
@@ -25,12 +28,14 @@ pub(crate) struct Gate(Arc<Door>);
 struct Door {
     kind: Kind,
     tls: Tls,
+    certified: Option<Certified>,
     logins: Logins,
 }
 
 #[derive(Debug)]
 enum Kind {
     Trust,
+    Certificate,
     Scram(Known),
 }
 
@@ -46,9 +51,11 @@ impl Gate {
     pub(crate) fn new(config: &Config, logins: Logins) -> Self {
         let kind = match &config.auth {
             Auth::Trust => Kind::Trust,
+            Auth::Certificate => Kind::Certificate,
             Auth::Scram(users) => Kind::Scram(Known::new(Arc::clone(users))),
         };
-        Self(Arc::new(Door { kind, tls: config.tls.clone(), logins }))
+        let (tls, certified) = (config.tls.clone(), config.certified.clone());
+        Self(Arc::new(Door { kind, tls, certified, logins }))
     }
 
     /// Who is logging in.
@@ -63,7 +70,17 @@ impl Gate {
 
     /// Whether clients are asked for a proof.
     pub(crate) fn demands(&self) -> bool {
-        matches!(self.0.kind, Kind::Scram(_))
+        !matches!(self.0.kind, Kind::Trust)
+    }
+
+    /// Whether a session that was begun with this proof may go on here, as far as its role's name
+    /// is known; `finds` says that others than those in the file are looked up.
+    pub(crate) fn goes_on(&self, proof: Proof, user: &str, finds: bool) -> bool {
+        match (&self.0.kind, proof) {
+            (Kind::Trust, _) | (Kind::Certificate, Proof::Certificate) => true,
+            (Kind::Scram(_), Proof::Keys(_)) => !self.asks(user) || finds,
+            _ => false,
+        }
     }
 
     /// Whether it is to be found out elsewhere what this user's password is.
@@ -71,8 +88,8 @@ impl Gate {
         matches!(&self.0.kind, Kind::Scram(known) if known.users.verifier(user).is_none())
     }
 
-    /// Lets a client prove that it is `user`, of whom `found` was found elsewhere; returns the keys
-    /// that it did it with, or `None` where nobody is asked.
+    /// Lets a client prove that it is `user`, of whom `found` was found elsewhere; returns what it
+    /// did it with.
     ///
     /// # Errors
     ///
@@ -82,14 +99,41 @@ impl Gate {
         socket: &mut Socket<S>,
         user: &str,
         found: Option<ScramVerifier>,
-    ) -> Result<Option<ScramKeys>, Failure>
+    ) -> Result<Proof, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Kind::Scram(known) = &self.0.kind else { return Ok(None) };
+        let certified = self.0.certified.as_ref();
+        if certified.is_some() {
+            // Without one nobody is asked anything.
+            certificate::shown(socket.certificate())?;
+        }
+        let proof = match &self.0.kind {
+            Kind::Trust => Proof::Unasked,
+            Kind::Certificate => Proof::Certificate,
+            Kind::Scram(known) => self.keys(socket, known.verifier(user, found), user).await?,
+        };
+        match certified {
+            Some(certified) => certificate::admits(certified, socket.certificate(), user)?,
+            None if matches!(proof, Proof::Certificate) => certificate::shown(None)?,
+            None => {}
+        }
+        Ok(proof)
+    }
+
+    /// Lets a client prove that it knows a password.
+    async fn keys<S>(
+        &self,
+        socket: &mut Socket<S>,
+        verifier: ScramVerifier,
+        user: &str,
+    ) -> Result<Proof, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let identity = self.0.tls.identity().filter(|_| socket.is_encrypted());
         let end_point = identity.and_then(|identity| identity.end_point.as_deref());
-        scram::prove(socket, user, known.verifier(user, found), end_point).await.map(Some)
+        scram::prove(socket, user, verifier, end_point).await.map(Proof::Keys)
     }
 }
 

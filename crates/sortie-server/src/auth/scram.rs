@@ -7,6 +7,7 @@ use sortie_postgres::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::session::failure::Failure;
+use crate::session::refusal::Refusal;
 use crate::session::socket::Socket;
 use crate::sql::{SqlError, state};
 
@@ -24,7 +25,13 @@ pub(super) async fn prove<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let refused = |error| Failure::Fatal(told(error, user));
+    let refused = |error| {
+        let reason = match error {
+            ScramError::WrongPassword => Refusal::Password,
+            _ => Refusal::Protocol,
+        };
+        Failure::Refused(reason, Some(told(error, user)))
+    };
     backend::authentication_sasl(&mut socket.output, scram_mechanisms(end_point.is_some()));
     socket.flush().await?;
     let first = response(socket).await?;

@@ -1,13 +1,14 @@
 //! Reading one cluster.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sortie_postgres::Credential;
+use sortie_postgres::{Credential, OwnCertificate};
 
 use super::section::Section;
 use super::server::{self, Secrets};
+use super::tls;
 use super::value::Bytes;
 use super::{
     ClusterConfig, PipeTarget, ServerConfig, ShardConfig, Spread, TableConfig, UserConfig,
@@ -185,7 +186,8 @@ fn users(section: &Section<'_, '_>, cluster: &mut ClusterConfig, secrets: &mut S
     let users = section.named("users", |name, section| {
         named(section, section.span(), "a role", name);
         let mut user = UserConfig::of(cluster, name);
-        user.credential = password(section, secrets).map(Credential::Password);
+        let password = password(section, secrets).map(Credential::Password);
+        user.credential = certificate(section, secrets, password);
         section.set_within("connections_max", &mut user.connections_max, 0..=SESSIONS_MAX);
         section.set("mode", &mut user.mode);
         section.set("pipe_target", &mut user.pipe_target);
@@ -200,6 +202,39 @@ fn users(section: &Section<'_, '_>, cluster: &mut ClusterConfig, secrets: &mut S
             None => cluster.users.push(user),
         }
     }
+}
+
+/// A certificate of a role's own, which is shown with its password, if it has one.
+fn certificate(
+    section: &Section<'_, '_>,
+    secrets: &Secrets,
+    password: Option<Credential>,
+) -> Option<Credential> {
+    let [shown, key] = ["sslcert", "sslkey"].map(|key| section.value::<PathBuf>(key));
+    let (shown, key) = match (shown, key) {
+        (Some(shown), Some(key)) => (shown, key),
+        (None, None) => return password,
+        _ => {
+            let named = if section.has("sslcert") { "sslcert" } else { "sslkey" };
+            let text = "`sslcert` and `sslkey`: both, a certificate without its key proves nothing";
+            section.problem(section.value_span(named), text);
+            return password;
+        }
+    };
+    let [certificate, private] = [&shown.0, &key.0].map(|file| secrets.beside(file));
+    // They are read for each connection; what is wrong with them now is told now.
+    let problem = |span, name, path: &Path, what| {
+        section.problem(span, format!("`{name}`: {}: {what}", path.display()));
+    };
+    if let Err(what) = tls::chain(&certificate) {
+        problem(shown.1, "sslcert", &certificate, what);
+    }
+    if let Err(what) = tls::private_key(&private) {
+        problem(key.1, "sslkey", &private, what);
+    }
+    let mut own = OwnCertificate::new(certificate, private);
+    own.beside = password.unwrap_or(own.beside);
+    Some(Credential::OwnCertificate(Box::new(own)))
 }
 
 /// Keys that are known, and do not work yet.

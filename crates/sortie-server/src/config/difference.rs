@@ -28,9 +28,11 @@ impl Difference {
     /// What `after` says otherwise than `before`.
     pub(crate) fn between(before: &Config, after: &Config) -> Self {
         let mut told = Self::default();
-        for (name, differs) in
-            [("listen", before.listen != after.listen), ("admin", before.admin != after.admin)]
-        {
+        for (name, differs) in [
+            ("listen", before.listen != after.listen),
+            ("admin", before.admin != after.admin),
+            ("log_format", before.log_format != after.log_format),
+        ] {
             if differs {
                 told.restart.push(name);
             }
@@ -40,13 +42,16 @@ impl Difference {
         if before.tls != after.tls {
             told.changes.push("tls: new connections get what is configured now".to_owned());
         }
+        if before.certified != after.certified {
+            told.changes.push("clients' certificates: new connections".to_owned());
+        }
         told.value("connections_max", &before.connections_max, &after.connections_max);
         told.value("login_max", &before.login_max, &after.login_max);
         told.value("stall_max", &before.stall_max, &after.stall_max);
         let of_top = told.changes.len() - top;
         told.clusters(&before.clusters, &after.clusters);
-        let rest = Config { listen: before.listen, admin: before.admin, ..after.clone() };
-        let rest = Config { clusters: before.clusters.clone(), ..rest };
+        let rest = Config { clusters: before.clusters.clone(), ..after.clone() };
+        let rest = rest.until_restart(before);
         if of_top == 0 && rest != *before {
             told.changes.push("settings of the endpoint".to_owned());
         }
@@ -67,9 +72,10 @@ impl Difference {
     fn auth(&mut self, before: &Auth, after: &Auth) {
         match (before, after) {
             (Auth::Scram(before), Auth::Scram(after)) => self.users(before, after),
-            (Auth::Trust, Auth::Trust) => {}
-            (_, Auth::Scram(_)) => self.changes.push("auth: trust -> scram".to_owned()),
-            (_, Auth::Trust) => self.changes.push("auth: scram -> trust".to_owned()),
+            (before, after) if before == after => {}
+            (before, after) => {
+                self.changes.push(format!("auth: {} -> {}", before.name(), after.name()));
+            }
         }
     }
 

@@ -6,13 +6,16 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+use super::certified;
 use super::cluster;
 use super::console;
 use super::front;
 use super::problem::{ConfigError, Problem, Problems};
 use super::section::Section;
 use super::server::Secrets;
+use super::value::Value;
 use super::{ClusterConfig, Config};
+use crate::logs::LogFormat;
 use crate::said::Listen;
 
 /// A file that holds no more than this is read; it is text that people write.
@@ -51,6 +54,14 @@ pub(crate) fn load(path: &Path, environment: Option<String>) -> Result<Loaded, C
     Ok(Loaded { config, warnings })
 }
 
+/// What a file says of log lines, if it can be found out; what is wrong with it is told when it is
+/// read.
+pub(crate) fn log_format(path: &Path) -> Option<LogFormat> {
+    let text = text(path).ok()?;
+    let table = DeTable::parse(&text).ok()?;
+    LogFormat::read(table.get_ref().get("log_format")?.get_ref()).ok()
+}
+
 /// Reads a configuration.
 pub(super) fn read(text: &str, secrets: &mut Secrets) -> Result<Config, Vec<Problem>> {
     let problems = Problems::of(text);
@@ -72,11 +83,13 @@ pub(super) fn read(text: &str, secrets: &mut Secrets) -> Result<Config, Vec<Prob
         }
         front::auth(top, &mut config, secrets);
         front::tls(top, &mut config, secrets);
+        certified::read(top, &mut config);
         top.set("admin", &mut config.admin);
         console::read(top, &mut config);
         top.set_within("connections_max", &mut config.connections_max, 1..=cluster::SESSIONS_MAX);
         top.set("login_max", &mut config.login_max);
         top.set("stall_max", &mut config.stall_max);
+        top.set("log_format", &mut config.log_format);
         let read = |name: &str, section: &Section<'_, '_>| cluster::read(name, section, secrets);
         config.clusters = top.named("clusters", read);
         if problems.is_empty() {

@@ -26,6 +26,12 @@ pub(super) fn auth(top: &Section<'_, '_>, config: &mut Config, secrets: &Secrets
                         or write `auth = \"scram\"`";
             top.problem(span, text);
         }
+        (Some(Demand::Cert), Some((_file, span))) => {
+            let text = "with `auth = \"cert\"` nobody is asked for a password: take `users` away, \
+                        or write `auth = \"scram\"`, which asks for a certificate besides";
+            top.problem(span, text);
+        }
+        (Some(Demand::Cert), None) => config.auth = Auth::Certificate,
         (Some(Demand::Trust), None) => {
             if let Some(text) = config.too_open() {
                 top.problem(top.value_span("listen"), format!("`listen`: {text}"));
@@ -43,12 +49,13 @@ pub(super) fn auth(top: &Section<'_, '_>, config: &mut Config, secrets: &Secrets
 pub(super) fn known(top: &Section<'_, '_>, config: &Config) {
     let mut queries = config.clusters.iter().filter(|it| it.auth_query.is_some());
     match &config.auth {
-        Auth::Trust => {
+        Auth::Trust | Auth::Certificate => {
             if let Some(cluster) = queries.next() {
                 top.whole_problem(format!(
-                    "cluster `{}` has an `auth_query`, and with `auth = \"trust\"` nobody is asked \
+                    "cluster `{}` has an `auth_query`, and with `auth = \"{}\"` nobody is asked \
                      for a password: take it away, or write `auth = \"scram\"`",
                     cluster.name,
+                    config.auth.name(),
                 ));
             }
         }
@@ -66,6 +73,7 @@ pub(super) fn known(top: &Section<'_, '_>, config: &Config) {
 pub(super) fn tls(top: &Section<'_, '_>, config: &mut Config, secrets: &Secrets) {
     let wanted = top.value::<Wanted>("tls").map_or(Wanted::Off, |(wanted, _span)| wanted);
     let [certificate, key] = ["tls_certificate", "tls_key"].map(|key| top.value::<PathBuf>(key));
+    let authority = top.value::<PathBuf>("tls_client_ca");
     let (certificate, key) = match (wanted, certificate, key) {
         (_, Some(certificate), Some(key)) => (certificate, key),
         (Wanted::Off, None, None) => return,
@@ -77,7 +85,9 @@ pub(super) fn tls(top: &Section<'_, '_>, config: &mut Config, secrets: &Secrets)
         }
     };
     // Files that nobody uses for now are right or wrong all the same.
-    match Identity::load(&secrets.beside(&certificate.0), &secrets.beside(&key.0)) {
+    let vouching = authority.as_ref().map(|(file, _span)| secrets.beside(file));
+    let files = [&certificate.0, &key.0].map(|file| secrets.beside(file));
+    match Identity::load(&files[0], &files[1], vouching.as_deref()) {
         Ok(identity) => {
             config.tls = match wanted {
                 Wanted::Off => Tls::Off,
@@ -89,5 +99,9 @@ pub(super) fn tls(top: &Section<'_, '_>, config: &mut Config, secrets: &Secrets)
             top.problem(certificate.1, format!("`tls_certificate`: {what}"));
         }
         Err(Unusable::Key(what)) => top.problem(key.1, format!("`tls_key`: {what}")),
+        Err(Unusable::Authority(what)) => {
+            let span = authority.map_or(top.span(), |(_file, span)| span);
+            top.problem(span, format!("`tls_client_ca`: {what}"));
+        }
     }
 }

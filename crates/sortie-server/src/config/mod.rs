@@ -13,6 +13,7 @@
 //! | `connections_max` | `900` | clients served at a time |
 //! | `login_max` | `"10s"` | how long a client's startup may take |
 //! | `stall_max` | `"30s"` | how long a client may take nothing of its answer |
+//! | `log_format` | `"text"` | log lines on standard error: `text`, or `json`, an object on each |
 //! | `mode` | `"share"` | `share`, `observe` (relay all, report what could be shared) or `pipe` |
 //! | `pipe_target` | `"replica"` | where the pipe lane goes: `replica` or `primary` |
 //! | `join` | `"fresh"` | which loads a read shares: `fresh` or `running` (docs/freshness.md) |
@@ -34,7 +35,10 @@
 //!
 //! | key | meaning |
 //! |---|---|
-//! | `auth` | how clients prove who they are: `scram` (see `users`) or `trust` (not at all) |
+//! | `auth` | how clients prove who they are: `scram` (see `users`), `cert` or `trust` (not) |
+//! | `tls_client_ca` | who vouches for clients' certificates, a file in PEM: all have to show one |
+//! | `clientcert` | what it must say: `verify-full` (who the client is) or `verify-ca` (nothing) |
+//! | `certificates.NAME` | the roles that a certificate of this common name is good for |
 //! | `users` | the users file; only with `auth = "scram"` |
 //! | `admin_users`, `stats_users` | lists of who may use it: for everything, or to look |
 //! | `tls_certificate`, `tls_key` | files in PEM, unless `tls` is `off` |
@@ -51,6 +55,7 @@
 //! | `max_lag` | known, and refused: it does not work yet |
 //! | `users.ROLE.connections_max` | sessions that it may have, if not `user_connections_max` |
 //! | `users.ROLE.password_file` | a file with its password, if it has another one |
+//! | `users.ROLE.sslcert`, `.sslkey` | a certificate of its own for the servers, and its key |
 //!
 //! # Invariants
 //!
@@ -58,6 +63,7 @@
 //!    a server, all servers of a cluster are logged in to as one role in one database.
 //! 2. A password is neither shown nor part of a message.
 
+mod certified;
 mod cluster;
 mod console;
 mod difference;
@@ -68,6 +74,7 @@ mod problem;
 mod section;
 mod server;
 mod tls;
+mod user;
 mod users;
 mod value;
 
@@ -75,17 +82,20 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sortie_postgres::{ConnInfo, Credential};
+use sortie_postgres::ConnInfo;
 
+pub(crate) use self::certified::{CertCheck, Certified};
 pub(crate) use self::cluster::NAME_BYTES_MAX;
 pub(crate) use self::console::ConsoleConfig;
 pub(crate) use self::difference::Difference;
-pub(crate) use self::file::{Loaded, load};
+pub(crate) use self::file::{Loaded, load, log_format};
 pub(crate) use self::nearest::nearest;
 pub(crate) use self::problem::ConfigError;
 pub(crate) use self::server::from_urls;
 pub(crate) use self::tls::{Identity, PROTOCOL, Tls};
+pub(crate) use self::user::UserConfig;
 pub(crate) use self::users::{Users, written as written_user};
+use crate::logs::LogFormat;
 use crate::said::Loopback;
 
 /// All that is said about one endpoint.
@@ -97,6 +107,8 @@ pub(crate) struct Config {
     pub(crate) auth: Auth,
     /// Whether their connections are encrypted.
     pub(crate) tls: Tls,
+    /// What their certificates must say, if they have to show any.
+    pub(crate) certified: Option<Certified>,
     /// Where metrics and health are.
     pub(crate) admin: Loopback,
     /// The admin database.
@@ -107,6 +119,8 @@ pub(crate) struct Config {
     pub(crate) login_max: Duration,
     /// How long a client may take nothing of its answer.
     pub(crate) stall_max: Duration,
+    /// How log lines are written.
+    pub(crate) log_format: LogFormat,
     /// At least one; names differ.
     pub(crate) clusters: Vec<ClusterConfig>,
 }
@@ -119,6 +133,19 @@ pub(crate) enum Auth {
     Trust,
     /// By a password that these users' secrets were made of.
     Scram(Arc<Users>),
+    /// By a certificate that says who they are.
+    Certificate,
+}
+
+impl Auth {
+    /// What it is called in a configuration.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Trust => "trust",
+            Self::Scram(_) => "scram",
+            Self::Certificate => "cert",
+        }
+    }
 }
 
 /// One cluster: shards that together hold all rows.
@@ -192,35 +219,6 @@ pub(crate) enum Spread {
     Reference,
 }
 
-/// A role that clients may start a session as.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct UserConfig {
-    pub(crate) name: String,
-    pub(crate) mode: Mode,
-    pub(crate) pipe_target: PipeTarget,
-    pub(crate) join: Joining,
-    pub(crate) max_join_age: Option<Duration>,
-    /// Sessions that it may have.
-    pub(crate) connections_max: u32,
-    /// What it logs in to the servers with, if not with what their URLs have.
-    pub(crate) credential: Option<Credential>,
-}
-
-impl UserConfig {
-    /// A role of which nothing is said but its name.
-    pub(crate) fn of(cluster: &ClusterConfig, name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            mode: cluster.mode,
-            pipe_target: cluster.pipe_target,
-            join: cluster.join,
-            max_join_age: cluster.max_join_age,
-            connections_max: cluster.user_connections_max,
-            credential: None,
-        }
-    }
-}
-
 /// Which loads a read shares.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Joining {
@@ -286,13 +284,22 @@ impl Config {
             listen: port(6440),
             auth: Auth::Trust,
             tls: Tls::Off,
+            certified: None,
             admin: Loopback(port(6441)),
             console: ConsoleConfig::default(),
             connections_max: 900,
             login_max: Duration::from_secs(10),
             stall_max: Duration::from_secs(30),
+            log_format: LogFormat::Text,
             clusters: Vec::new(),
         }
+    }
+
+    /// With what another one says where only a restart changes it.
+    #[must_use]
+    pub(crate) fn until_restart(self, running: &Self) -> Self {
+        let Self { listen, admin, log_format, .. } = *running;
+        Self { listen, admin, log_format, ..self }
     }
 
     /// Why nobody may listen there, if that is so.

@@ -92,6 +92,29 @@ impl<'s, 't> Section<'s, 't> {
         strings
     }
 
+    /// A table whose keys are names, each with a list of strings.
+    pub(super) fn named_strings(&self, key: &'static str) -> Vec<(String, Vec<String>)> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let Some(table) = value.get_ref().as_table() else {
+            self.not_a_table(key, value);
+            return Vec::new();
+        };
+        let mut named = Vec::new();
+        for (name, list) in table {
+            let items = list.get_ref().as_array().map_or(&[][..], |items| items);
+            let strings = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
+            match strings.collect::<Option<Vec<_>>>().filter(|strings| !strings.is_empty()) {
+                Some(strings) => named.push((name.get_ref().to_string(), strings)),
+                None => {
+                    let name = name.get_ref();
+                    let text = format!("`{key}.{name}` must be a list of strings, one at least");
+                    self.problem(list.span(), text);
+                }
+            }
+        }
+        named
+    }
+
     /// Reads the table under a key, if there is one.
     pub(super) fn section(&self, key: &'static str, read: impl FnOnce(&Section<'s, 't>)) {
         let Some(value) = self.get(key) else { return };

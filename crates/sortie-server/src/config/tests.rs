@@ -55,7 +55,7 @@ fn the_documented_defaults_are_the_defaults() {
     let (general, cluster): (Vec<_>, Vec<_>) = documented()
         .into_iter()
         .partition(|(key, _)| known_keys("").iter().any(|known| known == key));
-    assert!((general.len(), cluster.len()) == (7, 16), "{general:?} {cluster:?}");
+    assert!((general.len(), cluster.len()) == (8, 16), "{general:?} {cluster:?}");
     let lines = |keys: &[(&str, &str)], prefix: &str| {
         let lines = keys.iter().map(|(key, default)| format!("{prefix}{key} = {default}"));
         lines.collect::<Vec<_>>().join("\n") + "\n"
@@ -103,7 +103,7 @@ fn known_keys(table: &str) -> Vec<String> {
     let head = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
     let problems = parse(&format!("{head}zzzzzz = 1")).unwrap_err();
     let known = problems.iter().find_map(|problem| problem.split_once("known here: ")).unwrap();
-    let tables = ["clusters", "pool", "timeouts", "shards", "tables", "users"];
+    let tables = ["clusters", "certificates", "pool", "timeouts", "shards", "tables", "users"];
     known.1.split(", ").filter(|key| !tables.contains(key)).map(str::to_owned).collect()
 }
 

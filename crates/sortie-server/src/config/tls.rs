@@ -6,10 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use sortie_postgres::tls_end_point;
 
 /// Who reads the key can pass for this server.
@@ -37,13 +39,16 @@ pub(crate) struct Identity {
     /// What a login on such a connection can be bound to, if it can.
     pub(crate) end_point: Option<Arc<[u8]>>,
     chain: Arc<[CertificateDer<'static>]>,
+    /// Those that vouch for clients' certificates.
+    authority: Arc<[CertificateDer<'static>]>,
 }
 
-/// What can't be used: the certificate or the key, and why.
+/// What can't be used, and why.
 #[derive(Debug)]
 pub(super) enum Unusable {
     Certificate(String),
     Key(String),
+    Authority(String),
 }
 
 impl Tls {
@@ -57,20 +62,34 @@ impl Tls {
 }
 
 impl Identity {
-    /// Reads a certificate, with those that vouch for it behind it, and its key: files in PEM.
+    /// Reads a certificate, with those that vouch for it behind it, its key, and who vouches for
+    /// clients' certificates, if they are asked for these: files in PEM.
     ///
     /// # Errors
     ///
     /// What is wrong with one of them, and what mends it.
-    pub(super) fn load(certificate: &Path, key: &Path) -> Result<Self, Unusable> {
+    pub(super) fn load(
+        certificate: &Path,
+        key: &Path,
+        authority: Option<&Path>,
+    ) -> Result<Self, Unusable> {
         let chain = chain(certificate)
             .map_err(|what| Unusable::Certificate(format!("{}: {what}", certificate.display())))?;
         let of_key = |what: String| Unusable::Key(format!("{}: {what}", key.display()));
         let private = private_key(key).map_err(of_key)?;
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let of_authority =
+            |path: &Path, what| Unusable::Authority(format!("{}: {what}", path.display()));
+        let vouching = authority.map(|path| self::chain(path).map_err(|it| of_authority(path, it)));
+        let vouching = vouching.transpose()?.unwrap_or_default();
+        let asking = authority.map(|path| verifier(&vouching).map_err(|it| of_authority(path, it)));
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .expect("ring has both versions of TLS")
-            .with_no_client_auth()
+            .expect("ring has both versions of TLS");
+        let builder = match asking.transpose()? {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder
             .with_single_cert(chain.clone(), private)
             .map_err(|error| of_key(format!("it does not go with the certificate: {error}")))?;
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
@@ -79,13 +98,14 @@ impl Identity {
             config: Arc::new(config),
             end_point: end_point.map(Arc::from),
             chain: chain.into(),
+            authority: vouching.into(),
         })
     }
 }
 
 impl PartialEq for Identity {
     fn eq(&self, other: &Self) -> bool {
-        self.chain == other.chain
+        self.chain == other.chain && self.authority == other.authority
     }
 }
 
@@ -97,7 +117,21 @@ impl fmt::Debug for Identity {
     }
 }
 
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// Whoever shows a certificate must have one of theirs; whoever shows none is told later that it
+/// must, in words that its user sees.
+fn verifier(vouching: &[CertificateDer<'static>]) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in vouching {
+        roots.add(certificate.clone()).map_err(|error| error.to_string())?;
+    }
+    let provider = Arc::new(ring::default_provider());
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| error.to_string())
+}
+
+pub(super) fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let pem = fs::read(path).map_err(|error| error.to_string())?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match chain {
@@ -107,7 +141,7 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let file = fs::metadata(path).map_err(|error| error.to_string())?;
     let mode = file.permissions().mode() & 0o777;
     if mode & OPEN_TO_OTHERS != 0 {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::{Joining, Mode, PipeTarget};
+use super::{CertCheck, Joining, Mode, PipeTarget};
+use crate::logs::LogFormat;
 use crate::said::{HedgeDelay, Listen, Loopback, duration};
 
 /// Something that a key may be set to.
@@ -23,6 +24,7 @@ pub(super) struct Bytes(pub(super) usize);
 pub(super) enum Demand {
     Trust,
     Scram,
+    Cert,
 }
 
 /// Whether clients' connections are to be encrypted.
@@ -138,10 +140,22 @@ impl Value for Loopback {
     }
 }
 
+impl Value for LogFormat {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        word(value, &[("text", Self::Text), ("json", Self::Json)])
+    }
+}
+
 /// Whether clients prove who they are.
 impl Value for Demand {
     fn read(value: &DeValue<'_>) -> Result<Self, String> {
-        word(value, &[("trust", Self::Trust), ("scram", Self::Scram)])
+        word(value, &[("trust", Self::Trust), ("scram", Self::Scram), ("cert", Self::Cert)])
+    }
+}
+
+impl Value for CertCheck {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        word(value, &[("verify-ca", Self::Ca), ("verify-full", Self::Full)])
     }
 }
 

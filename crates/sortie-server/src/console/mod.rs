@@ -38,6 +38,7 @@ use crate::relay::roster::{Ends, Person, Roster};
 use crate::session::code::INVALID_AUTHORIZATION;
 use crate::session::failure::Failure;
 use crate::session::keys::Keys;
+use crate::session::refusal::Refusal;
 use crate::session::socket::Socket;
 use crate::session::startup::Hello;
 use crate::sql::SqlError;
@@ -122,7 +123,8 @@ impl Console {
         let asked = hello.read().map_err(Failure::Fatal)?;
         let config = self.subject.config();
         let rank = rank::of(asked.user, &config.console, config.auth == Auth::Trust, ends);
-        let rank = rank.ok_or_else(|| Failure::Fatal(stranger(asked.user)))?;
+        let rank =
+            rank.ok_or_else(|| Failure::Refused(Refusal::Role, Some(stranger(asked.user))))?;
         let key = keys.register(hello.secret_len()).ok_or_else(Failure::too_many)?;
         let person = Person {
             id: key.process(),

@@ -1,8 +1,12 @@
 use super::*;
+use crate::session::refusal::Refusals;
 
 fn snapshot() -> Snapshot {
     let mut snapshot = Snapshot::default();
     snapshot.clients.statements = 200;
+    snapshot.clients.refusals = Refusals::default().read();
+    snapshot.clients = snapshot.clients.with_closed(3);
+    snapshot.process = ProcessStats::read();
     snapshot.flights.leaders = 2;
     snapshot.flights.followers = 198;
     (snapshot.hedge.firsts, snapshot.hedge.hedges, snapshot.hedge.hedge_wins) = (4, 2, 1);
@@ -13,7 +17,11 @@ fn snapshot() -> Snapshot {
     let mut pool = PoolStats::default();
     (pool.idle, pool.cancelled) = (3, 2);
     snapshot.pools = vec![("shop/db1:5432".into(), pool), ("shop/db2:5432".into(), pool)];
-    let lanes = |shared| LaneStats { shared, piped: vec![("lane", 3)], ..LaneStats::default() };
+    let (piped, dirty) = (vec![("lane", 3)], vec![("function", 1)]);
+    let lanes = |shared| {
+        let (piped, dirty) = (piped.clone(), dirty.clone());
+        LaneStats { shared, piped, dirty, ..LaneStats::default() }
+    };
     snapshot.lanes = vec![("shop".into(), lanes(5)), ("bank".into(), lanes(7))];
     let labels =
         |name: &str| [("cluster", "shop".into()), ("shard", "0".into()), ("replica", name.into())];
@@ -36,6 +44,8 @@ fn names_and_labels_are_those_that_dashboards_know() {
     let page = page(snapshot());
     for sample in [
         "sortie_client_statements_total 200",
+        "sortie_logins_refused_total{reason=\"room\"} 3",
+        "sortie_logins_refused_total{reason=\"password\"} 0",
         "sortie_backend_statements_total 10",
         "sortie_flights_total{role=\"leader\"} 2",
         "sortie_flights_total{role=\"follower\"} 198",
@@ -57,6 +67,46 @@ fn names_and_labels_are_those_that_dashboards_know() {
     ] {
         assert!(page.lines().any(|line| line == sample), "no {sample} in\n{page}");
     }
+}
+
+/// The rows that `docs/metrics.md` has to have, as the page describes itself.
+fn rows(page: &str) -> Vec<String> {
+    let lines: Vec<&str> = page.lines().collect();
+    let mut rows = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|it| it.split_once(' '))
+        else {
+            continue;
+        };
+        let samples = lines[at + 1..].iter().skip_while(|line| line.starts_with("# TYPE"));
+        let labels: std::collections::BTreeSet<&str> = samples
+            .take_while(|line| !line.starts_with('#'))
+            .flat_map(|line| line.split_once('{').map_or("", |(_, rest)| rest).split(','))
+            .filter_map(|label| label.split_once("=\"").map(|(name, _)| name))
+            .collect();
+        let is_counter = lines.contains(&&*format!("# TYPE {name} counter"));
+        let (kind, end) = if is_counter { ("counter", "_total") } else { ("gauge", "") };
+        let labels: Vec<&str> = labels.into_iter().collect();
+        let help = help.trim_end_matches('.');
+        rows.push(format!("| `{name}{end}` | {kind} | {} | {help} |", labels.join(", ")));
+    }
+    rows
+}
+
+#[test]
+fn the_document_lists_all_series_and_no_other() {
+    let mut snapshot = snapshot();
+    let outcomes = [("applied", 1), ("unchanged", 2), ("refused", 3)];
+    snapshot.reloads = Some(ReloadStats { outcomes, is_in_force: true, read_at: 1 });
+    let expected = rows(&page(snapshot));
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let found: Vec<&str> =
+        text.lines().filter(|it| it.starts_with("| `") && it.matches('|').count() == 5).collect();
+    let missing: Vec<_> = expected.iter().filter(|row| !found.contains(&row.as_str())).collect();
+    assert!(missing.is_empty(), "docs/metrics.md lacks:\n{missing:#?}");
+    let gone: Vec<_> = found.iter().filter(|row| !expected.contains(&(**row).to_owned())).collect();
+    assert!(gone.is_empty(), "docs/metrics.md has what the page has not:\n{gone:#?}");
 }
 
 /// The grammar of the text format, as far as this page uses it.
@@ -82,7 +132,9 @@ fn the_page_is_well_formed_and_names_its_gauges_alike() {
             match kind {
                 "counter" => assert_eq!(name, format!("{family}_total")),
                 "gauge" => {
-                    let resting = [pools::RESTING, health::RESTING].concat();
+                    let resting =
+                        [pools::RESTING, health::RESTING, front::RESTING, process::RESTING]
+                            .concat();
                     let fits = name.contains("in_flight") || resting.contains(&name);
                     assert!(name == *family && fits, "{line}");
                 }

@@ -87,9 +87,11 @@ use crate::console::Console;
 use crate::session::drained;
 use crate::session::failure::{self as told, Failure};
 use crate::session::keys::Keys;
+use crate::session::refusal::Refusal;
 use crate::session::socket::Socket;
 use crate::session::startup::Wish;
 use crate::session::stats::{ClientStats, Stats};
+use crate::sql::SqlError;
 
 /// All sessions of an endpoint in front of PostgreSQL. Clones share everything.
 #[derive(Debug)]
@@ -179,8 +181,7 @@ impl<L: Shared> Inner<L> {
     {
         let stall_max = world.limits.egress_stall_max;
         let opened = match self.enter(&mut socket, &world).await {
-            Ok(None) => return,
-            Ok(Some((Wish::Cancel(cancel), _))) => {
+            Ok((Wish::Cancel(cancel), _)) => {
                 if let Some(cancel) = cancel {
                     self.stats.cancel();
                     let entry = self.roster.entry(cancel.process());
@@ -191,13 +192,13 @@ impl<L: Shared> Inner<L> {
                 // In order: an encrypted connection that is just dropped looks cut off.
                 return socket.close().await;
             }
-            Ok(Some((Wish::Session(hello), _))) if console.is_asked(&hello) => {
+            Ok((Wish::Session(hello), _)) if console.is_asked(&hello) => {
                 match console.serve(&mut socket, &hello, &self.keys, ends).await {
                     Ok(()) => return,
                     Err(end) => Err(end),
                 }
             }
-            Ok(Some((Wish::Session(hello), proof))) => {
+            Ok((Wish::Session(hello), proof)) => {
                 let opened = self.open(&mut socket, &world, (&hello, proof), ends).await;
                 opened.map(|(cluster, opened)| ((world, cluster), opened))
             }
@@ -206,6 +207,7 @@ impl<L: Shared> Inner<L> {
         let mut client = Client::new(socket.into_parts(), stall_max);
         let failure = match opened {
             Ok((place, opened)) => {
+                self.stats.login();
                 let span = tracing::debug_span!("session", process = opened.key.process());
                 let (left, failure) = self.talk(client, place, &opened).instrument(span).await;
                 client = left;
@@ -213,7 +215,16 @@ impl<L: Shared> Inner<L> {
             }
             Err(failure) => failure,
         };
-        tracing::debug!(?failure, "a connection ends");
+        tracing::debug!(%failure, "a connection ends");
+        let failure = match failure {
+            Failure::Refused(reason, told) => {
+                self.refuse(reason, told.as_ref(), ends);
+                // Who is told nothing has to be gone at once: others wait for the room.
+                let Some(error) = told else { return };
+                Failure::Fatal(error)
+            }
+            other => other,
+        };
         match failure {
             Failure::Fatal(error) | Failure::Statement(error) => {
                 self.stats.error();
@@ -221,8 +232,16 @@ impl<L: Shared> Inner<L> {
                 client.close().await;
             }
             Failure::Stalled => self.stats.stall(),
-            Failure::Gone => client.close().await,
+            Failure::Gone | Failure::Refused(..) => client.close().await,
         }
+    }
+
+    /// Counts a client that is not let in, and says so: once for each, as it had to connect for it.
+    fn refuse(&self, reason: Refusal, told: Option<&SqlError>, ends: Ends) {
+        self.stats.refuse(reason);
+        let (reason, code) = (reason.name(), told.map(|error| error.code));
+        let peer = ends.peer.map(tracing::field::display);
+        tracing::info!(event = "refused", reason, code, peer, "a client was not let in");
     }
 
     /// Talks with a client whose startup is done. Returns its connection, and why it ends.

@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use sortie_postgres::Credential;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::cluster::Cluster;
@@ -82,23 +81,16 @@ where
             }
         }
         let proof = self.account.proof;
-        let is_known = match proof {
-            Some(_) => !world.gate.asks(role) || cluster.directory.is_some(),
-            None => true,
-        };
-        let user = cluster.config.user(role).cloned();
-        let user = match (world.gate.demands(), user) {
-            (true, user) if proof.is_some() && is_known => {
-                user.unwrap_or_else(|| UserConfig::of(&cluster.config, role))
-            }
-            (false, Some(user)) => user,
+        let goes_on = world.gate.goes_on(proof, role, cluster.directory.is_some());
+        let user = match cluster.config.user(role) {
+            Some(user) if goes_on => user.clone(),
+            None if goes_on && world.gate.demands() => UserConfig::of(&cluster.config, role),
             _ => return Err(gone(&format!("role \"{role}\""))),
         };
-        let own = proof.filter(|_| role != cluster.config.role());
-        let own = own.map(|keys| Credential::ScramKeys(Box::new(keys)));
+        let keys = proof.keys().filter(|_| role != cluster.config.role());
         let mut login = (*self.account.login).clone();
         login.database.clone_from(&cluster.database);
-        login.credential = user.credential.clone().or(own);
+        login.credential = user.login(keys);
         let account = Account {
             login: Arc::new(login),
             mode: user.mode,

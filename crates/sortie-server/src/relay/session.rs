@@ -20,7 +20,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
 use sortie_postgres::backend::{self, Severity};
-use sortie_postgres::{ConnId, Event, Login, Parameters, ScramKeys};
+use sortie_postgres::{ConnId, Event, Login, Parameters};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::futures::Notified;
 use tokio::time::Sleep;
@@ -43,6 +43,7 @@ use super::stats::{Gauge, Lanes};
 use super::switches::{Shards, Switches};
 use super::world::World;
 use super::{Inner, frames};
+use crate::auth::Proof;
 use crate::config::{Mode, PipeTarget};
 use crate::session::failure::{self, Failure};
 use crate::session::keys::Key;
@@ -114,7 +115,7 @@ pub(super) struct Account {
     pub(super) defaults: Switches,
     pub(super) target: PipeTarget,
     /// What it has proved itself with.
-    pub(super) proof: Option<ScramKeys>,
+    pub(super) proof: Proof,
     /// The shard that the database name binds the session to.
     pub(super) shard: Option<usize>,
 }

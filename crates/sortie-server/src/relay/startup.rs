@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use sortie_postgres::{Credential, Login, Parameters, ScramKeys, backend};
+use sortie_postgres::{Login, Parameters, backend};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
@@ -24,11 +24,13 @@ use super::shared::Shared;
 use super::switches::{self, Switches};
 use super::world::World;
 use super::{Inner, client::Client};
+use crate::auth::Proof;
 use crate::config::UserConfig;
 use crate::session::code::INVALID_AUTHORIZATION;
 use crate::session::drained;
 use crate::session::failure::Failure;
 use crate::session::keys::Key;
+use crate::session::refusal::Refusal;
 use crate::session::socket::Socket;
 use crate::session::startup::{Asked, Hello, Wish, going_down, greet as greet_client};
 use crate::sql::{SqlError, state};
@@ -43,7 +45,7 @@ const PASSWORD_WRONG: &str = "28P01";
 const ROLES_SHOWN_MAX: usize = 10;
 
 /// What a client came for, and what it has proved itself with.
-pub(super) type Entered = (Wish, Option<ScramKeys>);
+pub(super) type Entered = (Wish, Proof);
 
 /// What a session begins with of the configuration.
 pub(super) type Place<L> = (Arc<World<L>>, Arc<Cluster>);
@@ -69,35 +71,35 @@ impl<L: Shared> Inner<L> {
         &self,
         socket: &mut Socket<S>,
         world: &World<L>,
-        (hello, proof): (&Hello, Option<ScramKeys>),
+        (hello, proof): (&Hello, Proof),
         ends: Ends,
     ) -> Result<(Arc<Cluster>, Opened), Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
-        let asked = hello.read().map_err(Failure::Fatal)?;
-        let (cluster, shard) = world.asked(asked.database).map_err(Failure::Fatal)?;
+        let refused = |reason| move |error| Failure::Refused(reason, Some(error));
+        let asked = hello.read().map_err(refused(Refusal::Protocol))?;
+        let (cluster, shard) = world.asked(asked.database).map_err(refused(Refusal::Database))?;
         let user = match (cluster.config.user(asked.user), proof) {
             (Some(user), _) => user.clone(),
             // Whoever has proved who it is may come; what it may do there is the servers' affair.
-            (None, Some(_)) => UserConfig::of(&cluster.config, asked.user),
-            (None, None) => return Err(Failure::Fatal(stranger(asked.user, &cluster))),
+            (None, proof) if proof.is_given() => UserConfig::of(&cluster.config, asked.user),
+            (None, _) => return Err(refused(Refusal::Role)(stranger(asked.user, &cluster))),
         };
         let counted = cluster.lasting.crowd.join(asked.user, user.connections_max);
-        let counted = counted.ok_or_else(|| Failure::Fatal(crowded(asked.user)))?;
+        let counted = counted.ok_or_else(|| refused(Refusal::RoleSessions)(crowded(asked.user)))?;
         let (mut switches, defaults) = (Switches::default(), Switches::of(&user));
         let mut login = Login::new(asked.user, cluster.database.clone());
         // The keys that a role has proved itself with also log in where it has the same secret.
-        let own = proof.filter(|_| asked.user != cluster.config.role());
-        let own = own.map(|keys| Credential::ScramKeys(Box::new(keys)));
-        login.credential = user.credential.clone().or(own);
+        let keys = proof.keys().filter(|_| asked.user != cluster.config.role());
+        login.credential = user.login(keys);
         let (mut encoding, mut application) = ("", "");
         for (name, value) in asked.parameters {
             match name {
                 "user" | "database" | "replication" => continue,
                 "options" => {
                     let rest = switches::from_options(value, &mut switches, cluster.shards())
-                        .map_err(Failure::Fatal)?;
+                        .map_err(refused(Refusal::Setting))?;
                     if !rest.is_empty() {
                         login = login.parameter(name, rest);
                     }
@@ -105,7 +107,7 @@ impl<L: Shared> Inner<L> {
                 }
                 _ if name.starts_with("sortie.") => {
                     let set = switches.set(name, Some(value), cluster.shards());
-                    set.map_err(Failure::Fatal)?;
+                    set.map_err(refused(Refusal::Setting))?;
                     continue;
                 }
                 "client_encoding" => encoding = value,
@@ -125,11 +127,11 @@ impl<L: Shared> Inner<L> {
                 // A server finds a parameter wrong when it knows already who asks.
                 backend::authentication_ok(&mut socket.output);
             }
-            let by_keys = matches!(login.credential, Some(Credential::ScramKeys(_)));
+            let by_keys = keys.is_some() && login.credential != user.credential;
             if by_keys && error.code == PASSWORD_WRONG {
-                return Failure::Fatal(other_secret(asked.user));
+                return refused(Refusal::Server)(other_secret(asked.user));
             }
-            Failure::Fatal(error)
+            refused(Refusal::Server)(error)
         })?;
         let (login, mode, lasting) = (Arc::new(login), user.mode, Arc::clone(&cluster.lasting));
         let account = Account { login, mode, defaults, target, proof, shard };
@@ -160,13 +162,12 @@ impl<L: Shared> Inner<L> {
         self.roster.enter(Person { id, user, database, ends, is_encrypted }, application)
     }
 
-    /// Learns what a client came for, and lets it prove who it is if that is a session. `None` for
-    /// one that is too slow, or has to make room.
+    /// Learns what a client came for, and lets it prove who it is if that is a session.
     pub(super) async fn enter<S>(
         &self,
         socket: &mut Socket<S>,
         world: &World<L>,
-    ) -> Result<Option<Entered>, Failure>
+    ) -> Result<Entered, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -175,19 +176,22 @@ impl<L: Shared> Inner<L> {
         let mut login = world.gate.logins().begin();
         let entering = async {
             let greeting = greet_client(socket, world.gate.tls(), &self.keys, &mut drain);
-            let Ok(wish) = timeout_at(deadline, greeting).await else { return Ok(None) };
-            let mut proof = None;
-            let wish = wish?;
+            let Ok(wish) = timeout_at(deadline, greeting).await else {
+                return Err(Failure::Refused(Refusal::Slow, None));
+            };
+            let mut proof = Proof::Unasked;
+            let wish = wish.map_err(Refusal::Protocol.because())?;
             if let Wish::Session(hello) = &wish {
                 hello.negotiate(socket);
-                let asked = hello.read().map_err(Failure::Fatal)?;
+                let asked = hello.read().map_err(Failure::Fatal);
+                let asked = asked.map_err(Refusal::Protocol.because())?;
                 proof = self.prove(socket, world, (&asked, deadline)).await?;
             }
-            Ok(Some((wish, proof)))
+            Ok((wish, proof))
         };
         tokio::select! {
             entered = entering => entered,
-            () = login.turned_out() => Ok(None),
+            () = login.turned_out() => Err(Failure::Refused(Refusal::MadeRoom, None)),
         }
     }
 
@@ -197,7 +201,7 @@ impl<L: Shared> Inner<L> {
         socket: &mut Socket<S>,
         world: &World<L>,
         (asked, deadline): (&Asked<'_>, Instant),
-    ) -> Result<Option<ScramKeys>, Failure>
+    ) -> Result<Proof, Failure>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
@@ -208,7 +212,8 @@ impl<L: Shared> Inner<L> {
             let Some(directory) = directory.filter(|_| world.gate.asks(user)) else {
                 return world.gate.prove(socket, user, None).await;
             };
-            let found = directory.find(user).await.map_err(Failure::Fatal)?;
+            let found = directory.find(user).await.map_err(Failure::Fatal);
+            let found = found.map_err(Refusal::Server.because())?;
             let proven = world.gate.prove(socket, user, found).await;
             if proven.is_err() {
                 // It may have another password by now.
@@ -216,15 +221,19 @@ impl<L: Shared> Inner<L> {
             }
             proven
         };
+        let because = Refusal::Protocol.because();
         tokio::select! {
             proven = timeout_at(deadline, proving) => match proven {
-                Ok(proven) => proven,
+                Ok(proven) => proven.map_err(because),
                 Err(_late) => {
                     let message = "canceling authentication due to timeout";
-                    Err(Failure::Fatal(SqlError::new(state::QUERY_CANCELED, message)))
+                    let error = SqlError::new(state::QUERY_CANCELED, message);
+                    Err(Failure::Refused(Refusal::Slow, Some(error)))
                 }
             },
-            () = drained(&mut drain) => Err(Failure::Fatal(going_down())),
+            () = drained(&mut drain) => {
+                Err(Failure::Refused(Refusal::Draining, Some(going_down())))
+            }
         }
     }
 }

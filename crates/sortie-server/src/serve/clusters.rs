@@ -19,7 +19,8 @@ use crate::console::Console;
 use crate::judge::SharedLane;
 use crate::listener::Room;
 use crate::logins::Logins;
-use crate::metrics::Snapshot;
+use crate::logs;
+use crate::metrics::{ProcessStats, Snapshot};
 use crate::read::ReadStats;
 use crate::relay::roster::{Ends, Roster};
 use crate::relay::{Cluster, Relay};
@@ -43,6 +44,7 @@ pub(crate) async fn serve(
     (config, read): (&Config, Option<Read<'_>>),
     announce: impl FnOnce(),
 ) -> Result<(), Error> {
+    let (listen, admin) = (front.listen, front.admin);
     let hangup = read.map(|_| signal(SignalKind::hangup())).transpose();
     let hangup = hangup.map_err(|source| Error::System { what: "signal handlers", source })?;
     let (drain, draining) = watch::channel(false);
@@ -57,11 +59,11 @@ pub(crate) async fn serve(
     let roster = Arc::new(Roster::new());
     let relay = Relay::new(world, draining.clone(), Arc::clone(&roster));
     let (reload, asking) = Reload::new();
-    let reloads: Arc<Reloads> = Arc::default();
+    let reloads = Arc::new(Reloads::none());
     let endpoint = Endpoint::new(relay.clone(), reload.clone(), front.stopper());
     let console = Console::new(Box::new(endpoint), roster, logins.clone(), draining.clone());
     let console = Arc::new(console);
-    let telling = (read.map(|_| reload), Arc::clone(&reloads));
+    let telling = (read.map(|_| reload), Arc::clone(&reloads), room.clone());
     let administration = administration(&relay, telling, draining);
     let cores = cores()?;
     let lane = relay.world().lane.clone();
@@ -72,8 +74,9 @@ pub(crate) async fn serve(
     }
     drop(lane);
     announce();
+    tracing::info!(event = "serving", %listen, %admin, "clients are served");
     let supervisor = front.supervisor();
-    supervisor.ready(&serving(front.listen)).await;
+    supervisor.ready(&serving(listen)).await;
     let running = Running {
         config: config.clone(),
         relay: relay.clone(),
@@ -102,7 +105,7 @@ pub(crate) async fn serve(
 
 fn administration(
     relay: &Relay<SharedLane>,
-    (reload, reloads): (Option<Reload>, Arc<Reloads>),
+    (reload, reloads, room): (Option<Reload>, Arc<Reloads>, Room),
     draining: watch::Receiver<bool>,
 ) -> Admin {
     let scrape = {
@@ -110,13 +113,14 @@ fn administration(
         Box::new(move || {
             let world = relay.world();
             let ReadStats { flights, descriptions, hedges: hedge, legs } = world.lane.stats();
-            let (clients, lanes) = (relay.stats(), relay.lanes());
+            let clients = relay.stats().with_closed(room.closed());
+            let (lanes, process) = (relay.lanes(), ProcessStats::read());
             let clusters = world.clusters.iter();
             let health = clusters.clone().flat_map(|cluster| cluster.health()).collect();
             let pools = clusters.flat_map(|cluster| cluster.pools()).collect();
             let snapshot = Snapshot { clients, flights, descriptions, ..Snapshot::default() };
             let reloads = Some(reloads.read());
-            Snapshot { hedge, legs, lanes, pools, health, reloads, ..snapshot }
+            Snapshot { hedge, legs, lanes, pools, health, reloads, process, ..snapshot }
         })
     };
     let ready = {
@@ -133,7 +137,7 @@ fn administration(
                 return Err(format!("there are: {}", names.join(", ")));
             };
             cluster.set_mode(mode);
-            tracing::info!(cluster = name, ?mode, "the mode was set");
+            tracing::info!(event = "mode", cluster = name, ?mode, "the mode was set");
             Ok(())
         })
     };
@@ -191,7 +195,6 @@ async fn any(servers: Vec<(String, ConnInfo)>) -> Result<(), String> {
 }
 
 fn announce(config: &Config, listen: std::net::SocketAddr, admin: std::net::SocketAddr) {
-    use std::io::Write;
     let (host, port) = (listen.ip(), listen.port());
     let mut lines = Vec::new();
     for cluster in &config.clusters {
@@ -204,6 +207,11 @@ fn announce(config: &Config, listen: std::net::SocketAddr, admin: std::net::Sock
     let asked = match config.auth {
         Auth::Trust => "no password",
         Auth::Scram(_) => "by password (SCRAM-SHA-256)",
+        Auth::Certificate => "by certificate",
+    };
+    let besides = match (&config.auth, &config.certified) {
+        (Auth::Trust | Auth::Scram(_), Some(_)) => ", with a certificate",
+        _ => "",
     };
     let encrypted = match config.tls {
         Tls::Off => "",
@@ -211,10 +219,7 @@ fn announce(config: &Config, listen: std::net::SocketAddr, admin: std::net::Sock
         Tls::Require(_) => ", TLS only",
     };
     lines.push(format!(
-        "postgres protocol on {listen}, {asked}{encrypted}; admin on http://{admin}/\n"
+        "postgres protocol on {listen}, {asked}{besides}{encrypted}; admin on http://{admin}/\n"
     ));
-    let text = lines.join("\n");
-    if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
-        tracing::warn!(%error, "can't write the first lines to standard output");
-    }
+    logs::tell(lines.join("\n").trim_end());
 }

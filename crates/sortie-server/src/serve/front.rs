@@ -84,7 +84,7 @@ impl Front {
             never = beside => match never {},
             never = supervisor.keep(cores) => match never {},
         };
-        tracing::info!(cut, "stopped");
+        tracing::info!(event = "stopped", cut, "stopped");
     }
 
     /// What has it stop, as a signal does.

@@ -1,9 +1,9 @@
 //! What sortie says at its end of clusters whose statements were only observed.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::time::Duration;
 
+use crate::logs;
 use crate::relay::LaneStats;
 
 /// Reasons that are named.
@@ -13,6 +13,7 @@ const REASONS_MAX: usize = 5;
 pub(super) fn tell(clusters: &[(String, LaneStats)]) {
     for (cluster, lanes) in clusters.iter().filter(|(_, lanes)| lanes.observed > 0) {
         tracing::info!(
+            event = "observed",
             cluster,
             observed = lanes.observed,
             observed_micros = lanes.observed_micros,
@@ -20,9 +21,7 @@ pub(super) fn tell(clusters: &[(String, LaneStats)]) {
             saved_micros = lanes.saved_micros,
             "observed"
         );
-        if let Err(error) = io::stdout().write_all(text(cluster, lanes).as_bytes()) {
-            tracing::warn!(%error, "can't write to standard output");
-        }
+        logs::tell(text(cluster, lanes).trim_end());
     }
 }
 

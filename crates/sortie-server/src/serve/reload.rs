@@ -11,8 +11,8 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
@@ -44,11 +44,25 @@ pub(crate) struct Reload(mpsc::Sender<oneshot::Sender<Outcome>>);
 pub(super) type Asking = mpsc::Receiver<oneshot::Sender<Outcome>>;
 
 /// How reloads ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Reloads {
     applied: AtomicU64,
     unchanged: AtomicU64,
     refused: AtomicU64,
+    last_refused: AtomicBool,
+    /// In seconds since 1970.
+    read_at: AtomicU64,
+}
+
+/// How reloads ended, at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReloadStats {
+    /// How often, by outcome.
+    pub(crate) outcomes: [(&'static str, u64); 3],
+    /// Whether what was read last is in force.
+    pub(crate) is_in_force: bool,
+    /// When what is in force was last read, in seconds since 1970.
+    pub(crate) read_at: u64,
 }
 
 /// Reads the configuration.
@@ -90,11 +104,41 @@ impl Reload {
 }
 
 impl Reloads {
-    /// How often, by outcome.
-    pub(crate) fn read(&self) -> [(&'static str, u64); 3] {
-        [("applied", &self.applied), ("unchanged", &self.unchanged), ("refused", &self.refused)]
-            .map(|(outcome, count)| (outcome, count.load(Ordering::Relaxed)))
+    /// None since the configuration was read at the start, just now.
+    pub(super) fn none() -> Self {
+        Self {
+            applied: AtomicU64::new(0),
+            unchanged: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            last_refused: AtomicBool::new(false),
+            read_at: AtomicU64::new(now()),
+        }
     }
+
+    /// Reads how they ended.
+    pub(crate) fn read(&self) -> ReloadStats {
+        let outcomes = [
+            ("applied", &self.applied),
+            ("unchanged", &self.unchanged),
+            ("refused", &self.refused),
+        ]
+        .map(|(outcome, count)| (outcome, count.load(Ordering::Relaxed)));
+        let is_in_force = !self.last_refused.load(Ordering::Relaxed);
+        ReloadStats { outcomes, is_in_force, read_at: self.read_at.load(Ordering::Relaxed) }
+    }
+
+    fn ended(&self, outcome: &AtomicU64, is_good: bool) {
+        outcome.fetch_add(1, Ordering::Relaxed);
+        self.last_refused.store(!is_good, Ordering::Relaxed);
+        if is_good {
+            self.read_at.store(now(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// By the clock of the wall, as it is compared with others'.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl Running {
@@ -137,24 +181,23 @@ impl Running {
     }
 
     async fn reload(&mut self, read: Read<'_>) -> Outcome {
-        let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
+        let reloads = Arc::clone(&self.reloads);
         let config = read().map_err(|error| {
-            count(&self.reloads.refused);
+            reloads.ended(&reloads.refused, false);
             let why = format!("nothing has changed: {error}");
             tracing::error!(event = "reload", why, "the configuration can't be used");
             why
         })?;
         let difference = Difference::between(&self.config, &config);
         if difference.is_none() {
-            count(&self.reloads.unchanged);
+            reloads.ended(&reloads.unchanged, true);
             tracing::info!(event = "reload", "the configuration was read: it is the same");
             return Ok("the same as before".to_owned());
         }
         // What needs a restart stays different until then, and is said again.
-        let (listen, admin) = (self.config.listen, self.config.admin);
-        self.config = Config { listen, admin, ..config };
+        self.config = config.until_restart(&self.config);
         self.apply().await;
-        count(&self.reloads.applied);
+        reloads.ended(&reloads.applied, true);
         let changes = difference.to_string();
         tracing::info!(event = "reload", changes, "the configuration was read");
         Ok(changes)

@@ -1,5 +1,6 @@
 //! How a step of a session can fail, and what the client is told about it.
 
+use std::fmt;
 use std::io;
 
 use bytes::BytesMut;
@@ -7,6 +8,7 @@ use sortie_postgres::ProtocolError;
 use sortie_postgres::backend::{self, Report, Severity};
 
 use super::code;
+use super::refusal::Refusal;
 use crate::sql::SqlError;
 
 /// Why a step failed.
@@ -16,6 +18,8 @@ pub(crate) enum Failure {
     Statement(SqlError),
     /// The session ends, and the client is told why.
     Fatal(SqlError),
+    /// The client is not let in, and told why if there is a way to.
+    Refused(Refusal, Option<SqlError>),
     /// The client has ended the session, or is gone.
     Gone,
     /// The client took nothing for too long.
@@ -26,12 +30,24 @@ impl Failure {
     /// There are as many sessions as there may be.
     pub(crate) fn too_many() -> Self {
         let message = "sorry, too many clients already";
-        Self::Fatal(SqlError::new(code::TOO_MANY_CONNECTIONS, message))
+        Self::Refused(Refusal::Sessions, Some(SqlError::new(code::TOO_MANY_CONNECTIONS, message)))
     }
 
     /// The stream is lost.
     pub(crate) fn lost(error: ProtocolError) -> Self {
         Self::Fatal(protocol(error))
+    }
+}
+
+/// For logs: what was asked for, and so what an error says of it, is nobody's business there.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Statement(error) | Self::Fatal(error) => write!(f, "error {}", error.code),
+            Self::Refused(reason, _) => write!(f, "refused: {}", reason.name()),
+            Self::Gone => f.write_str("the client has left"),
+            Self::Stalled => f.write_str("the client took nothing"),
+        }
     }
 }
 

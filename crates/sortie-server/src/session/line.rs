@@ -32,6 +32,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         matches!(self, Self::Tls(_))
     }
 
+    /// The certificate that the client has shown, in DER; somebody vouches for it.
+    pub(crate) fn certificate(&self) -> Option<&[u8]> {
+        let Self::Tls(stream) = self else { return None };
+        let shown = stream.get_ref().1.peer_certificates()?;
+        shown.first().map(|certificate| certificate.as_ref())
+    }
+
     /// Encrypts the connection; `early` was read already and belongs to the handshake. Returns
     /// the protocol that both sides agree on, if the client names one.
     ///

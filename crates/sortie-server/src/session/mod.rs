@@ -21,6 +21,7 @@ mod limits;
 pub(crate) mod line;
 mod local;
 mod portal;
+pub(crate) mod refusal;
 mod simple;
 pub(crate) mod socket;
 pub(crate) mod startup;
@@ -44,6 +45,7 @@ use crate::sql::{BoundRead, Catalog, Settings, SqlError};
 use self::failure::Failure;
 use self::keys::Keys;
 pub(crate) use self::limits::Limits;
+use self::refusal::Refusal;
 use self::socket::Socket;
 use self::startup::Wish;
 pub(crate) use self::stats::ClientStats;
@@ -110,7 +112,15 @@ impl<R: Reads> Sessions<R> {
         let _running = shared.stats.connection();
         let mut socket = Socket::new(stream, &shared.limits);
         let Err(end) = shared.session(&mut socket).await else { return };
-        tracing::debug!(?end, "a connection ends");
+        tracing::debug!(%end, "a connection ends");
+        let end = match end {
+            Failure::Refused(reason, told) => {
+                shared.stats.refuse(reason);
+                let Some(error) = told else { return };
+                Failure::Fatal(error)
+            }
+            other => other,
+        };
         match end {
             Failure::Fatal(error) | Failure::Statement(error) => {
                 shared.stats.error();
@@ -118,7 +128,7 @@ impl<R: Reads> Sessions<R> {
                 socket.close().await;
             }
             Failure::Stalled => shared.stats.stall(),
-            Failure::Gone => {}
+            Failure::Gone | Failure::Refused(..) => {}
         }
     }
 
@@ -143,9 +153,9 @@ impl<R: Reads> Shared<R> {
         let mut drain = self.drain.clone();
         let greeting = startup::greet(socket, &Tls::Off, &self.keys, &mut drain);
         let Ok(wish) = timeout(self.limits.login_max, greeting).await else {
-            return Ok(());
+            return Err(Failure::Refused(Refusal::Slow, None));
         };
-        let hello = match wish? {
+        let hello = match wish.map_err(Refusal::Protocol.because())? {
             Wish::Session(hello) => hello,
             Wish::Cancel(cancel) => {
                 if cancel.is_some() {
@@ -155,10 +165,12 @@ impl<R: Reads> Shared<R> {
             }
         };
         hello.negotiate(socket);
-        let asked = hello.read().map_err(Failure::Fatal)?;
-        let settings =
-            Settings::new(asked.user, asked.database, asked.parameters).map_err(Failure::Fatal)?;
+        let asked = hello.read().map_err(Failure::Fatal).map_err(Refusal::Protocol.because())?;
+        let settings = Settings::new(asked.user, asked.database, asked.parameters)
+            .map_err(Failure::Fatal)
+            .map_err(Refusal::Setting.because())?;
         let key = self.keys.register(hello.secret_len()).ok_or_else(Failure::too_many)?;
+        self.stats.login();
         let span = tracing::debug_span!("session", process = key.process());
         Session::new(self, socket, settings, key, drain).talk().instrument(span).await
     }

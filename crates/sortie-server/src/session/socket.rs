@@ -67,6 +67,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.stream.is_encrypted()
     }
 
+    /// The certificate that the client has shown, in DER; somebody vouches for it.
+    pub(crate) fn certificate(&self) -> Option<&[u8]> {
+        self.stream.certificate()
+    }
+
     /// Encrypts the connection; what was read and not taken belongs to the handshake. Returns the
     /// protocol that both sides agree on, if the client names one.
     ///

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::failure::Failure;
 use super::keys::{Cancel, Keys};
+use super::refusal::Refusal;
 use super::socket::Socket;
 use super::{code, drained};
 use crate::config::{Identity, PROTOCOL, Tls};
@@ -89,7 +90,7 @@ pub(crate) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
             Startup::Session { .. }
                 if matches!(encryption, Tls::Require(_)) && !socket.is_encrypted() =>
             {
-                return Err(Failure::Fatal(unencrypted()));
+                return Err(Failure::Refused(Refusal::Unencrypted, Some(unencrypted())));
             }
             Startup::Session { minor, parameters } => {
                 return Ok(Wish::Session(Hello { minor, parameters }));
@@ -120,7 +121,7 @@ async fn encrypt<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(), Failure> {
     let agreed = socket.encrypt(identity).await.map_err(|error| {
         tracing::debug!(%error, "a client's TLS handshake failed");
-        Failure::Gone
+        Failure::Refused(Refusal::Tls, None)
     })?;
     if unasked && agreed.as_deref() != Some(PROTOCOL) {
         let message = "received direct SSL connection request without ALPN protocol negotiation \

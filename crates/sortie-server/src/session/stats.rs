@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::refusal::{Counts, Refusal, Refusals};
+
 /// Counters of all sessions, while they run.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
@@ -10,6 +12,8 @@ pub(crate) struct Stats {
     errors: AtomicU64,
     cancels: AtomicU64,
     stalls: AtomicU64,
+    logins: AtomicU64,
+    refusals: Refusals,
 }
 
 /// What clients did since the start, and gauges that go back to zero.
@@ -29,6 +33,18 @@ pub(crate) struct ClientStats {
     pub(crate) cancels: u64,
     /// Connections given up because their client took nothing.
     pub(crate) stalls: u64,
+    /// Sessions that began.
+    pub(crate) logins: u64,
+    /// Clients that were not let in, by reason.
+    pub(crate) refusals: Counts,
+}
+
+impl ClientStats {
+    /// With those that were closed before anybody talked with them.
+    pub(crate) fn with_closed(mut self, closed: u64) -> Self {
+        self.refusals[Refusal::Room as usize].1 += closed;
+        self
+    }
 }
 
 /// Counts something as running until it is dropped.
@@ -63,6 +79,14 @@ impl Stats {
         self.stalls.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn login(&self) {
+        self.logins.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refuse(&self, reason: Refusal) {
+        self.refusals.count(reason);
+    }
+
     pub(crate) fn read(&self) -> ClientStats {
         let (connections, connections_in_flight) = self.connections.read();
         let (statements, statements_in_flight) = self.statements.read();
@@ -74,6 +98,8 @@ impl Stats {
             errors: self.errors.load(Ordering::Relaxed),
             cancels: self.cancels.load(Ordering::Relaxed),
             stalls: self.stalls.load(Ordering::Relaxed),
+            logins: self.logins.load(Ordering::Relaxed),
+            refusals: self.refusals.read(),
         }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) const PASSWORD: &str = "s3cret \u{e4}\"'\\";
 
 /// PostgreSQL, sortie in front of it, and the folder with what sortie was told.
 pub(crate) struct Door {
-    postgres: Postgres,
+    pub(crate) postgres: Postgres,
     pub(crate) server: Server,
     folder: TempDir,
 }
@@ -35,6 +35,15 @@ impl Door {
 
     /// As [`with`](Self::with); `make` puts the files into the folder that `lines` name.
     pub(crate) async fn with_files(lines: &str, make: impl FnOnce(&TempDir)) -> Self {
+        Self::within(&[], lines, make).await
+    }
+
+    /// As [`with_files`](Self::with_files), with these variables in sortie's environment.
+    pub(crate) async fn within(
+        environment: &[(&str, &str)],
+        lines: &str,
+        make: impl FnOnce(&TempDir),
+    ) -> Self {
         let postgres = Postgres::start().await;
         postgres.script("CREATE ROLE tester LOGIN; CREATE ROLE other LOGIN;").await;
         let folder = tempfile::tempdir().unwrap();
@@ -45,7 +54,8 @@ impl Door {
         writeln!(text, "[[clusters.postgres.shards]]\nprimary = \"{url}\"").unwrap();
         let file = folder.path().join("sortie.toml");
         fs::write(&file, text).unwrap();
-        let server = Server::start(BINARY, &["-c", file.to_str().unwrap()]).await;
+        let arguments = ["-c", file.to_str().unwrap()];
+        let server = Server::start_within(BINARY, &arguments, environment).await;
         Self { postgres, server, folder }
     }
 
@@ -65,7 +75,7 @@ impl Door {
 }
 
 /// Adds a line to the users file, as people do.
-async fn user(folder: &TempDir, name: &str, password: &str) {
+pub(crate) async fn user(folder: &TempDir, name: &str, password: &str) {
     let file = folder.path().join("users.txt");
     let mut shell = Command::new("bash");
     shell.args(["-euo", "pipefail", "-c"]);
@@ -84,7 +94,7 @@ pub(crate) async fn psql(conninfo: &str, password: &str) -> Ran {
     run(psql).await
 }
 
-fn to(server: SocketAddr, user: &str) -> String {
+pub(crate) fn to(server: SocketAddr, user: &str) -> String {
     let (host, port) = (server.ip(), server.port());
     format!("host={host} port={port} user={user} dbname=postgres")
 }

@@ -29,6 +29,75 @@ async fn the_admin_database() {
     check("docs/admin.md").await;
 }
 
+#[tokio::test]
+async fn operations() {
+    check("docs/operations.md").await;
+}
+
+fn read(document: &str) -> String {
+    std::fs::read_to_string(workspace().join(document)).unwrap()
+}
+
+/// Every alert asks for series that there are, and is in the runbook; every one there is an alert.
+#[test]
+fn alerts_ask_for_series_that_there_are_and_say_what_to_do() {
+    let (alerts, metrics) = (read("docs/alerts.yml"), read("docs/metrics.md"));
+    let runbook = read("docs/operations.md");
+    let named = |name: &str| -> Vec<String> {
+        let lines = alerts.lines().filter_map(|line| line.trim().split_once(": "));
+        lines.filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).collect()
+    };
+    let [names, expressions] = ["- alert", "expr"].map(named);
+    let [times, labels, texts] = ["for", "labels", "annotations"].map(named);
+    let counts = [expressions.len(), times.len(), labels.len(), texts.len()];
+    assert!(names.len() > 10 && counts == [names.len(); 4], "{counts:?}");
+    let headings = runbook.lines().filter_map(|line| line.strip_prefix("### "));
+    assert_eq!(headings.collect::<Vec<_>>(), names);
+    for expression in &expressions {
+        assert_eq!(expression.matches('(').count(), expression.matches(')').count());
+        let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let series = words.filter(|it| it.starts_with("sortie_") || it.starts_with("process_"));
+        let series: Vec<&str> = series.collect();
+        assert!(!series.is_empty() || expression.starts_with("up{"), "{expression}");
+        for name in series {
+            assert!(metrics.contains(&format!("| `{name}` |")), "{name} is no series");
+        }
+    }
+    // What is asked of `reason` is one.
+    for list in expressions.iter().filter_map(|it| it.split("reason=~\"").nth(1)) {
+        for reason in list.split('"').next().unwrap().split('|') {
+            assert!(metrics.contains(&format!("| `{reason}` |")), "{reason} is no reason");
+        }
+    }
+}
+
+/// What clients are told according to the document is said somewhere in the code.
+#[test]
+fn messages_in_the_document_are_those_of_the_code() {
+    fn sources(folder: &std::path::Path, all: &mut String) {
+        for entry in folder.read_dir().unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                sources(&entry, all);
+            } else if entry.extension().is_some_and(|end| end == "rs") {
+                all.push_str(&std::fs::read_to_string(entry).unwrap());
+            }
+        }
+    }
+    let mut code = String::new();
+    sources(&workspace().join("crates/sortie-server/src"), &mut code);
+    let document = read("docs/operations.md");
+    let table = document.split_once("| message begins with |").unwrap().1;
+    let rows: Vec<&str> = table
+        .lines()
+        .skip(2)
+        .map_while(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    for message in rows {
+        assert!(code.contains(&format!("\"{message}")), "nobody says: {message}");
+    }
+}
+
 async fn check(document: &str) {
     let _others = among_others().await;
     let text = std::fs::read_to_string(workspace().join(document)).unwrap();

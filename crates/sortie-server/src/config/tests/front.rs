@@ -79,3 +79,80 @@ fn encryption_takes_a_certificate_and_its_key() {
     refused(&format!("tls_key = \"k\"\n{ONE}"), &["1:11: encryption takes"]);
     refused(&format!("tls = \"on\"\n{ONE}"), &["write one of \"off\", \"allow\", \"require\""]);
 }
+
+#[test]
+fn certificates_of_clients_take_an_authority_and_encryption() {
+    let nobody = "is about clients' certificates, and nobody vouches for these";
+    refused(&format!("auth = \"cert\"\n{ONE}"), &[&format!("1:8: `auth` {nobody}")]);
+    let asked = format!("clientcert = \"verify-ca\"\n{ONE}");
+    refused(&asked, &[&format!("1:14: `clientcert` {nobody}")]);
+    refused(&format!("{ONE}[certificates]\n\"a\" = [\"b\"]\n"), &[nobody]);
+    refused(&format!("clientcert = \"on\"\n{ONE}"), &["\"verify-ca\", \"verify-full\""]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let one = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    file(folder.path(), "one.crt", &one.cert.pem(), 0o644);
+    file(folder.path(), "one.key", &one.signing_key.serialize_pem(), 0o600);
+    let files = "tls_certificate = \"one.crt\"\ntls_key = \"one.key\"\n";
+    let load = |top: &str, end: &str| {
+        let text = format!("{files}{top}\n{ONE}{end}");
+        load(&file(folder.path(), "sortie.toml", &text, 0o600), None)
+            .map(|loaded| loaded.config)
+            .map_err(|error| error.to_string())
+    };
+    let by = "auth = \"cert\"\ntls = \"require\"\ntls_client_ca = \"one.crt\"";
+    let config = load(by, "[certificates]\n\"app\" = [\"reader\", \"writer\"]\n").unwrap();
+    let certified = config.certified.unwrap();
+    assert_eq!((config.auth, certified.check), (Auth::Certificate, CertCheck::Full));
+    assert!(certified.admits("app", "writer") && !certified.admits("app", "app"));
+    for (top, end, expected) in [
+        ("auth = \"trust\"\ntls = \"allow\"\ntls_client_ca = \"one.crt\"", "", "encrypted"),
+        (by, "[certificates]\napp = \"reader\"\n", "`certificates.app` must be a list of strings"),
+        (&format!("{by}\nclientcert = \"verify-ca\""), "", "it is \"verify-full\""),
+        (&by.replace("one.crt", "none.crt"), "", "`tls_client_ca`: "),
+        (&by.replace("one.crt", "one.key"), "", "no certificate in PEM"),
+        (&format!("{by}\nusers = \"u\""), "", "nobody is asked for a password"),
+        (by, "[clusters.bank]\nauth_query = \"SELECT $1\"\n", "an `auth_query`"),
+    ] {
+        let error = load(top, end).unwrap_err();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+}
+
+#[test]
+fn a_role_may_have_a_certificate_of_its_own_for_the_servers() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = rcgen::generate_simple_self_signed(["writer".to_owned()]).unwrap();
+    file(folder.path(), "one.crt", &one.cert.pem(), 0o644);
+    file(folder.path(), "one.key", &one.signing_key.serialize_pem(), 0o600);
+    file(folder.path(), "open.key", &one.signing_key.serialize_pem(), 0o644);
+    file(folder.path(), "password", "geheim\n", 0o600);
+    let load = |lines: &str| {
+        let text = format!("{TRUST}{ONE}[clusters.bank.users.writer]\n{lines}\n");
+        load(&file(folder.path(), "sortie.toml", &text, 0o600), None)
+            .map(|loaded| loaded.config.clusters[0].user("writer").unwrap().clone())
+            .map_err(|error| error.to_string())
+    };
+    let keys = sortie_postgres::ScramKeys { client: [1; 32], server: [2; 32] };
+    let beside = |user: &UserConfig, keys| match user.login(keys) {
+        Some(Credential::OwnCertificate(own)) => {
+            assert!(own.certificate.ends_with("one.crt") && own.key.ends_with("one.key"));
+            own.beside
+        }
+        other => panic!("{other:?}"),
+    };
+    let both = "sslcert = \"one.crt\"\nsslkey = \"one.key\"";
+    let alone = load(both).unwrap();
+    assert_eq!(beside(&alone, None), Credential::Certificate);
+    assert_eq!(beside(&alone, Some(keys)), Credential::ScramKeys(Box::new(keys)));
+    let known = load(&format!("{both}\npassword_file = \"password\"")).unwrap();
+    assert_eq!(beside(&known, Some(keys)), Credential::Password("geheim".to_owned()));
+    for (lines, expected) in [
+        ("sslkey = \"one.key\"", "both, a certificate without its key"),
+        ("sslcert = \"none.crt\"\nsslkey = \"one.key\"", "`sslcert`: "),
+        ("sslcert = \"one.crt\"\nsslkey = \"open.key\"", "chmod 600"),
+    ] {
+        let error = load(lines).unwrap_err();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::super::Console;
 use super::super::table::{Column, Kind, Table};
-use crate::config::{Auth, ClusterConfig, Config, Mode, PipeTarget, Tls};
+use crate::config::{ClusterConfig, Config, Mode, PipeTarget, Tls};
 
 pub(super) const CONFIG: &[Column] = &[
     ("key", Kind::Text),
@@ -46,7 +46,6 @@ impl Console {
 
 fn general(config: &Config) -> Vec<Setting> {
     let time = |time| humantime::format_duration(time).to_string();
-    let auth = if config.auth == Auth::Trust { "trust" } else { "scram" };
     let tls = match config.tls {
         Tls::Off => "off",
         Tls::Allow(_) => "allow",
@@ -55,7 +54,7 @@ fn general(config: &Config) -> Vec<Setting> {
     let most = config.clusters.iter().map(|cluster| cluster.user_connections_max).max();
     let settings = [
         ("listen", config.listen.to_string()),
-        ("auth", auth.to_owned()),
+        ("auth", config.auth.name().to_owned()),
         ("tls", tls.to_owned()),
         ("admin", config.admin.0.to_string()),
         ("admin_database", config.console.database.clone()),
