@@ -125,6 +125,12 @@ impl Dues {
 
     /// The message at the front has got its last frame, if it is an extended one.
     fn answered(&mut self) {
+        if !self.copying
+            && let Some(Mark::Extended(count @ 2..)) = self.marks.front_mut()
+        {
+            *count -= 1;
+            return;
+        }
         if self.copying {
             self.copied();
         }

@@ -118,6 +118,22 @@ impl Scanner {
         let mut here = 0;
         while here < chunk.len() {
             let rest = &chunk[here..];
+            if let Some((tag, len)) = self.walk.whole(rest)
+                && is_known(tag)
+                && fits(tag, len - HEADER_LEN)
+            {
+                if tag == b'Z' {
+                    ready(&rest[HEADER_LEN..len])?;
+                }
+                let start = at + here;
+                here += len;
+                let end = at + here;
+                if is_bulk(tag) && extend(&mut events[first..], tag, end) {
+                    continue;
+                }
+                events.push(Event { tag, start, end, frames: 1, resumed: false, carried: None });
+                continue;
+            }
             let piece = self.walk.step(rest).map_err(|(tag, length)| {
                 if is_known(tag) {
                     StreamError::FrameLength { tag, length }
@@ -133,12 +149,8 @@ impl Scanner {
             if is_bulk(piece.tag)
                 && piece.ends
                 && !piece.resumed
-                && let Some(run) = events[first..].last_mut()
-                && run.tag == piece.tag
-                && run.frames > 0
+                && extend(&mut events[first..], piece.tag, at + here)
             {
-                run.end = at + here;
-                run.frames += 1;
                 continue;
             }
             let carried = self.carry(&piece, rest)?;
@@ -245,6 +257,16 @@ fn is_bulk(tag: u8) -> bool {
     matches!(tag, b'D' | b'd')
 }
 
+/// Adds a whole frame to a run of such frames, if the last event is one.
+fn extend(events: &mut [Event], tag: u8, end: usize) -> bool {
+    let Some(run) = events.last_mut().filter(|run| run.tag == tag && run.frames > 0) else {
+        return false;
+    };
+    run.end = end;
+    run.frames += 1;
+    true
+}
+
 fn ready(body: &[u8]) -> Result<Status, StreamError> {
     match body {
         b"I" => Ok(Status::Idle),
@@ -257,19 +279,23 @@ fn ready(body: &[u8]) -> Result<Status, StreamError> {
 
 /// Checks type and length of the frame whose header is in `piece`, as far as they are known.
 fn check(piece: &Piece) -> Result<(), StreamError> {
-    let fits = |body: usize| match piece.tag {
-        b'1' | b'2' | b'3' | b'I' | b'c' | b'n' | b's' => body == 0,
-        b'Z' => body == 1,
-        b'K' => body <= KEY_MAX,
-        _ => body < FRAME_MAX,
-    };
     match piece.body {
         _ if !is_known(piece.tag) => Err(StreamError::FrameType(piece.tag)),
-        Some(body) if !fits(body) => {
+        Some(body) if !fits(piece.tag, body) => {
             let length = i32::try_from(body + 4).unwrap_or(i32::MAX);
             Err(StreamError::FrameLength { tag: piece.tag, length })
         }
         _ => Ok(()),
+    }
+}
+
+/// Whether a frame of this type may have a body of this length.
+fn fits(tag: u8, body: usize) -> bool {
+    match tag {
+        b'1' | b'2' | b'3' | b'I' | b'c' | b'n' | b's' => body == 0,
+        b'Z' => body == 1,
+        b'K' => body <= KEY_MAX,
+        _ => body < FRAME_MAX,
     }
 }
 

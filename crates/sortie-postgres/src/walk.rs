@@ -43,6 +43,15 @@ impl Walk {
         self.have == HEADER_LEN
     }
 
+    /// Type and length of the frame that `chunk` begins with, if all of it is there: most are, and
+    /// need no [`step`](Self::step).
+    #[inline]
+    pub(crate) fn whole(&self, chunk: &[u8]) -> Option<(u8, usize)> {
+        let &[tag, a, b, c, d] = chunk.first_chunk::<HEADER_LEN>().filter(|_| self.have == 0)?;
+        let length = usize::try_from(i32::from_be_bytes([a, b, c, d])).ok()?;
+        (length >= 4 && length < chunk.len()).then_some((tag, length + 1))
+    }
+
     /// Takes the next piece off the front of `chunk`, which must not be empty.
     ///
     /// # Errors

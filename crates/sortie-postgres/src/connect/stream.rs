@@ -26,6 +26,17 @@ impl Stream {
         }
     }
 
+    /// Whether nothing has come that was not read; `false` where that can't be told at a glance.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let read = match self {
+            Self::Tcp(stream) => stream.try_read(&mut []),
+            Self::Unix(stream) => stream.try_read(&mut []),
+            Self::Tls(_) => return false,
+        };
+        // Without an event of the socket nobody reads.
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Has the current runtime tell of the socket's events, instead of the one it was made in.
     pub(crate) fn register_here(&mut self) -> io::Result<()> {
         match self {

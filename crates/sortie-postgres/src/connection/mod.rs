@@ -211,6 +211,9 @@ impl Connection {
     /// As [`Connection::receive`]; and `ConnectionAborted` if the server announced the end of the
     /// session. A connection that rested is checked before it is used again.
     pub fn check(&mut self) -> io::Result<()> {
+        if !self.broken && self.stream.is_quiet() {
+            return Ok(());
+        }
         let mut cx = Context::from_waker(std::task::Waker::noop());
         for _ in 0..CHECKS_MAX {
             self.input.clear();

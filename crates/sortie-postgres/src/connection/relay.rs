@@ -102,18 +102,27 @@ impl Connection {
                 let what = "too many messages were sent whose answers were not read";
                 return Poll::Ready(Err(io::Error::other(what)));
             }
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let filled = frames.chunks_vectored(&mut slices);
             let stream = Pin::new(&mut self.stream);
-            let sent = match &slices[..filled] {
-                [one] => ready!(stream.poll_write(cx, one))?,
-                several => ready!(stream.poll_write_vectored(cx, several))?,
+            let sent = if frames.chunk().len() == frames.remaining() {
+                let sent = ready!(stream.poll_write(cx, frames.chunk()))?;
+                self.note(&frames.chunk()[..sent])?;
+                sent
+            } else {
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                let filled = frames.chunks_vectored(&mut slices);
+                let sent = ready!(stream.poll_write_vectored(cx, &slices[..filled]))?;
+                let mut left = sent;
+                for slice in &slices[..filled] {
+                    let part = &slice[..left.min(slice.len())];
+                    left -= part.len();
+                    self.note(part)?;
+                }
+                sent
             };
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.unflushed = true;
-            self.note(&slices[..filled], sent)?;
             frames.advance(sent);
         }
         if self.unflushed {
@@ -123,23 +132,24 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Counts the frames in the first `sent` bytes.
-    fn note(&mut self, slices: &[IoSlice<'_>], mut sent: usize) -> io::Result<()> {
-        for slice in slices {
-            let mut rest = &slice[..sent.min(slice.len())];
-            sent -= rest.len();
-            while !rest.is_empty() {
-                let begun = self.outgoing.has_header();
-                let piece = self.outgoing.step(rest).map_err(|(tag, length)| {
-                    let what = format!("a message 0x{tag:02x} of length {length} can't be sent");
-                    io::Error::new(io::ErrorKind::InvalidInput, what)
-                })?;
-                // From its complete header on a frame will have an answer.
-                if !begun && piece.body.is_some() {
-                    self.dues.sent(piece.tag);
-                }
-                rest = &rest[piece.len..];
+    /// Counts the frames in what was sent.
+    fn note(&mut self, mut sent: &[u8]) -> io::Result<()> {
+        while !sent.is_empty() {
+            if let Some((tag, len)) = self.outgoing.whole(sent) {
+                self.dues.sent(tag);
+                sent = &sent[len..];
+                continue;
             }
+            let begun = self.outgoing.has_header();
+            let piece = self.outgoing.step(sent).map_err(|(tag, length)| {
+                let what = format!("a message 0x{tag:02x} of length {length} can't be sent");
+                io::Error::new(io::ErrorKind::InvalidInput, what)
+            })?;
+            // From its complete header on a frame will have an answer.
+            if !begun && piece.body.is_some() {
+                self.dues.sent(piece.tag);
+            }
+            sent = &sent[piece.len..];
         }
         Ok(())
     }
@@ -176,9 +186,9 @@ impl Connection {
         let scanned = self.scanner.scan(&buffer[at..], at, events);
         for event in &events[first..] {
             self.dues.received(event);
-            match (event.tag, event.body(buffer)) {
-                (b'Z', _) => self.status = event.status(buffer).unwrap_or(self.status),
-                (b'S', Some(body)) => self.parameters.update(body),
+            match event.tag {
+                b'Z' => self.status = event.status(buffer).unwrap_or(self.status),
+                b'S' => event.body(buffer).into_iter().for_each(|it| self.parameters.update(it)),
                 _ => {}
             }
         }
