@@ -11,17 +11,24 @@
 //! 4. Within a key who came first is served first. Among keys nobody is overtaken more than
 //!    `overtakes_max` times at a full server: then a connection of another key is closed for it.
 //! 5. Nobody waits for a connection of a key that rests, has none, and has none on its way.
+//! 6. One that was idle may be with its last user again without a word: it counts as in use from
+//!    when it is missed, and nothing is decided by the number of idle ones before they were missed.
 
+#[cfg(test)]
+mod cases;
+mod look;
 mod moves;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::berth::Berth;
 use super::rack::{Queued, Rack, Rest};
 use super::slot::{ConnId, Residue, Slot, State};
 
@@ -53,6 +60,8 @@ pub(super) struct Book<K, C, W, H, E> {
     pub(super) gauges: Gauges,
     tickets: u64,
     era: u32,
+    /// How often connections were taken by who had them last, without a word.
+    pub(super) agains: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -67,7 +76,7 @@ pub(super) struct Gauges {
 /// What is to be done, after the lock was let go.
 #[derive(Debug)]
 pub(super) enum Act<K, C, W, H, E> {
-    Give { conn: C, residue: Option<Residue>, waiter: W },
+    Give { taken: Taken<C>, waiter: W },
     Open { id: ConnId, key: K, home: Option<H> },
     Close(C),
     Fail { waiter: W, error: E },
@@ -82,6 +91,7 @@ pub(super) struct Taken<C> {
     pub(super) id: ConnId,
     pub(super) conn: C,
     pub(super) residue: Option<Residue>,
+    pub(super) berth: Arc<Berth<C>>,
 }
 
 /// Why nobody may wait.
@@ -115,6 +125,7 @@ where
             gauges: Gauges::default(),
             tickets: 0,
             era: 0,
+            agains: 0,
         }
     }
 
@@ -138,12 +149,17 @@ where
                     && self.racks[slot.rack as usize].key == *key
             })
         });
-        let index = match preferred {
-            Some(id) => id.slot,
-            None => self.pick(*self.by_key.get(key)?, home)?,
-        };
-        self.move_to(index, home);
-        Some(self.take(index))
+        if let Some(taken) = preferred.and_then(|id| self.take(id.slot, home)) {
+            return Some(taken);
+        }
+        let rack = *self.by_key.get(key)?;
+        // Ends: what is not there is no longer among the idle ones then.
+        loop {
+            let index = self.pick(rack, home)?;
+            if let Some(taken) = self.take(index, home) {
+                return Some(taken);
+            }
+        }
     }
 
     /// Queues a caller for whom there was nothing idle.
@@ -188,17 +204,16 @@ where
         now: Instant,
         acts: &mut Acts<K, C, W, H, E>,
     ) {
-        let slot = &mut self.slots[id.slot as usize];
-        debug_assert_eq!(slot.serial, id.serial, "a connection comes back once");
-        slot.residue = residue;
-        let is_over = slot.era != self.era || self.size() > self.limits.size_max;
+        self.note(id.slot);
         let slot = &self.slots[id.slot as usize];
+        debug_assert_eq!(slot.serial, id.serial, "a connection comes back once");
+        let is_over = slot.era != self.era || self.size() > self.limits.size_max;
         if now >= slot.expires || is_over {
             acts.push(Act::Close(conn));
             return self.vacate(id, now, acts);
         }
         if self.gauges.waiting == 0 {
-            return self.lay_down(id.slot, conn, now);
+            return self.lay_down(id.slot, (conn, residue), now);
         }
         let rack = slot.rack;
         if self.must_yield(rack, now) {
@@ -206,18 +221,28 @@ where
             return self.vacate(id, now, acts);
         }
         match self.racks[rack as usize].queue.pop_front() {
-            None => self.lay_down(id.slot, conn, now),
+            None => self.lay_down(id.slot, (conn, residue), now),
             Some(Queued { waiter, home, .. }) => {
                 self.gauges.waiting -= 1;
                 self.enter(id.slot, State::InUse);
                 self.move_to(id.slot, &home);
-                acts.push(Act::Give { conn, residue, waiter });
+                let berth = Arc::clone(&self.slots[id.slot as usize].berth);
+                berth.pass();
+                let taken = Taken {
+                    #[cfg(test)]
+                    id,
+                    conn,
+                    residue,
+                    berth,
+                };
+                acts.push(Act::Give { taken, waiter });
             }
         }
     }
 
     /// Sets a connection apart whose last query is being stopped; `false`: there are too many.
     pub(super) fn quarantine(&mut self, id: ConnId) -> bool {
+        self.note(id.slot);
         if self.gauges.quarantined >= self.limits.quarantined_max {
             return false;
         }
@@ -227,6 +252,7 @@ where
 
     /// Frees the place of a connection that is gone.
     pub(super) fn vacate(&mut self, id: ConnId, now: Instant, acts: &mut Acts<K, C, W, H, E>) {
+        self.note(id.slot);
         self.free(id.slot);
         self.settle(now, acts);
     }
@@ -297,6 +323,7 @@ where
     /// Closes what has been idle or alive for too long, and opens what may be opened again.
     pub(super) fn tick(&mut self, now: Instant, acts: &mut Acts<K, C, W, H, E>) {
         let timeout = self.limits.idle_timeout;
+        self.look_for_use(now);
         self.close_idle(acts, |slot, rack| {
             now >= slot.expires || (rack.open > rack.warm && now >= slot.idle_since + timeout)
         });

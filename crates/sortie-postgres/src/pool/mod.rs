@@ -6,16 +6,21 @@
 //! Then, without the caller's help, it goes back if it is idle; to the reaper if its last query
 //! still runs; and away if it is broken.
 //!
+//! Who has had a connection last may have it again past all that, as long as nobody else wants it
+//! ([`Resting`]).
+//!
 //! The book (a pure state machine) decides; this file obeys it. Its lock is held for some tens of
 //! nanoseconds where nothing is opened, closed or waited for, and never across an await.
 //!
 //! # Invariants
 //!
-//! 1. A connection is in one place: held by the book, in a `Pooled`, or in a task of the server.
-//! 2. Every task belongs to the server: when the last `Server` and `Pooled` is gone, so are they.
+//! 1. A connection is in one place: its berth, a `Pooled`, or a task of the server.
+//! 2. Every task belongs to the server: when the last `Server`, `Pooled` and `Resting` is gone, so
+//!    are they.
 //! 3. What the book asks for is done by one thread at a time and never by recursion, however many
 //!    connections change hands.
 
+mod berth;
 mod book;
 mod config;
 mod error;
@@ -45,7 +50,7 @@ use view::Opened;
 
 pub use config::{PoolConfig, PoolStats};
 pub use error::PoolError;
-pub use pooled::Pooled;
+pub use pooled::{Pooled, Resting};
 pub use slot::{ConnId, Residue};
 pub use view::{PoolConnection, PoolUse};
 
@@ -167,15 +172,16 @@ impl Server {
 
     /// Whether a connection is idle or may be opened: whoever asks need not wait for others.
     pub fn has_room(&self) -> bool {
-        let book = self.0.book.lock();
-        let gauges = book.0.gauges;
-        gauges.waiting == 0 && (gauges.idle > 0 || book.0.size() < book.0.limits.size_max)
+        let book = &mut self.0.book.lock().0;
+        book.gauges.waiting == 0 && (book.size() < book.limits.size_max || book.has_idle())
     }
 
     /// Returns how many connections there are, and what has happened so far.
     pub fn stats(&self) -> PoolStats {
-        let book = self.0.book.lock();
+        let mut book = self.0.book.lock();
+        book.0.look();
         let mut counted = book.1;
+        counted.checkouts += book.0.agains;
         self.0.reaper.count(&mut counted);
         PoolStats::of(counted, book.0.gauges, self.0.reaper.cost())
     }
@@ -188,7 +194,7 @@ impl Server {
                 book.1.checkouts += 1;
                 taken
             };
-            let mut pooled = Pooled::new(&self.0, taken.conn, taken.residue);
+            let mut pooled = Pooled::new(&self.0, taken);
             // The server may have ended the session while nobody looked.
             if pooled.move_to(home).is_ok() && pooled.check().is_ok() && pooled.is_idle() {
                 return Some(pooled);
@@ -213,8 +219,7 @@ impl Server {
         let ticket = self.0.change(|book, acts| {
             // Between the look at the idle ones and now somebody may have returned one.
             if let Some(taken) = book.0.checkout(login, None, &home) {
-                let book::Taken { conn, residue, .. } = taken;
-                acts.push(Act::Give { conn, residue, waiter: sender });
+                acts.push(Act::Give { taken, waiter: sender });
                 book.1.checkouts += 1;
                 return Ok(0);
             }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::berth::{Berth, Ticket};
+use super::book::Taken;
 use super::slot::{ConnId, Residue};
 use super::{Home, Shared};
 use crate::connection::Connection;
@@ -20,11 +22,17 @@ use crate::reaper::Left;
 /// is open is rolled back; a broken one is closed.
 pub struct Pooled {
     /// Present until the drop.
-    seat: Option<Box<Seat>>,
-    server: Arc<Shared>,
+    lent: Option<Lent>,
     expected_end: Option<Instant>,
     soiled: bool,
     discarded: bool,
+}
+
+/// A connection, its place, and whose it is.
+struct Lent {
+    seat: Box<Seat>,
+    berth: Arc<Berth<Box<Seat>>>,
+    server: Arc<Shared>,
 }
 
 /// A connection, with what stays the same for all who use it.
@@ -35,12 +43,56 @@ pub(super) struct Seat {
     pub(super) residue: Option<Residue>,
 }
 
+/// A connection that was given back, for its last user to go on with: far cheaper than to ask for
+/// one, and it is as it was left.
+///
+/// It is everybody's meanwhile: this keeps nobody from having it, and may be dropped at any time.
+///
+/// # Examples
+///
+/// ```no_run
+/// # fn example(mut mine: sortie_postgres::Pooled) -> Option<sortie_postgres::Pooled> {
+/// let resting = mine.rest()?; // Anybody may have it now.
+/// resting.again() // The same one again, unless somebody did.
+/// # }
+/// ```
+pub struct Resting {
+    ticket: Ticket,
+    id: ConnId,
+    berth: Arc<Berth<Box<Seat>>>,
+    server: Arc<Shared>,
+}
+
 impl Pooled {
-    pub(super) fn new(server: &Arc<Shared>, mut seat: Box<Seat>, residue: Option<Residue>) -> Self {
+    pub(super) fn new(server: &Arc<Shared>, taken: Taken<Box<Seat>>) -> Self {
+        let Taken { conn: mut seat, residue, berth, .. } = taken;
         seat.residue = residue;
-        let server = Arc::clone(server);
-        let seat = Some(seat);
-        Self { seat, server, expected_end: None, soiled: false, discarded: false }
+        Self::lend(Lent { seat, berth, server: Arc::clone(server) })
+    }
+
+    fn lend(lent: Lent) -> Self {
+        Self { lent: Some(lent), expected_end: None, soiled: false, discarded: false }
+    }
+
+    /// Gives the connection back, as a drop does: this is empty then. If it goes back to its pool
+    /// this returns the way to have it again; if it does not it is still here.
+    ///
+    /// # Panics
+    ///
+    /// Whatever uses the connection after that panics.
+    pub fn rest(&mut self) -> Option<Resting> {
+        if self.lent.is_none() || !self.is_at_rest() {
+            return None;
+        }
+        let Lent { seat, berth, server } = self.lent.take()?;
+        let id = seat.id;
+        let ticket = give_back(&server, &berth, seat);
+        Some(Resting { ticket, id, berth, server })
+    }
+
+    /// Whether it is good for whoever comes next.
+    fn is_at_rest(&self) -> bool {
+        !self.soiled && !self.discarded && self.is_idle()
     }
 
     /// Which connection it is, to ask for it again with [`Server::checkout`](crate::Server).
@@ -96,12 +148,46 @@ impl Pooled {
     }
 
     fn seat(&self) -> &Seat {
-        self.seat.as_ref().expect("it is there until the drop")
+        &self.lent.as_ref().expect("it is there until the drop").seat
     }
 
     fn seat_mut(&mut self) -> &mut Seat {
-        self.seat.as_mut().expect("it is there until the drop")
+        &mut self.lent.as_mut().expect("it is there until the drop").seat
     }
+}
+
+impl Resting {
+    /// Which connection it is.
+    pub fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// Takes the connection again, if nobody has had it since, and its server has not ended it.
+    ///
+    /// The runtime should be the one that it was used in: the socket's events go there.
+    pub fn again(self) -> Option<Pooled> {
+        let Self { ticket, berth, server, .. } = self;
+        let seat = berth.again(&ticket)?;
+        let mut pooled = Pooled::lend(Lent { seat, berth, server });
+        if pooled.check().is_ok() && pooled.is_idle() {
+            return Some(pooled);
+        }
+        if let Some(lent) = &pooled.lent {
+            lent.server.book.lock().1.broken += 1;
+        }
+        pooled.discard();
+        None
+    }
+}
+
+/// Puts a connection back where others find it.
+fn give_back(server: &Arc<Shared>, berth: &Berth<Box<Seat>>, seat: Box<Seat>) -> Ticket {
+    let residue = seat.residue;
+    berth.back(seat, residue).unwrap_or_else(|seat| {
+        let ticket = berth.ticket();
+        server.put_back(seat);
+        ticket
+    })
 }
 
 impl Deref for Pooled {
@@ -120,17 +206,18 @@ impl DerefMut for Pooled {
 
 impl Drop for Pooled {
     fn drop(&mut self) {
-        let Some(seat) = self.seat.take() else { return };
+        let is_at_rest = self.lent.is_some() && self.is_at_rest();
+        let Some(Lent { seat, berth, server }) = self.lent.take() else { return };
         let connection = &seat.connection;
-        if connection.is_idle() && !self.soiled && !self.discarded {
-            self.server.put_back(seat);
+        if is_at_rest {
+            give_back(&server, &berth, seat);
         } else if connection.is_broken() || (self.discarded && connection.is_idle()) {
-            self.server.close(seat);
+            server.close(seat);
         } else {
             let remaining =
                 self.expected_end.and_then(|end| end.checked_duration_since(Instant::now()));
             let left = Left { remaining, soiled: self.soiled, discarded: self.discarded };
-            self.server.reap(seat, left);
+            server.reap(seat, left);
         }
     }
 }
@@ -142,5 +229,11 @@ impl fmt::Debug for Pooled {
             .field("id", &self.id())
             .field("residue", &self.residue())
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Resting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resting").field("id", &self.id).finish_non_exhaustive()
     }
 }

@@ -3,7 +3,11 @@
 //! A list runs through the slots themselves, so that taking a connection from the middle of it,
 //! because a session wants its own again, costs no search and no allocation.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
+
+use super::berth::Berth;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -40,11 +44,12 @@ pub(super) struct Slot<C, H> {
     pub(super) serial: u32,
     pub(super) rack: u32,
     pub(super) state: State,
-    /// Present while idle.
-    pub(super) held: Option<C>,
+    /// Where the connection lies while it is idle.
+    pub(super) berth: Arc<Berth<C>>,
     /// The runtime of whoever had it last, or for whom it was opened.
     pub(super) home: Option<H>,
-    pub(super) residue: Option<Residue>,
+    /// Whether it is among those with a residue, while idle.
+    pub(super) is_marked: bool,
     pub(super) idle_since: Instant,
     pub(super) expires: Instant,
     /// Which retirement it was opened after.
@@ -66,9 +71,9 @@ impl<C, H> Slot<C, H> {
             serial: 0,
             rack: NONE,
             state: State::Vacant,
-            held: None,
+            berth: Berth::new(),
             home: None,
-            residue: None,
+            is_marked: false,
             idle_since: now,
             expires: now,
             era: 0,

@@ -142,9 +142,9 @@ impl Shared {
 
     fn perform(self: &Arc<Self>, act: ServerAct) {
         match act {
-            Act::Give { conn, residue, waiter, .. } => {
+            Act::Give { taken, waiter } => {
                 // Whoever no longer waits drops it, and so gives it back.
-                drop(waiter.send(Ok(Pooled::new(self, conn, residue))));
+                drop(waiter.send(Ok(Pooled::new(self, taken))));
             }
             Act::Fail { waiter, error } => drop(waiter.send(Err(error))),
             Act::Open { id, key, home } => {

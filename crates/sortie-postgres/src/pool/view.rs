@@ -75,7 +75,8 @@ impl Server {
     /// ```
     pub fn connections(&self) -> Vec<PoolConnection> {
         let Shared { book, opened, .. } = &*self.0;
-        let book = book.lock();
+        let mut book = book.lock();
+        book.0.look();
         let slots = (0_u32..).zip(&book.0.slots);
         let shown = slots.filter_map(|(slot, place)| {
             let doing = match place.state {

@@ -1,11 +1,13 @@
 //! The steps that [`Book`]'s operations are made of.
 
 use std::hash::Hash;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::super::berth::Berth;
 use super::super::rack::{Queued, Rack};
-use super::super::slot::{ConnId, Slot, State};
+use super::super::slot::{ConnId, Residue, Slot, State};
 use super::{Act, Acts, Book, Gauges, HOME_SCAN_MAX, Taken};
 
 impl<K, C, W, H, E> Book<K, C, W, H, E>
@@ -63,34 +65,49 @@ where
         }
     }
 
-    pub(super) fn take(&mut self, index: u32) -> Taken<C> {
-        self.pick_up(index);
-        self.enter(index, State::InUse);
-        let slot = &mut self.slots[index as usize];
-        let conn = slot.held.take().expect("an idle connection is held here");
-        Taken {
+    /// Takes an idle connection for somebody of this runtime, if it is not with its last user
+    /// again; for the book it is in use then either way.
+    pub(super) fn take(&mut self, index: u32, home: &H) -> Option<Taken<C>> {
+        let (conn, residue) = self.claim(index)?;
+        self.move_to(index, home);
+        let slot = &self.slots[index as usize];
+        Some(Taken {
             #[cfg(test)]
             id: ConnId { slot: index, serial: slot.serial },
             conn,
-            residue: slot.residue,
-        }
+            residue,
+            berth: Arc::clone(&slot.berth),
+        })
+    }
+
+    /// Takes an idle connection out of its place, if it is there.
+    fn claim(&mut self, index: u32) -> Option<(C, Option<Residue>)> {
+        self.pick_up(index);
+        self.enter(index, State::InUse);
+        self.slots[index as usize].berth.claim()
     }
 
     /// Puts a connection among the idle ones.
-    pub(super) fn lay_down(&mut self, index: u32, conn: C, now: Instant) {
+    pub(super) fn lay_down(
+        &mut self,
+        index: u32,
+        (conn, residue): (C, Option<Residue>),
+        now: Instant,
+    ) {
         self.enter(index, State::Idle);
         let slot = &mut self.slots[index as usize];
-        slot.held = Some(conn);
+        slot.is_marked = residue.is_some();
+        slot.berth.lay(conn, residue);
         slot.idle_since = now;
         let rack = &mut self.racks[slot.rack as usize];
-        let list = if slot.residue.is_none() { &mut rack.clean } else { &mut rack.marked };
+        let list = if slot.is_marked { &mut rack.marked } else { &mut rack.clean };
         list.push(&mut self.slots, index);
     }
 
-    fn pick_up(&mut self, index: u32) {
+    pub(super) fn pick_up(&mut self, index: u32) {
         let slot = &self.slots[index as usize];
         let rack = &mut self.racks[slot.rack as usize];
-        let list = if slot.residue.is_none() { &mut rack.clean } else { &mut rack.marked };
+        let list = if slot.is_marked { &mut rack.marked } else { &mut rack.clean };
         list.remove(&mut self.slots, index);
     }
 
@@ -121,7 +138,10 @@ where
         self.enter(index, State::Vacant);
         let slot = &mut self.slots[index as usize];
         slot.serial = slot.serial.wrapping_add(1);
-        (slot.home, slot.residue) = (None, None);
+        slot.home = None;
+        self.agains += slot.berth.take_agains();
+        // Who had the old connection finds nothing of the next one.
+        slot.berth = Berth::new();
         self.vacant.push(index);
     }
 
@@ -211,19 +231,25 @@ where
         except: Option<u32>,
         acts: &mut Acts<K, C, W, H, E>,
     ) -> bool {
-        let others = (0_u32..).zip(&self.racks).filter(|&(index, _)| Some(index) != except);
-        let stale = others.flat_map(|(_, rack)| [rack.clean.oldest(), rack.marked.oldest()]);
-        let victim = stale.flatten().min_by_key(|&index| self.slots[index as usize].idle_since);
-        victim.is_some_and(|index| {
-            self.evict(index, acts);
-            true
-        })
+        // Ends: what is not there is no longer among the idle ones then.
+        loop {
+            let others = (0_u32..).zip(&self.racks).filter(|&(index, _)| Some(index) != except);
+            let stale = others.flat_map(|(_, rack)| [rack.clean.oldest(), rack.marked.oldest()]);
+            let victim = stale.flatten().min_by_key(|&index| self.slots[index as usize].idle_since);
+            match victim {
+                Some(index) if self.evict(index, acts) => return true,
+                Some(_) => {}
+                None => return false,
+            }
+        }
     }
 
-    fn evict(&mut self, index: u32, acts: &mut Acts<K, C, W, H, E>) {
-        self.pick_up(index);
-        acts.extend(self.slots[index as usize].held.take().map(Act::Close));
+    /// Closes an idle connection, if it is not with its last user again.
+    fn evict(&mut self, index: u32, acts: &mut Acts<K, C, W, H, E>) -> bool {
+        let Some((conn, _)) = self.claim(index) else { return false };
+        acts.push(Act::Close(conn));
         self.free(index);
+        true
     }
 
     fn open_warm(&mut self, now: Instant, acts: &mut Acts<K, C, W, H, E>) {

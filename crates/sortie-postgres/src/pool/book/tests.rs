@@ -1,22 +1,24 @@
 //! The book against a plain model of what it promises, with any sequence of events.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use tokio::time::Instant;
 
+use super::super::berth::Ticket;
 use super::*;
 
-type TestBook = Book<u8, u32, u32, u8, u8>;
+pub(super) type TestBook = Book<u8, u32, u32, u8, u8>;
 
-const SIZE_MAX: u32 = 4;
+pub(super) const SIZE_MAX: u32 = 4;
 const CONNECTING_MAX: u32 = 2;
-const WAITERS_MAX: u32 = 6;
-const OVERTAKES_MAX: u32 = 2;
+pub(super) const WAITERS_MAX: u32 = 6;
+pub(super) const OVERTAKES_MAX: u32 = 2;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits {
         size_max: SIZE_MAX,
         connecting_max: CONNECTING_MAX,
@@ -32,6 +34,7 @@ fn limits() -> Limits {
 enum Event {
     Ask { key: u8, home: u8, prefer: usize },
     Return { which: usize, marked: bool },
+    Again { which: usize },
     Drop { which: usize },
     Quarantine { which: usize },
     Leave { which: usize },
@@ -48,6 +51,7 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(key, home, prefer)| Event::Ask { key, home, prefer }),
         6 => (which.clone(), any::<bool>())
             .prop_map(|(which, marked)| Event::Return { which, marked }),
+        6 => which.clone().prop_map(|which| Event::Again { which }),
         1 => which.clone().prop_map(|which| Event::Drop { which }),
         2 => which.clone().prop_map(|which| Event::Quarantine { which }),
         2 => which.clone().prop_map(|which| Event::Leave { which }),
@@ -62,13 +66,27 @@ fn event() -> impl Strategy<Value = Event> {
 struct Model {
     book: TestBook,
     now: Instant,
-    /// Connection, its key, its id; those of `busy` are in use or, where the flag says, apart.
-    busy: Vec<(u32, u8, ConnId, bool)>,
+    /// In use or, where it says so, apart.
+    busy: Vec<Busy>,
+    /// Given back by their users, who may come again.
+    resting: Vec<(Busy, Ticket)>,
+    /// How often the book has handed each connection out.
+    visits: BTreeMap<u32, u32>,
     opening: Vec<(ConnId, u8)>,
     waiting: BTreeMap<u8, VecDeque<(u32, u64)>>,
     /// How often each waiter was overtaken by one of another key while the server was full.
     known: BTreeMap<u32, ConnId>,
     numbers: u32,
+}
+
+/// A connection that somebody has.
+struct Busy {
+    conn: u32,
+    key: u8,
+    id: ConnId,
+    apart: bool,
+    berth: Arc<Berth<u32>>,
+    visit: u32,
 }
 
 impl Model {
@@ -77,6 +95,8 @@ impl Model {
             book: Book::new(limits()),
             now: Instant::now(),
             busy: Vec::new(),
+            resting: Vec::new(),
+            visits: BTreeMap::new(),
             opening: Vec::new(),
             waiting: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -89,20 +109,32 @@ impl Model {
         match event {
             Event::Ask { key, home, prefer } => self.ask(key, home, prefer, &mut acts),
             Event::Return { which, marked } => {
-                let Some((conn, _, id, _)) = take(&mut self.busy, which) else { return };
+                let Some(busy) = take(&mut self.busy, which) else { return };
+                let (conn, id, ticket) = (busy.conn, busy.id, busy.berth.ticket());
                 let residue = marked.then_some(Residue { owner: 1, version: 1 });
-                self.book.put_back(id, conn, residue, self.now, &mut acts);
+                if let Err(conn) = busy.berth.back(conn, residue) {
+                    self.book.put_back(id, conn, residue, self.now, &mut acts);
+                }
+                self.resting.push((Busy { apart: false, ..busy }, ticket));
+            }
+            Event::Again { which } => {
+                let Some((busy, ticket)) = take(&mut self.resting, which) else { return };
+                let is_there = self.known.contains_key(&busy.conn)
+                    && self.visits.get(&busy.conn) == Some(&busy.visit);
+                let conn = busy.berth.again(&ticket);
+                assert_eq!(conn, is_there.then_some(busy.conn), "unless anybody had it since");
+                self.busy.extend(conn.map(|_| busy));
             }
             Event::Drop { which } => {
-                let Some((conn, _, id, _)) = take(&mut self.busy, which) else { return };
+                let Some(Busy { conn, id, .. }) = take(&mut self.busy, which) else { return };
                 self.known.remove(&conn);
                 self.book.vacate(id, self.now, &mut acts);
             }
             Event::Quarantine { which } => {
-                let Some(entry) = self.busy.iter_mut().filter(|busy| !busy.3).nth(which) else {
+                let Some(busy) = self.busy.iter_mut().filter(|busy| !busy.apart).nth(which) else {
                     return;
                 };
-                entry.3 = self.book.quarantine(entry.2);
+                busy.apart = self.book.quarantine(busy.id);
             }
             Event::Leave { which } => {
                 let mut all = self.waiting.iter().flat_map(|(&key, queue)| {
@@ -113,13 +145,11 @@ impl Model {
                 self.forget(waiter);
             }
             Event::Opened { which } => {
-                let Some((id, key)) = take(&mut self.opening, which) else { return };
+                let Some((id, _)) = take(&mut self.opening, which) else { return };
                 self.numbers += 1;
                 self.known.insert(self.numbers, id);
-                self.busy.push((self.numbers, key, id, false));
-                let (conn, ..) = self.busy.pop().unwrap();
                 let expires = self.now + Duration::from_secs(5);
-                self.book.opened(id, conn, expires, self.now, &mut acts);
+                self.book.opened(id, self.numbers, expires, self.now, &mut acts);
             }
             Event::Failed { which, server } => {
                 let Some((id, key)) = take(&mut self.opening, which) else { return };
@@ -138,9 +168,8 @@ impl Model {
     fn ask(&mut self, key: u8, home: u8, prefer: usize, acts: &mut Acts<u8, u32, u32, u8, u8>) {
         let prefer = self.known.values().nth(prefer).copied();
         if let Some(taken) = self.book.checkout(&key, prefer, &home) {
-            assert_eq!(self.known[&taken.conn], taken.id, "the connection is the one it says");
             assert!(self.queue(key).is_empty(), "a newcomer overtakes nobody of its key");
-            self.busy.push((taken.conn, key, taken.id, false));
+            self.lend(taken, key);
             return;
         }
         self.numbers += 1;
@@ -159,10 +188,9 @@ impl Model {
     fn obey(&mut self, acts: Acts<u8, u32, u32, u8, u8>) {
         for act in acts {
             match act {
-                Act::Give { conn, waiter, .. } => {
-                    let id = self.known[&conn];
+                Act::Give { taken, waiter } => {
                     let key = self.forget(waiter);
-                    self.busy.push((conn, key, id, false));
+                    self.lend(taken, key);
                 }
                 Act::Open { id, key, .. } => self.opening.push((id, key)),
                 Act::Close(conn) => {
@@ -173,6 +201,15 @@ impl Model {
                 }
             }
         }
+    }
+
+    fn lend(&mut self, taken: Taken<u32>, key: u8) {
+        let Taken { id, conn, berth, .. } = taken;
+        assert_eq!(self.known[&conn], id, "the connection is the one it says");
+        let visit = self.visits.entry(conn).or_default();
+        *visit += 1;
+        let busy = Busy { conn, key, id, apart: false, berth, visit: *visit };
+        self.busy.push(busy);
     }
 
     /// Takes a waiter out, who must be the first of its key unless it leaves or fails.
@@ -196,7 +233,7 @@ impl Model {
 
     /// Connections of a key, also those on their way.
     fn of_key(&self, key: u8) -> usize {
-        let busy = self.busy.iter().filter(|busy| busy.1 == key).count();
+        let busy = self.busy.iter().filter(|busy| busy.key == key && self.is_noted(busy)).count();
         busy + self.opening.iter().filter(|opening| opening.1 == key).count() + self.idle_of(key)
     }
 
@@ -205,14 +242,20 @@ impl Model {
         slots.filter(|slot| self.book.racks[slot.rack as usize].key == key).count()
     }
 
+    /// Whether the book knows that somebody has it.
+    fn is_noted(&self, busy: &Busy) -> bool {
+        self.book.slots[busy.id.slot as usize].state != State::Idle
+    }
+
     fn check(&mut self) {
         let Gauges { idle, in_use, connecting, waiting, quarantined } = self.book.gauges;
-        let apart = self.busy.iter().filter(|busy| busy.3).count();
+        let apart = self.busy.iter().filter(|busy| busy.apart).count();
+        let unnoted = self.busy.iter().filter(|busy| !self.is_noted(busy)).count();
         assert_eq!(connecting as usize, self.opening.len());
-        assert_eq!(in_use as usize, self.busy.len() - apart);
+        assert_eq!(in_use as usize, self.busy.len() - unnoted - apart);
         assert_eq!(quarantined as usize, apart);
         assert_eq!(waiting as usize, self.waiters());
-        assert_eq!(idle as usize, self.known.len() - self.busy.len(), "none is lost");
+        assert_eq!(idle as usize, self.known.len() - self.busy.len() + unnoted, "none is lost");
         assert!(self.book.size() <= SIZE_MAX && connecting <= CONNECTING_MAX);
         assert!(waiting <= WAITERS_MAX && quarantined <= 2);
         let resting = |key: u8| {
@@ -266,135 +309,4 @@ proptest! {
         }
         model.drain();
     }
-}
-
-/// A book whose first connection is open and in use.
-fn with_one(key: u8) -> (TestBook, ConnId, Instant) {
-    let (mut book, now, mut acts) = (Book::new(limits()), Instant::now(), Vec::new());
-    book.wait(&key, &0, 0, now, &mut acts).unwrap();
-    let Some(Act::Open { id, .. }) = acts.pop() else { panic!("{acts:?}") };
-    book.opened(id, 100, now + Duration::from_secs(5), now, &mut acts);
-    assert!(matches!(acts[..], [Act::Give { conn: 100, waiter: 0, .. }]), "{acts:?}");
-    (book, id, now)
-}
-
-#[test]
-fn a_session_finds_its_own_connection_again() {
-    let (mut book, mine, now) = with_one(1);
-    let mut acts = Vec::new();
-    book.wait(&1, &0, 1, now, &mut acts).unwrap();
-    let Some(Act::Open { id: other, .. }) = acts.pop() else { panic!("{acts:?}") };
-    book.opened(other, 101, now + Duration::from_secs(5), now, &mut acts);
-    let residue = Some(Residue { owner: 7, version: 3 });
-    book.put_back(mine, 100, residue, now, &mut acts);
-    book.put_back(other, 101, None, now, &mut acts);
-
-    let taken = book.checkout(&1, Some(mine), &0).unwrap();
-    assert_eq!((taken.conn, taken.residue), (100, residue));
-    book.put_back(mine, 100, residue, now, &mut acts);
-    assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 101, "a stranger takes the clean one");
-    assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 100, "and then any");
-    assert!(book.checkout(&1, Some(mine), &0).is_none(), "what is in use is nobody else's");
-    book.put_back(mine, 100, None, now, &mut acts);
-    assert!(book.checkout(&2, Some(mine), &0).is_none(), "another key's is not mine");
-}
-
-#[test]
-fn a_connection_of_the_own_runtime_is_preferred() {
-    let (mut book, here, now) = with_one(1);
-    let mut acts = Vec::new();
-    book.wait(&1, &9, 1, now, &mut acts).unwrap();
-    let Some(Act::Open { id: there, .. }) = acts.pop() else { panic!("{acts:?}") };
-    book.opened(there, 101, now + Duration::from_secs(5), now, &mut acts);
-    book.put_back(here, 100, None, now, &mut acts);
-    book.put_back(there, 101, None, now, &mut acts);
-    assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 100);
-    assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 101, "allow any");
-}
-
-#[test]
-fn nobody_is_overtaken_for_ever() {
-    let (mut book, id, now) = with_one(1);
-    let mut acts = Vec::new();
-    book.limits.size_max = 1;
-    book.wait(&2, &0, 50, now, &mut acts).unwrap();
-    for waiter in 0..WAITERS_MAX - 1 {
-        book.wait(&1, &0, waiter, now, &mut acts).unwrap();
-    }
-    assert!(acts.is_empty(), "{acts:?}");
-    for waiter in 0..OVERTAKES_MAX {
-        book.put_back(id, 100, None, now, &mut acts);
-        assert!(matches!(acts.pop(), Some(Act::Give { waiter: w, .. }) if w == waiter));
-    }
-    book.put_back(id, 100, None, now, &mut acts);
-    assert!(matches!(acts[..], [Act::Close(100), Act::Open { key: 2, .. }]), "{acts:?}");
-}
-
-#[test]
-fn a_server_that_refuses_is_left_alone_and_asked_again() {
-    let (mut book, mut now, mut acts) = (TestBook::new(limits()), Instant::now(), Vec::new());
-    for pause in [100, 200, 400, 800, 1_000, 1_000] {
-        book.wait(&1, &0, 1, now, &mut acts).unwrap();
-        let Some(Act::Open { id, .. }) = acts.pop() else { panic!("{acts:?}") };
-        book.failed(id, (Scope::Server, 9), 0, now, &mut acts);
-        assert!(matches!(acts.pop(), Some(Act::Fail { error: 9, .. })), "told at once");
-        now += Duration::from_millis(pause - 1);
-        let resting = book.wait(&2, &0, 1, now, &mut acts);
-        assert!(matches!(resting, Err(NoWait::Resting(9))), "{resting:?} after {pause} ms");
-        now += Duration::from_millis(1);
-    }
-}
-
-#[test]
-fn warm_connections_stay_and_come_back() {
-    let (mut book, mut now, mut acts) = (TestBook::new(limits()), Instant::now(), Vec::new());
-    book.warm(&1, 2, now, &mut acts);
-    let ids: Vec<_> = acts
-        .drain(..)
-        .map(|act| match act {
-            Act::Open { id, .. } => id,
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    let lifetime = Duration::from_secs(7_200);
-    for (conn, &id) in (0..).zip(&ids) {
-        book.opened(id, conn, now + lifetime, now, &mut acts);
-    }
-    assert_eq!((book.gauges.idle, ids.len()), (2, 2));
-    now += Duration::from_secs(3_600);
-    book.tick(now, &mut acts);
-    assert!(acts.is_empty(), "the idle timeout spares them: {acts:?}");
-    assert_eq!(book.due(now), Some(now + lifetime - Duration::from_secs(3_600)));
-    now += lifetime;
-    book.tick(now, &mut acts);
-    let opened = acts.iter().filter(|act| matches!(act, Act::Open { .. })).count();
-    assert_eq!((opened, acts.len()), (2, 4), "{acts:?}");
-}
-
-#[test]
-fn a_lower_limit_closes_idle_ones_at_once_and_others_as_they_come_back() {
-    let (mut book, now, mut acts) = (TestBook::new(limits()), Instant::now(), Vec::new());
-    let mut ids = Vec::new();
-    for number in 0..SIZE_MAX {
-        book.wait(&1, &0, number, now, &mut acts).unwrap();
-        let Some(Act::Open { id, .. }) = acts.pop() else { panic!("{acts:?}") };
-        book.opened(id, 100 + number, now + Duration::from_secs(5), now, &mut acts);
-        ids.push(id);
-    }
-    book.put_back(ids[0], 100, None, now, &mut acts);
-    book.limit(Limits { size_max: 2, ..limits() }, now, &mut acts);
-    assert!(matches!(acts[..], [.., Act::Close(100)]), "the idle one goes: {acts:?}");
-    acts.clear();
-    book.wait(&1, &0, 9, now, &mut acts).unwrap();
-    assert!(acts.is_empty(), "none is opened above the limit: {acts:?}");
-    book.put_back(ids[1], 101, None, now, &mut acts);
-    assert!(matches!(acts[..], [Act::Close(101)]), "it is one too many: {acts:?}");
-    acts.clear();
-    book.put_back(ids[2], 102, None, now, &mut acts);
-    assert!(matches!(acts[..], [Act::Give { conn: 102, waiter: 9, .. }]), "{acts:?}");
-    book.wait(&2, &0, 10, now, &mut acts).unwrap();
-    acts.clear();
-    book.limit(Limits { size_max: 3, ..limits() }, now, &mut acts);
-    assert!(matches!(acts[..], [Act::Open { key: 2, .. }]), "there is room now: {acts:?}");
-    assert_eq!(book.size(), 3);
 }

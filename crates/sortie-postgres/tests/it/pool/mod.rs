@@ -3,6 +3,7 @@
 mod checkout;
 mod kills;
 mod leftovers;
+mod resting;
 mod runtimes;
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

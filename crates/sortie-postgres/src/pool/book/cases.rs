@@ -1,0 +1,238 @@
+//! What the book does, case by case.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::tests::{OVERTAKES_MAX, SIZE_MAX, TestBook, WAITERS_MAX, limits};
+use super::*;
+
+/// A book whose first connection is open and in use.
+fn with_one(key: u8) -> (TestBook, ConnId, Instant) {
+    let (mut book, now, mut acts) = (Book::new(limits()), Instant::now(), Vec::new());
+    book.wait(&key, &0, 0, now, &mut acts).unwrap();
+    let Some(Act::Open { id, .. }) = acts.pop() else { panic!("{acts:?}") };
+    book.opened(id, 100, now + Duration::from_secs(5), now, &mut acts);
+    let [Act::Give { taken: Taken { conn: 100, .. }, waiter: 0 }] = acts[..] else {
+        panic!("{acts:?}")
+    };
+    (book, id, now)
+}
+
+#[test]
+fn a_session_finds_its_own_connection_again() {
+    let (mut book, mine, now) = with_one(1);
+    let mut acts = Vec::new();
+    book.wait(&1, &0, 1, now, &mut acts).unwrap();
+    let Some(Act::Open { id: other, .. }) = acts.pop() else { panic!("{acts:?}") };
+    book.opened(other, 101, now + Duration::from_secs(5), now, &mut acts);
+    let residue = Some(Residue { owner: 7, version: 3 });
+    book.put_back(mine, 100, residue, now, &mut acts);
+    book.put_back(other, 101, None, now, &mut acts);
+
+    let taken = book.checkout(&1, Some(mine), &0).unwrap();
+    assert_eq!((taken.conn, taken.residue), (100, residue));
+    book.put_back(mine, 100, residue, now, &mut acts);
+    assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 101, "a stranger takes the clean one");
+    assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 100, "and then any");
+    assert!(book.checkout(&1, Some(mine), &0).is_none(), "what is in use is nobody else's");
+    book.put_back(mine, 100, None, now, &mut acts);
+    assert!(book.checkout(&2, Some(mine), &0).is_none(), "another key's is not mine");
+}
+
+#[test]
+fn a_connection_of_the_own_runtime_is_preferred() {
+    let (mut book, here, now) = with_one(1);
+    let mut acts = Vec::new();
+    book.wait(&1, &9, 1, now, &mut acts).unwrap();
+    let Some(Act::Open { id: there, .. }) = acts.pop() else { panic!("{acts:?}") };
+    book.opened(there, 101, now + Duration::from_secs(5), now, &mut acts);
+    book.put_back(here, 100, None, now, &mut acts);
+    book.put_back(there, 101, None, now, &mut acts);
+    assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 100);
+    assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 101, "allow any");
+}
+
+#[test]
+fn nobody_is_overtaken_for_ever() {
+    let (mut book, id, now) = with_one(1);
+    let mut acts = Vec::new();
+    book.limits.size_max = 1;
+    book.wait(&2, &0, 50, now, &mut acts).unwrap();
+    for waiter in 0..WAITERS_MAX - 1 {
+        book.wait(&1, &0, waiter, now, &mut acts).unwrap();
+    }
+    assert!(acts.is_empty(), "{acts:?}");
+    for waiter in 0..OVERTAKES_MAX {
+        book.put_back(id, 100, None, now, &mut acts);
+        assert!(matches!(acts.pop(), Some(Act::Give { waiter: w, .. }) if w == waiter));
+    }
+    book.put_back(id, 100, None, now, &mut acts);
+    assert!(matches!(acts[..], [Act::Close(100), Act::Open { key: 2, .. }]), "{acts:?}");
+}
+
+#[test]
+fn a_server_that_refuses_is_left_alone_and_asked_again() {
+    let (mut book, mut now, mut acts) = (TestBook::new(limits()), Instant::now(), Vec::new());
+    for pause in [100, 200, 400, 800, 1_000, 1_000] {
+        book.wait(&1, &0, 1, now, &mut acts).unwrap();
+        let Some(Act::Open { id, .. }) = acts.pop() else { panic!("{acts:?}") };
+        book.failed(id, (Scope::Server, 9), 0, now, &mut acts);
+        assert!(matches!(acts.pop(), Some(Act::Fail { error: 9, .. })), "told at once");
+        now += Duration::from_millis(pause - 1);
+        let resting = book.wait(&2, &0, 1, now, &mut acts);
+        assert!(matches!(resting, Err(NoWait::Resting(9))), "{resting:?} after {pause} ms");
+        now += Duration::from_millis(1);
+    }
+}
+
+#[test]
+fn warm_connections_stay_and_come_back() {
+    let (mut book, mut now, mut acts) = (TestBook::new(limits()), Instant::now(), Vec::new());
+    book.warm(&1, 2, now, &mut acts);
+    let ids: Vec<_> = acts
+        .drain(..)
+        .map(|act| match act {
+            Act::Open { id, .. } => id,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let lifetime = Duration::from_secs(7_200);
+    for (conn, &id) in (0..).zip(&ids) {
+        book.opened(id, conn, now + lifetime, now, &mut acts);
+    }
+    assert_eq!((book.gauges.idle, ids.len()), (2, 2));
+    now += Duration::from_secs(3_600);
+    book.tick(now, &mut acts);
+    assert!(acts.is_empty(), "the idle timeout spares them: {acts:?}");
+    assert_eq!(book.due(now), Some(now + lifetime - Duration::from_secs(3_600)));
+    now += lifetime;
+    book.tick(now, &mut acts);
+    let opened = acts.iter().filter(|act| matches!(act, Act::Open { .. })).count();
+    assert_eq!((opened, acts.len()), (2, 4), "{acts:?}");
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn who_had_a_connection_last_has_it_again_without_a_word() {
+    let (mut book, id, now) = with_one(1);
+    let mut acts = Vec::new();
+    let berth = Arc::clone(&book.slots[0].berth);
+    let ticket = berth.ticket();
+    assert!(berth.back(100, None).is_err(), "it was taken from the book, which must know");
+    book.put_back(id, 100, None, now, &mut acts);
+    assert_eq!(berth.again(&ticket), Some(100));
+    assert_eq!((book.gauges.idle, book.gauges.in_use), (1, 0), "nobody has looked");
+    assert!(berth.back(100, None).is_ok());
+    assert_eq!(berth.again(&ticket), Some(100));
+    let marked = Some(Residue { owner: 7, version: 3 });
+    assert!(berth.back(100, marked).is_err(), "the book prefers those without a mark");
+    book.put_back(id, 100, marked, now, &mut acts);
+    assert_eq!(berth.again(&ticket), Some(100));
+    book.look();
+    assert_eq!((book.gauges.idle, book.gauges.in_use, book.agains), (0, 1, 3));
+    assert!(berth.back(100, marked).is_err());
+    book.put_back(id, 100, marked, now, &mut acts);
+    assert!(acts.is_empty(), "{acts:?}");
+    assert_eq!(book.checkout(&1, None, &0).unwrap().residue, marked);
+    assert_eq!(berth.again(&ticket), None);
+}
+
+#[test]
+fn what_rests_is_whoevers_asks_first() {
+    let (mut book, id, now) = with_one(1);
+    let mut acts = Vec::new();
+    book.limits.size_max = 1;
+    let berth = Arc::clone(&book.slots[0].berth);
+    let mine = berth.ticket();
+    book.put_back(id, 100, None, now, &mut acts);
+    assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 100, "nothing is held back");
+    let theirs = berth.ticket();
+    book.put_back(id, 100, None, now, &mut acts);
+    assert_eq!(berth.again(&mine), None, "it rests for its last user alone");
+    assert_eq!(berth.again(&theirs), Some(100));
+
+    assert!(book.checkout(&1, Some(id), &0).is_none());
+    book.wait(&1, &0, 5, now, &mut acts).unwrap();
+    assert!(berth.back(100, None).is_err(), "somebody waits for it");
+    book.put_back(id, 100, None, now, &mut acts);
+    assert!(matches!(acts[..], [Act::Give { waiter: 5, .. }]), "{acts:?}");
+    assert_eq!(berth.again(&theirs), None);
+    assert_eq!((book.gauges.idle, book.gauges.in_use), (0, 1));
+}
+
+#[test]
+fn what_is_used_without_a_word_is_not_idle() {
+    let (mut book, id, mut now) = with_one(1);
+    let mut acts = Vec::new();
+    let berth = Arc::clone(&book.slots[0].berth);
+    let ticket = berth.ticket();
+    (book.slots[0].expires, book.limits.idle_timeout) = (now + 100 * SECOND, 10 * SECOND);
+    book.put_back(id, 100, None, now, &mut acts);
+    now += 9 * SECOND;
+    assert_eq!(berth.again(&ticket), Some(100));
+    assert!(berth.back(100, None).is_ok());
+    book.tick(now, &mut acts);
+    now += 9 * SECOND;
+    book.tick(now, &mut acts);
+    assert!(acts.is_empty(), "{acts:?}");
+    assert_eq!(berth.again(&ticket), Some(100));
+    now += 90 * SECOND;
+    book.tick(now, &mut acts);
+    now += 90 * SECOND;
+    book.tick(now, &mut acts);
+    assert!(acts.is_empty(), "nobody closes it under its user: {acts:?}");
+    assert!(berth.back(100, None).is_err(), "it is too old");
+    book.put_back(id, 100, None, now, &mut acts);
+    assert!(matches!(acts[..], [Act::Close(100)]), "{acts:?}");
+}
+
+#[test]
+fn a_ticket_does_not_lead_to_the_next_connection_in_the_same_place() {
+    let (mut book, id, now) = with_one(1);
+    let mut acts = Vec::new();
+    let berth = Arc::clone(&book.slots[0].berth);
+    let ticket = berth.ticket();
+    book.put_back(id, 100, None, now, &mut acts);
+    book.retire(now, &mut acts);
+    assert!(matches!(acts.pop(), Some(Act::Close(100))));
+    assert_eq!(berth.again(&ticket), None);
+    book.wait(&1, &0, 1, now, &mut acts).unwrap();
+    let Some(Act::Open { id: other, .. }) = acts.pop() else { panic!("{acts:?}") };
+    assert_eq!(other.slot, id.slot);
+    book.opened(other, 101, now + SECOND, now, &mut acts);
+    book.put_back(other, 101, None, now, &mut acts);
+    assert_eq!(berth.again(&ticket), None);
+}
+
+#[test]
+fn a_lower_limit_closes_idle_ones_at_once_and_others_as_they_come_back() {
+    let (mut book, now, mut acts) = (TestBook::new(limits()), Instant::now(), Vec::new());
+    let mut ids = Vec::new();
+    for number in 0..SIZE_MAX {
+        book.wait(&1, &0, number, now, &mut acts).unwrap();
+        let Some(Act::Open { id, .. }) = acts.pop() else { panic!("{acts:?}") };
+        book.opened(id, 100 + number, now + Duration::from_secs(5), now, &mut acts);
+        ids.push(id);
+    }
+    book.put_back(ids[0], 100, None, now, &mut acts);
+    book.limit(Limits { size_max: 2, ..limits() }, now, &mut acts);
+    assert!(matches!(acts[..], [.., Act::Close(100)]), "the idle one goes: {acts:?}");
+    acts.clear();
+    book.wait(&1, &0, 9, now, &mut acts).unwrap();
+    assert!(acts.is_empty(), "none is opened above the limit: {acts:?}");
+    book.put_back(ids[1], 101, None, now, &mut acts);
+    assert!(matches!(acts[..], [Act::Close(101)]), "it is one too many: {acts:?}");
+    acts.clear();
+    book.put_back(ids[2], 102, None, now, &mut acts);
+    let [Act::Give { taken: Taken { conn: 102, .. }, waiter: 9 }] = acts[..] else {
+        panic!("{acts:?}")
+    };
+    book.wait(&2, &0, 10, now, &mut acts).unwrap();
+    acts.clear();
+    book.limit(Limits { size_max: 3, ..limits() }, now, &mut acts);
+    assert!(matches!(acts[..], [Act::Open { key: 2, .. }]), "there is room now: {acts:?}");
+    assert_eq!(book.size(), 3);
+}
