@@ -188,7 +188,11 @@ impl Connection {
             self.dues.received(event);
             match event.tag {
                 b'Z' => self.status = event.status(buffer).unwrap_or(self.status),
-                b'S' => event.body(buffer).into_iter().for_each(|it| self.parameters.update(it)),
+                b'S' => {
+                    if let Some(body) = event.body(buffer) {
+                        self.parameters.update(body);
+                    }
+                }
                 _ => {}
             }
         }

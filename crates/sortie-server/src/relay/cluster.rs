@@ -20,6 +20,7 @@ use super::health::{self, LOOK_EVERY, Present, Pulse};
 use super::hold::UNCLEAN_MAX;
 use super::insight::Insight;
 use super::lasting::Lasting;
+use super::leased::{Leased, Place};
 use super::seen::bit;
 use super::valve::Valve;
 use crate::config::{ClusterConfig, Mode, PipeTarget};
@@ -63,21 +64,6 @@ pub(crate) struct Cluster {
     pub(crate) valve: Arc<Valve>,
     /// What servers report at a session's start; by whether they are primaries, and the login.
     greetings: Mutex<HashMap<(bool, Login), Arc<Parameters>>>,
-}
-
-/// Which server of a cluster: the shard, and the server's place in it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Place {
-    pub(crate) shard: usize,
-    pub(crate) server: usize,
-}
-
-/// A connection, and where it leads.
-#[derive(Debug)]
-pub(crate) struct Leased {
-    pub(crate) server: Pooled,
-    pub(crate) place: Place,
-    pub(super) pulse: Pulse,
 }
 
 /// One server's health, as the last look found it.
@@ -209,7 +195,7 @@ impl Cluster {
     }
 
     /// The servers that the pipe may take, in the order of their places, and whether they answer.
-    fn targets(&self, shard: usize, target: PipeTarget) -> (&[Server], &[Pulse]) {
+    pub(super) fn targets(&self, shard: usize, target: PipeTarget) -> (&[Server], &[Pulse]) {
         let (servers, (primary, replicas)) = (&self.shards[shard], &self.pulses[shard]);
         let to_primary = match target {
             PipeTarget::Primary => servers.primary.is_some(),
@@ -362,13 +348,4 @@ async fn wipe(server: &mut Pooled) -> Result<(), ExchangeError> {
         server.set_residue(None);
     }
     Ok(())
-}
-
-impl Leased {
-    /// Why nothing is waited for from this server any more, if that is so.
-    pub(super) fn silence(&self, cluster: &Cluster) -> Option<io::Error> {
-        let patience = cluster.config.timeouts.silence;
-        let error = || io::Error::new(io::ErrorKind::TimedOut, failure::said_nothing(patience));
-        self.pulse.is_given_up().then(error)
-    }
 }

@@ -146,10 +146,7 @@ impl<P> Course<P> {
 
     /// The session has the connection no more. Returns what is on it.
     pub(crate) fn end(&mut self) -> Here {
-        self.settle();
-        if self.expects.capacity() > KEPT_MAX {
-            self.expects = VecDeque::new();
-        }
+        self.rest();
         std::mem::take(&mut self.here)
     }
 
@@ -214,6 +211,60 @@ impl<P> Course<P> {
         self.is_answered() && self.sent == 0
     }
 
+    /// Whether nothing at all is under way that a batch may have to do with.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_clear()
+            && self.is_sure
+            && !self.unsynced
+            && self.portals.is_empty()
+            && !self.here.is_lacking()
+            && !self.here.is_strange()
+    }
+
+    /// A batch goes out that leaves nothing.
+    pub(super) fn send_plain(&mut self) {
+        self.expects.push_back(Expect::ready(None, None));
+    }
+
+    /// Whether nothing is expected but the end of one batch of the client's that leaves nothing.
+    pub(super) fn is_end_expected(&self) -> bool {
+        self.settings == 0
+            && self.expects.len() == 1
+            && self.expects.front().is_some_and(Expect::is_plain)
+    }
+
+    /// So much of it was answered.
+    pub(super) fn answer_plain(&mut self, answered: u32, completed: usize) {
+        self.answered += answered;
+        self.completed += completed;
+    }
+
+    /// It was answered.
+    pub(super) fn end_plain(&mut self, is_idle: bool) {
+        self.expects.clear();
+        (self.answered, self.completed) = (0, 0);
+        (self.failed, self.is_cleaning) = (false, false);
+        if is_idle {
+            self.portals.clear();
+        }
+        self.unsynced &= !self.is_clear();
+    }
+
+    /// The session has the connection again on which everything is as it left it.
+    pub(super) fn resume(&mut self) {
+        self.settle();
+        (self.is_sure, self.is_whole, self.is_cleaning) = (true, false, false);
+        (self.is_spoiled, self.settings) = (false, 0);
+    }
+
+    /// The session gives the connection back, and may have it again.
+    pub(super) fn rest(&mut self) {
+        self.settle();
+        if self.expects.capacity() > KEPT_MAX {
+            self.expects = VecDeque::new();
+        }
+    }
+
     /// Whether nothing is awaited.
     pub(crate) fn is_answered(&self) -> bool {
         self.expects.is_empty() && !self.skipping
@@ -222,7 +273,9 @@ impl<P> Course<P> {
     /// Everything has been answered, by the server's own count.
     pub(crate) fn settle(&mut self) {
         // Only a COPY can have left something: the server overlooks a Sync inside of it.
-        self.expects.clear();
+        if !self.expects.is_empty() {
+            self.expects.clear();
+        }
         (self.named, self.sent, self.answered) = (0, 0, 0);
         self.completed = 0;
         self.skipping = false;

@@ -31,6 +31,9 @@ where
 {
     /// Takes in what the server has sent: nearly all of it stays where it was read to.
     pub(super) fn hear(&mut self) {
+        if self.hear_plain() {
+            return self.recount();
+        }
         let mut events = std::mem::take(&mut self.events);
         let mut changes: Vec<(usize, Change)> = Vec::new();
         for (at, event) in events.iter().enumerate() {
@@ -61,8 +64,7 @@ where
                 self.unready.get_or_insert(Unready::Unset(error));
             }
             if let Some(status) = status.filter(|_| !matches!(heard, Heard::Swallow)) {
-                let took = self.meter.answered(status == Status::Idle);
-                self.hear_took(took);
+                self.hear_answered(status == Status::Idle);
             }
             match heard {
                 Heard::Pass => {}
@@ -88,6 +90,17 @@ where
         self.events = events;
         self.hear_parameters();
         self.follow();
+        self.recount();
+    }
+
+    /// The server has answered what the client has asked for.
+    pub(super) fn hear_answered(&mut self, is_idle: bool) {
+        let took = self.meter.answered(is_idle);
+        self.hear_took(took);
+    }
+
+    /// Sees to it that nothing is awaited that the server does not know of.
+    fn recount(&mut self) {
         let quiet = self.held.as_ref().is_some_and(|held| held.leased.server.is_quiet());
         if quiet && self.out.is_empty() && !self.course.is_answered() {
             // Something was counted otherwise than the server did it.

@@ -8,17 +8,16 @@ use bytes::{Buf, Bytes};
 use sortie_postgres::backend::{self, Severity, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::cluster::Leased;
 use super::decide::{self, Batch};
 use super::effect::{Control, Effects};
 use super::failure as server_failure;
 use super::frames;
 use super::insight::{Foreseen, Noticed, Sighting};
-use super::ledger::Here;
+use super::leased::Leased;
 use super::roster::Work;
 use super::session::{Session, Signals, cancelled};
 use super::shared::{PipeReason, Shared};
-use super::stats::Gauge;
+use super::stats::{Gauge, Lanes};
 use crate::session::failure::{self, Failure};
 use crate::sql::SqlError;
 
@@ -53,6 +52,25 @@ pub(super) struct Held<'a> {
     _work: Work,
 }
 
+impl<'a> Held<'a> {
+    pub(super) fn new(
+        (leased, work): (Leased, Work),
+        reason: PipeReason,
+        lanes: &'a Lanes,
+    ) -> Self {
+        Self {
+            leased,
+            reason,
+            observed: None,
+            foreseen: None,
+            cancelling: None,
+            is_clean: false,
+            _gauge: lanes.pinned(),
+            _work: work,
+        }
+    }
+}
+
 pub(super) type Cancelling = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 impl<'a, S, L> Session<'a, S, L>
@@ -73,7 +91,10 @@ where
         }
         self.notice(reason);
         let sighting = self.sight();
-        if self.held.is_none() && !self.take(shard, reason, signals).await? {
+        if self.held.is_none()
+            && !self.resume(shard, reason)
+            && !self.take(shard, reason, signals).await?
+        {
             self.noticed = Noticed::default();
             return Ok(());
         }
@@ -282,7 +303,7 @@ where
     }
 
     /// Makes a connection the session's own.
-    fn hold(&mut self, leased: Leased, reason: PipeReason, work: Work) {
+    pub(super) fn hold(&mut self, leased: Leased, reason: PipeReason, work: Work) {
         self.meter.has(leased.server.cancel_key().process());
         let id = leased.server.id();
         let residue = leased.server.residue();
@@ -294,17 +315,7 @@ where
         self.course.begin(here, replay);
         let is_other = self.last != Some((leased.place, id));
         self.last = Some((leased.place, id));
-        let held = Held {
-            leased,
-            reason,
-            observed: None,
-            foreseen: None,
-            cancelling: None,
-            is_clean: false,
-            _gauge: self.lanes.pinned(),
-            _work: work,
-        };
-        self.held = Some(held);
+        self.held = Some(Held::new((leased, work), reason, self.lanes));
         if is_other && replay.queries == 0 {
             self.compare(&[]);
         }
@@ -350,10 +361,17 @@ where
             return;
         }
         let Some(mut held) = self.held.take() else { return };
-        let here: Here = self.course.end();
-        let residue = self.homes.leave(held.leased.server.id(), here);
-        held.leased.server.set_residue(residue);
+        let server = &mut held.leased.server;
+        let (id, before) = (server.id(), server.residue());
+        let residue = self.homes.mark(self.course.here.flags(), before);
+        server.set_residue(residue);
         held.is_clean = true;
+        self.rested = held.leased.rest(self.account.target);
+        if self.rested.is_some() {
+            self.course.rest();
+        } else {
+            self.homes.keep(id, residue, self.course.end());
+        }
     }
 }
 

@@ -66,18 +66,28 @@ impl<C: Copy + Eq> Homes<C> {
         self.homes.iter().any(|home| home.here.has(name))
     }
 
-    /// The session gives a connection back. Returns what it leaves there, for whoever comes next.
-    pub(crate) fn leave(&mut self, connection: C, here: Here) -> Option<Residue> {
-        let flags = here.flags();
+    /// What the session leaves on a connection that it gives back, for whoever comes next.
+    ///
+    /// It had found `before` there: if that is its own, and says the same, it stays.
+    pub(crate) fn mark(&self, flags: u64, before: Option<Residue>) -> Option<Residue> {
         if flags == 0 {
             return None;
         }
+        let is_same = |before: &Residue| {
+            before.owner == self.owner && before.version & ((1 << FLAGS) - 1) == flags
+        };
+        before
+            .filter(is_same)
+            .or_else(|| Some(Residue { owner: self.owner, version: (number() << FLAGS) | flags }))
+    }
+
+    /// Remembers what the session has left on a connection, marked so.
+    pub(crate) fn keep(&mut self, connection: C, residue: Option<Residue>, here: Here) {
+        let Some(residue) = residue else { return };
         if self.homes.len() == HOMES_MAX {
             self.homes.remove(0);
         }
-        let stamp = number();
-        self.homes.push(Home { connection, stamp, here });
-        Some(Residue { owner: self.owner, version: (stamp << FLAGS) | flags })
+        self.homes.push(Home { connection, stamp: residue.version >> FLAGS, here });
     }
 }
 

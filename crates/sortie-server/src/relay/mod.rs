@@ -13,13 +13,15 @@
 //! | what is under way on a connection | `course` |
 //! | what an idle client wants next | `decide` |
 //! | in which lane | `lanes`, `switches`, then `share`, `large`, `describe`, `refuse` or `local` |
-//! | bytes in both directions | `client`, `pump`, `hear`, `signals`, `buffers` |
+//! | the batch that comes over and over | `plain` |
+//! | bytes in both directions | `client`, `pump`, `hear`, `buffers` |
+//! | what may come at any time | `signals`, `quiet` |
 //! | which servers there are, and whether they answer | `cluster`, `lasting`, `health` |
 //! | which of them are as fresh as the session has seen | `seen` |
 //! | who has a session, and what each has had | `roster` |
 //! | why statements are not shared, and what that would save | `insight` |
 //! | what holds statements back while a cluster is paused | `valve` |
-//! | a connection taken and given back | `hold` |
+//! | a connection taken and given back | `hold`, `leased` |
 //! | what the configuration says now, and going over to it | `world`, `moving` |
 //!
 //! # Invariants
@@ -48,10 +50,13 @@ mod lanes;
 mod large;
 mod lasting;
 mod lazy;
+mod leased;
 mod ledger;
 mod local;
 mod moving;
+mod plain;
 mod pump;
+mod quiet;
 mod refuse;
 pub(crate) mod roster;
 mod seen;
@@ -77,6 +82,7 @@ use tracing::Instrument;
 use self::client::Client;
 pub(crate) use self::cluster::{Cluster, ReplicaHealth, ShardServers};
 pub(crate) use self::failure::behind;
+use self::quiet::Quiet;
 use self::roster::{Ends, Roster};
 use self::session::{Session, Signals, killed};
 pub(crate) use self::shared::{Asked, Outcome, PipeReason, Reply, Shared, Values, Verdict, Who};
@@ -260,7 +266,8 @@ impl<L: Shared> Inner<L> {
         let mut cancelled = pin!(opened.key.cancelled());
         cancelled.as_mut().enable();
         let drained = pin!(drained(&mut drain));
-        let mut signals = Signals { cancelled, drained, deadline: None };
+        let quiet = Quiet::new(self.drain.clone());
+        let mut signals = Signals { cancelled, drained, deadline: None, quiet };
         let ended = tokio::select! {
             ended = session.run(&mut signals) => ended,
             () = opened.listed.entry.killed() => Err(Failure::Fatal(killed())),

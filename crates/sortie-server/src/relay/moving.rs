@@ -49,6 +49,7 @@ where
             let (before, target) = (Arc::clone(&self.cluster), self.account.target);
             before.carry(&mut self.seen, target).await;
         }
+        self.depart();
         (self.world, self.cluster, self.account) = (world, cluster, account);
         // Both are told by places and numbers of what was in force before.
         (self.who, self.last, self.likeness) = (None, None, None);

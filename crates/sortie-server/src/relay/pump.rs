@@ -87,8 +87,10 @@ where
                 if let Err(error) = sent {
                     return Poll::Ready(Ok(Stop::Lost(error)));
                 }
-                // What had no room in front of this.
-                self.accept()?;
+                if !self.client.input.is_empty() {
+                    // What had no room in front of this.
+                    self.accept()?;
+                }
                 moved = !self.out.is_empty();
             }
             let Some(held) = &mut self.held else { return Poll::Ready(Ok(Stop::AtRest)) };
@@ -280,7 +282,7 @@ where
     }
 
     /// Counts a statement that takes the pipe.
-    fn count(&mut self, tag: u8) {
+    pub(super) fn count(&mut self, tag: u8) {
         let Some(held) = &self.held else { return };
         if !matches!(tag, b'Q' | b'E' | b'F') {
             return;

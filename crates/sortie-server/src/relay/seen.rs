@@ -24,8 +24,9 @@ use sortie::Join;
 use sortie_postgres::{ConnId, Login};
 use tokio::time::{Instant, sleep};
 
-use super::cluster::{Cluster, Leased, Place};
+use super::cluster::Cluster;
 use super::failure;
+use super::leased::{Leased, Place};
 use super::switches::{JoinAge, Switches};
 use crate::config::{Joining, PipeTarget};
 use crate::read::{Floors, Landed, Wish};
@@ -56,6 +57,14 @@ impl Seen {
         if !self.piped.contains(&place) {
             self.piped.push(place);
         }
+    }
+
+    /// Whether this server is known to have got as far as the session has seen on others.
+    fn has_known_reached(&self, place: Place) -> bool {
+        let is_other = |it: &Place| it.shard == place.shard && it.server != place.server;
+        let floor = self.floors.of(place.shard);
+        !self.piped.iter().any(is_other)
+            && (floor == 0 || self.reached.is_some_and(|(at, far)| at == place && far >= floor))
     }
 
     /// A shared answer was seen; `has_choice` tells of which shards others may come from elsewhere.
@@ -193,6 +202,13 @@ impl Cluster {
             (behind, count) = (0, 0);
             sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// Whether it need not be asked if this server has got as far as the session has seen.
+    pub(super) fn is_abreast(&self, place: Place, target: PipeTarget, seen: &Seen) -> bool {
+        target == PipeTarget::Primary
+            || !self.has_choice(place.shard, target)
+            || seen.has_known_reached(place)
     }
 
     /// Whether a replica has got as far as the session has seen on other servers.

@@ -26,7 +26,7 @@ use tokio::sync::futures::Notified;
 use tokio::time::Sleep;
 
 use super::client::Client;
-use super::cluster::{Cluster, Place};
+use super::cluster::Cluster;
 use super::course::Course;
 use super::decide::{self, Batch};
 use super::health::Present;
@@ -34,8 +34,11 @@ use super::hold::{Held, Unready};
 use super::homes::Homes;
 use super::insight::{Cause, Noticed};
 use super::lazy::Lazy;
+use super::leased::{Place, Rested};
 use super::ledger::Ledger;
+use super::plain::Plain;
 use super::pump::EGRESS_MAX;
+use super::quiet::Quiet;
 use super::roster::Meter;
 use super::seen::Seen;
 use super::shared::{PipeReason, Shared, Who};
@@ -91,6 +94,8 @@ pub(super) struct Session<'a, S, L: Shared> {
     pub(super) ending: bool,
     /// What the client was told of the server's parameters.
     pub(super) known: Arc<Parameters>,
+    /// The connection that it had last, for as long as nobody else has it.
+    pub(super) rested: Option<Rested>,
     pub(super) last: Option<(Place, ConnId)>,
     /// The session, as the shared lane sees it, at this change of its parameters.
     pub(super) who: Option<(u64, Option<usize>, Arc<Who>)>,
@@ -126,6 +131,7 @@ pub(super) struct Signals<'s, 'k, D> {
     pub(super) drained: Pin<&'s mut D>,
     /// Runs since the endpoint drains.
     pub(super) deadline: Option<Pin<Box<Sleep>>>,
+    pub(super) quiet: Quiet,
 }
 
 impl<'a, S, L> Session<'a, S, L>
@@ -161,6 +167,11 @@ where
         }
         if self.skip() {
             return self.rest(signals).await;
+        }
+        if let Some(plain) = Plain::of(&self.client.input)
+            && let Some(reason) = self.piped_plain(&plain)
+        {
+            return self.pipe_plain(&plain, reason, signals).await;
         }
         if self.close_here() {
             return Ok(());
@@ -252,11 +263,15 @@ where
                 // Nothing is under way.
                 return Poll::Ready(Err(Failure::Gone));
             }
-            if self.hear_cancel(cx, signals) {
+            if signals.quiet.holds(self.key, cx) {
+                return Poll::Pending;
+            }
+            let (came, is_draining) = self.poll_both(cx, signals);
+            if came {
                 // It finds nothing running, and is forgotten.
                 self.key.settle();
             }
-            if signals.is_draining(cx) && (self.lazy.is_none() || signals.is_over(cx)) {
+            if is_draining && (self.lazy.is_none() || signals.is_over(cx)) {
                 return Poll::Ready(Err(Failure::Fatal(shutting_down())));
             }
             Poll::Pending
@@ -301,6 +316,8 @@ where
         if came {
             signals.cancelled.set(self.key.cancelled());
             signals.cancelled.as_mut().enable();
+            // It does not wake anybody before it is polled.
+            signals.quiet.end();
         }
         came
     }

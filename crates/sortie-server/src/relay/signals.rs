@@ -52,7 +52,12 @@ where
         cx: &mut Context<'_>,
         signals: &mut Signals<'_, 'a, D>,
     ) -> Result<bool, Failure> {
-        let came = self.hear_cancel(cx, signals);
+        let Some(held) = &self.held else { return Ok(true) };
+        let is_cancelled = self.cancel_due || held.cancelling.is_some();
+        if !is_cancelled && !self.is_behind() && signals.quiet.holds(self.key, cx) {
+            return Ok(false);
+        }
+        let (came, is_draining) = self.poll_both(cx, signals);
         let Some(held) = &mut self.held else { return Ok(true) };
         self.cancel_due |= came && held.cancelling.is_none();
         let mut moved = self.cancel_due && self.cancel();
@@ -72,10 +77,24 @@ where
         if self.is_behind() && !self.is_within_a_transaction() {
             self.keep_place()?;
         }
-        if signals.is_draining(cx) && (!self.is_within_a_transaction() || signals.is_over(cx)) {
+        if is_draining && (!self.is_within_a_transaction() || signals.is_over(cx)) {
             return Err(Failure::Fatal(shutting_down()));
         }
         Ok(moved)
+    }
+
+    /// Whether a cancel has come, and whether the endpoint drains.
+    pub(super) fn poll_both<D: Future<Output = ()>>(
+        &self,
+        cx: &mut Context<'_>,
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> (bool, bool) {
+        let asked = self.key.asked();
+        let (came, is_draining) = (self.hear_cancel(cx, signals), signals.is_draining(cx));
+        if !came && !is_draining {
+            signals.quiet.begin(asked, cx);
+        }
+        (came, is_draining)
     }
 
     /// Whether something is under way, or may be taken back yet.

@@ -350,6 +350,7 @@ impl<'a, S, L: Shared> Session<'a, S, L> {
             ending: false,
             leaving: false,
             known: Arc::clone(&opened.greeting),
+            rested: None,
             last: None,
             who: None,
             dirty: None,

@@ -121,6 +121,11 @@ impl Key {
         &self.session.secret
     }
 
+    /// How many cancels were asked for so far.
+    pub(crate) fn asked(&self) -> u64 {
+        self.session.asked.load(Ordering::Relaxed)
+    }
+
     /// Resolves when a cancel arrives from now on, or rather from when it is enabled.
     pub(crate) fn cancelled(&self) -> Notified<'_> {
         self.session.cancelled.notified()

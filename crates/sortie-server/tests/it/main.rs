@@ -55,6 +55,7 @@ mod psycopg;
 mod refused;
 mod relay;
 mod reload;
+mod resting;
 mod roles;
 mod rows;
 mod silence;

@@ -115,6 +115,14 @@ impl<P> Expect<P> {
         self
     }
 
+    /// Whether it is the end of a batch of the client's that leaves nothing.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(
+            self,
+            Self::Ready { left: None, controls: false, replay: false, behind: None, instead: None }
+        )
+    }
+
     /// Whether it is the end of a Query that is skipped, as one of the messages before it failed
     /// when so many of them had been answered.
     pub(super) fn is_skipped(&self, answered: u32) -> bool {

@@ -78,7 +78,8 @@ impl Pair {
         assert_eq!(seen, expected, "{batch:?} became {sent:?}");
         assert!(self.course.is_clear());
         if place.model.status() == Status::Idle && self.ledger.dirty().is_none() {
-            place.residue = self.homes.leave(at, self.course.end());
+            place.residue = self.homes.mark(self.course.here.flags(), place.residue);
+            self.homes.keep(at, place.residue, self.course.end());
             place.held_by = None;
             self.holds = None;
         }

@@ -57,6 +57,16 @@ impl Here {
         std::mem::take(&mut self.is_strange)
     }
 
+    /// Whether the unnamed statement may be somebody else's.
+    pub(crate) fn is_strange(&self) -> bool {
+        self.is_strange
+    }
+
+    /// Whether the session's parameters are there as they are at this change of them.
+    pub(crate) fn is_at(&self, at: u64) -> bool {
+        self.at == at && self.lacks.is_empty()
+    }
+
     /// A Parse for this name goes there; whether it succeeds is not asked.
     pub(crate) fn touch(&mut self, name: &[u8]) {
         self.touched |= if name.is_empty() { UNNAMED } else { NAMED };
