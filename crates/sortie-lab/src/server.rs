@@ -24,6 +24,10 @@ const STOP_MAX: Duration = Duration::from_secs(15);
 /// For what a server that runs does on request.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
+/// Where nobody has tables: a question to a standby there does not conflict with what it replays,
+/// which is told apart by databases.
+const BARE: &str = "template1";
+
 /// One PostgreSQL server of a lab.
 #[derive(Debug)]
 pub struct Server {
@@ -179,8 +183,8 @@ impl Server {
     /// [`Error::Failed`], e.g. when it is no standby.
     pub fn pause_replay(&self) -> Result<(), Error> {
         // What is asked for comes about between two records.
-        self.script("postgres", "SELECT pg_wal_replay_pause()")?;
-        self.until_true("pg_get_wal_replay_pause_state() = 'paused'")
+        self.script(BARE, "SELECT pg_wal_replay_pause()")?;
+        self.until_true(BARE, "pg_get_wal_replay_pause_state() = 'paused'")
     }
 
     /// Lets a standby replay again.
@@ -189,7 +193,7 @@ impl Server {
     ///
     /// [`Error::Failed`], e.g. when it is no standby.
     pub fn resume_replay(&self) -> Result<(), Error> {
-        self.script("postgres", "SELECT pg_wal_replay_resume()").map(drop)
+        self.script(BARE, "SELECT pg_wal_replay_resume()").map(drop)
     }
 
     /// Makes a standby a primary, on a new timeline. It takes writes when this returns, and waits
@@ -200,7 +204,7 @@ impl Server {
     /// [`Error::Failed`], e.g. when it is no standby.
     pub fn promote(&self) -> Result<(), Error> {
         self.script("postgres", "SELECT pg_promote(true, 60)")?;
-        self.until_true("NOT pg_is_in_recovery()")
+        self.until_true("postgres", "NOT pg_is_in_recovery()")
     }
 
     /// Changes settings of a running server and waits until it has read them. (What only a start

@@ -78,10 +78,13 @@ impl Server {
         let all =
             if count == 0 { String::new() } else { format!("ANY {count} ({})", names.join(", ")) };
         self.set(&[("synchronous_standby_names", &all)])?;
-        self.until_true(&format!(
-            "(SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND \
+        self.until_true(
+            "postgres",
+            &format!(
+                "(SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND \
              sync_state IN ('sync', 'quorum')) >= {count}"
-        ))
+            ),
+        )
     }
 
     /// Under which name it announces itself to its primary: `standby_1`.
@@ -124,14 +127,14 @@ impl Server {
         let loaded = "SELECT pg_conf_load_time()";
         let before = self.script("postgres", loaded)?;
         signal::send("HUP", &[id]);
-        self.until_true(&format!("pg_conf_load_time() <> '{}'", before.trim()))
+        self.until_true("postgres", &format!("pg_conf_load_time() <> '{}'", before.trim()))
     }
 
     /// Waits until a condition holds.
-    pub(super) fn until_true(&self, condition: &str) -> Result<(), Error> {
+    pub(super) fn until_true(&self, database: &str, condition: &str) -> Result<(), Error> {
         let question = format!("SELECT {condition}");
         let holds = clock::until(ANSWER_MAX, || {
-            let answer = self.script("postgres", &question)?;
+            let answer = self.script(database, &question)?;
             Ok::<_, Error>((answer.trim() == "t").then_some(()))
         });
         holds?.ok_or_else(|| Error::Late {
