@@ -71,6 +71,14 @@ pub(crate) fn bind(frame: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((portal, statement))
 }
 
+/// How many values a whole Bind frame has.
+pub(crate) fn values(frame: &[u8]) -> Option<usize> {
+    let (_portal, rest) = text(frame.get(HEADER_LEN..)?)?;
+    let (_statement, rest) = text(rest)?;
+    let count = |bytes: &[u8]| Some(usize::from(u16::from_be_bytes(*bytes.first_chunk()?)));
+    count(rest.get(2 + 2 * count(rest)?..)?)
+}
+
 /// What a whole Describe or Close frame is about: `b'S'` a statement, `b'P'` a portal; its name.
 pub(crate) fn target(frame: &[u8]) -> Option<(u8, &[u8])> {
     let (&kind, rest) = frame.get(HEADER_LEN..)?.split_first()?;

@@ -19,6 +19,7 @@ use bytes::Buf;
 use sortie_postgres::backend::Status;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::buffers;
 use super::course::Verified;
 use super::decide::{self, BEGIN_LEN, FRAME_MAX};
 use super::frames::{self, Head};
@@ -26,7 +27,6 @@ use super::hold::Unready;
 use super::insight::Foreseen;
 use super::session::{Session, Signals, lost};
 use super::shared::{PipeReason, Shared};
-use super::{buffers, describe};
 use crate::session::failure::Failure;
 
 /// Bytes that may wait for a client before no more are read from its server, and nothing more is
@@ -260,11 +260,11 @@ where
             return false;
         }
         buffers::borrow(&mut self.out);
-        match self.course.verify(&self.ledger, &self.client.input[..len], &mut self.out) {
+        match self.course.verify(&self.ledger, &self.client.input[..len], status, &mut self.out) {
             Verified::Ready => {}
             Verified::Waits => return false,
-            Verified::Changed => {
-                self.course.fail_extended(describe::changed(), &mut self.out);
+            Verified::Fails(error) => {
+                self.course.fail_extended(*error, &mut self.out);
                 self.client.input.advance(len);
                 return true;
             }

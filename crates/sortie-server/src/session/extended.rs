@@ -149,11 +149,7 @@ fn check_counts(bind: &Bind, params: usize) -> Result<(), SqlError> {
         ));
     }
     if values != params {
-        let name = String::from_utf8_lossy(&bind.statement);
-        return violation(format!(
-            "bind message supplies {values} parameters, but prepared statement \"{name}\" \
-             requires {params}"
-        ));
+        return Err(SqlError::misbound(&bind.statement, params, values));
     }
     Ok(())
 }

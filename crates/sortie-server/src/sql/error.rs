@@ -75,6 +75,16 @@ impl SqlError {
         }
     }
 
+    /// 08P01: a Bind with another number of values than its statement takes.
+    pub(crate) fn misbound(name: &[u8], wanted: usize, given: usize) -> Self {
+        let name = String::from_utf8_lossy(name);
+        let message = format!(
+            "bind message supplies {given} parameters, but prepared statement \"{name}\" \
+             requires {wanted}"
+        );
+        Self::new(state::PROTOCOL_VIOLATION, message)
+    }
+
     /// 0A000: valid SQL that this endpoint can't answer exactly, with the reason.
     pub(crate) fn unsupported(reason: impl fmt::Display) -> Self {
         Self::new(state::FEATURE_NOT_SUPPORTED, reason.to_string())

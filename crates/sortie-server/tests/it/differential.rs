@@ -12,9 +12,6 @@ const AT_ONCE: usize = 6;
 const RANDOM: u64 = 150;
 /// Scripts of both lanes in one pipeline.
 const MIXED: u64 = 250;
-/// Those of them that are told another error than PostgreSQL's: a Bind with too many values, in a
-/// failed transaction, on a connection that does not have its statement (a limit in ADR 0026).
-const KNOWN: [u64; 1] = [326];
 
 async fn check(setup: Setup, modes: &[Mode], at_once: usize, scripts: Vec<Script>) {
     let _others = among_others().await;
@@ -103,6 +100,5 @@ async fn both_lanes_in_one_pipeline() {
     let more = "[clusters.postgres.users.tester]\n[clusters.postgres.users.narrow]\n\
                 [clusters.postgres.users.wide]";
     let setup = Setup { more, ..Setup::default() };
-    let numbers = (0..count).filter(|number| !KNOWN.contains(number));
-    check(setup, &[Mode::AsWritten], AT_ONCE, numbers.map(mixed).collect()).await;
+    check(setup, &[Mode::AsWritten], AT_ONCE, (0..count).map(mixed).collect()).await;
 }

@@ -131,6 +131,14 @@ pub(crate) fn needy() -> Vec<Vec<Batch>> {
         ]
         .concat(),
         vec![Batch::new().query("BEGIN").query(ZERO).query(TWO).query("COMMIT").query(TWO)],
+        [
+            vec![Batch::new().parse("s", ONE, &[]).describe(b'S', "s").sync()],
+            queries(&["BEGIN", "SELEC"]),
+            vec![Batch::new().bind("", "s", (0, &[]), 0).execute("").sync(), bound("s").sync()],
+            queries(&["COMMIT"]),
+            vec![bound("s").sync()],
+        ]
+        .concat(),
     ]
 }
 

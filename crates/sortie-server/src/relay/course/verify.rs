@@ -4,21 +4,23 @@
 //! On the connection on which it was prepared PostgreSQL sees to that itself.
 
 use bytes::{Bytes, BytesMut};
+use sortie_postgres::backend::Status;
 
 use super::Course;
 use super::expect::Expect;
-use crate::relay::frames;
-use crate::relay::ledger::{Ledger, Need};
+use crate::relay::ledger::{Ledger, Need, Statement};
+use crate::relay::{describe, frames};
+use crate::sql::{SqlError, Token, lex};
 
 /// Whether a frame may go out.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Debug)]
 pub(crate) enum Verified {
     /// Nothing stands against it.
     Ready,
     /// The server has been asked for the columns of its statement.
     Waits,
-    /// Its statement has other columns than its client was told of.
-    Changed,
+    /// The client is told this instead.
+    Fails(Box<SqlError>),
 }
 
 /// The number of no statement: what has the name here is not to be used.
@@ -31,6 +33,7 @@ impl<P> Course<P> {
         &mut self,
         ledger: &Ledger<P>,
         frame: &[u8],
+        status: Status,
         out: &mut BytesMut,
     ) -> Verified {
         if frame[0] != b'B' || self.skipping || !self.is_sure {
@@ -43,13 +46,18 @@ impl<P> Course<P> {
         if self.changed.take_if(|changed| *changed == name).is_some() {
             // Whoever asks next is asked for anew.
             self.here.prepare(name, NOBODY);
-            return Verified::Changed;
+            return Verified::Fails(Box::new(describe::changed()));
         }
-        let is_told = ledger.known(name).is_some_and(|statement| statement.told.is_some());
-        if !is_told
-            || self.pending(name).is_some()
-            || ledger.need(name, &self.here) == Need::Nothing
-        {
+        if self.pending(name).is_some() || ledger.need(name, &self.here) == Need::Nothing {
+            return Verified::Ready;
+        }
+        let Some(statement) = ledger.known(name) else { return Verified::Ready };
+        if status == Status::Failed {
+            // It can't be prepared here any more, and a server that has it counts its values first.
+            let error = misbound(statement, name, frame);
+            return error.map_or(Verified::Ready, |error| Verified::Fails(Box::new(error)));
+        }
+        if statement.told.is_none() {
             return Verified::Ready;
         }
         self.oust(frame, out);
@@ -91,4 +99,17 @@ impl<P> Course<P> {
             self.answered += 1;
         }
     }
+}
+
+/// What a server says that has the statement, if a Bind has another number of values than that
+/// takes: as many as it has types, and at least as many as its text names.
+fn misbound<P>(statement: &Statement<P>, name: &[u8], frame: &[u8]) -> Option<SqlError> {
+    let given = frames::values(frame)?;
+    let lexemes = lex(str::from_utf8(statement.text()).ok()?).ok()?;
+    let named = lexemes.iter().filter_map(|lexeme| match lexeme.token {
+        Token::Param(number) => usize::try_from(number).ok(),
+        _ => None,
+    });
+    let wanted = named.max().unwrap_or(0).max(statement.oids().len());
+    (given != wanted).then(|| SqlError::misbound(name, wanted, given))
 }
