@@ -3,6 +3,7 @@
 mod admin;
 mod announce;
 mod auth;
+mod budget;
 mod check;
 mod cli;
 mod config;

@@ -26,6 +26,7 @@ use sortie_postgres::PoolStats;
 use sortie_sqlite::{Replica, ReplicaStats};
 
 pub(crate) use self::process::ProcessStats;
+use crate::budget::BudgetStats;
 use crate::relay::{LaneStats, ReplicaHealth};
 use crate::serve::ReloadStats;
 use crate::session::ClientStats;
@@ -37,6 +38,8 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
     pub(crate) clients: ClientStats,
+    /// What waits in memory, where that is bounded.
+    pub(crate) budget: Option<BudgetStats>,
     pub(crate) flights: FlightStats,
     pub(crate) descriptions: FlightStats,
     pub(crate) hedge: HedgeLedger,
@@ -79,6 +82,9 @@ impl Collector for Snapshot {
         front::logins(&self.clients, &mut page)?;
         if let Some(reloads) = &self.reloads {
             front::reloads(reloads, &mut page)?;
+        }
+        if let Some(budget) = &self.budget {
+            front::encode_budget(budget, &mut page)?;
         }
         if !self.lanes.is_empty() {
             lanes::encode(&self.lanes, &mut page)?;

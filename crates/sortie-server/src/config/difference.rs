@@ -48,6 +48,7 @@ impl Difference {
         told.value("connections_max", &before.connections_max, &after.connections_max);
         told.value("login_max", &before.login_max, &after.login_max);
         told.value("stall_max", &before.stall_max, &after.stall_max);
+        told.value("buffered_max", &before.buffered_max, &after.buffered_max);
         let of_top = told.changes.len() - top;
         told.clusters(&before.clusters, &after.clusters);
         let rest = Config { clusters: before.clusters.clone(), ..after.clone() };

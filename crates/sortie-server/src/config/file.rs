@@ -90,6 +90,7 @@ pub(super) fn read(text: &str, secrets: &mut Secrets) -> Result<Config, Vec<Prob
         top.set("login_max", &mut config.login_max);
         top.set("stall_max", &mut config.stall_max);
         top.set("log_format", &mut config.log_format);
+        front::buffered_max(top, &mut config);
         let read = |name: &str, section: &Section<'_, '_>| cluster::read(name, section, secrets);
         config.clusters = top.named("clusters", read);
         if problems.is_empty() {

@@ -1,5 +1,6 @@
 //! Reading what stands between a client and a session: proof and encryption.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,8 +8,9 @@ use super::section::Section;
 use super::server::Secrets;
 use super::tls::{Identity, Unusable};
 use super::users::Users;
-use super::value::{Demand, Wanted};
+use super::value::{Bytes, Demand, Wanted};
 use super::{Auth, Config, Tls};
+use crate::budget::BUFFERED_LEAST;
 
 /// How clients prove who they are: nobody is let in without proof by mistake.
 pub(super) fn auth(top: &Section<'_, '_>, config: &mut Config, secrets: &Secrets) {
@@ -42,6 +44,17 @@ pub(super) fn auth(top: &Section<'_, '_>, config: &mut Config, secrets: &Secrets
             "who may connect? Write `auth = \"scram\"` and `users = \"FILE\"`, or `auth = \
              \"trust\"` if everybody on this machine may come as anybody",
         ),
+    }
+}
+
+/// What may wait in memory for slow clients.
+pub(super) fn buffered_max(top: &Section<'_, '_>, config: &mut Config) {
+    let Some((Bytes(size), span)) = top.value("buffered_max") else { return };
+    if let Some(size) = NonZeroUsize::new(size).filter(|size| *size >= BUFFERED_LEAST) {
+        config.buffered_max = size;
+    } else {
+        let least = BUFFERED_LEAST.get() >> 20;
+        top.problem(span, format!("`buffered_max` must be at least \"{least}MiB\""));
     }
 }
 

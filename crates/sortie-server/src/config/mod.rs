@@ -14,6 +14,7 @@
 //! | `login_max` | `"10s"` | how long a client's startup may take |
 //! | `stall_max` | `"30s"` | how long a client may take nothing of its answer |
 //! | `log_format` | `"text"` | log lines on standard error: `text`, or `json`, an object on each |
+//! | `buffered_max` | `"256MiB"` | what may wait in memory for slow clients, of all together |
 //! | `mode` | `"share"` | `share`, `observe` (relay all, report what could be shared) or `pipe` |
 //! | `pipe_target` | `"replica"` | where the pipe lane goes: `replica` or `primary` |
 //! | `join` | `"fresh"` | which loads a read shares: `fresh` or `running` (docs/freshness.md) |
@@ -79,6 +80,7 @@ mod users;
 mod value;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,6 +97,7 @@ pub(crate) use self::server::from_urls;
 pub(crate) use self::tls::{Identity, PROTOCOL, Tls};
 pub(crate) use self::user::UserConfig;
 pub(crate) use self::users::{Users, written as written_user};
+use crate::budget::BUFFERED_MAX;
 use crate::logs::LogFormat;
 use crate::said::Loopback;
 
@@ -121,6 +124,8 @@ pub(crate) struct Config {
     pub(crate) stall_max: Duration,
     /// How log lines are written.
     pub(crate) log_format: LogFormat,
+    /// Bytes that may wait in memory for slow clients, of all together.
+    pub(crate) buffered_max: NonZeroUsize,
     /// At least one; names differ.
     pub(crate) clusters: Vec<ClusterConfig>,
 }
@@ -291,6 +296,7 @@ impl Config {
             login_max: Duration::from_secs(10),
             stall_max: Duration::from_secs(30),
             log_format: LogFormat::Text,
+            buffered_max: BUFFERED_MAX,
             clusters: Vec::new(),
         }
     }

@@ -55,7 +55,7 @@ fn the_documented_defaults_are_the_defaults() {
     let (general, cluster): (Vec<_>, Vec<_>) = documented()
         .into_iter()
         .partition(|(key, _)| known_keys("").iter().any(|known| known == key));
-    assert!((general.len(), cluster.len()) == (8, 16), "{general:?} {cluster:?}");
+    assert!((general.len(), cluster.len()) == (9, 16), "{general:?} {cluster:?}");
     let lines = |keys: &[(&str, &str)], prefix: &str| {
         let lines = keys.iter().map(|(key, default)| format!("{prefix}{key} = {default}"));
         lines.collect::<Vec<_>>().join("\n") + "\n"

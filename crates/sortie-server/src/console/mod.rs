@@ -30,6 +30,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use self::talk::Talk;
+use crate::budget::BudgetStats;
 use crate::config::{Auth, Config};
 use crate::logins::Logins;
 use crate::read::{AttemptStats, FlightSeen};
@@ -60,6 +61,9 @@ pub(crate) trait Subject: Send + Sync + 'static {
 
     /// The replicas that reads go to: cluster, shard, name, and what became of the attempts there.
     fn replicas(&self) -> Vec<(String, usize, String, AttemptStats)>;
+
+    /// What waits in memory for slow clients.
+    fn budget(&self) -> BudgetStats;
 
     /// Reads the configuration again. Returns what has changed, or why nothing has.
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;

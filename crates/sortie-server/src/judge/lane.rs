@@ -20,13 +20,13 @@ use tokio::time::{Instant, sleep, timeout};
 use super::parameters::unreadable;
 use super::past::{Past, is_still_known};
 use super::{Judge, Opinion, look};
-use crate::config::ClusterConfig;
 use crate::read::{
     Alone, Description, Floors, PgReplica, ReadConfig, ReadPath, ReadStats, Reply, Who, Wish,
 };
 use crate::relay;
 use crate::relay::{Asked, Outcome, PipeReason, Shared, Values, Verdict, behind};
 use crate::sql::{Bound, Known, Proof, Settings, SqlError, state};
+use crate::{budget::Budget, config::ClusterConfig};
 
 /// How often the servers' catalogs are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -78,13 +78,13 @@ impl SharedLane {
     /// Panics for a cluster without shards.
     pub(crate) fn new<'a>(
         clusters: impl IntoIterator<Item = ClusterServers<'a>>,
-        before: Option<&Self>,
+        (before, budget): (Option<&Self>, &Budget),
     ) -> Self {
         let lanes = clusters.into_iter().map(|cluster| {
             let known = before.and_then(|before| before.named(&cluster.config.name));
             match known {
                 Some(same) if same.config == *cluster.config => Arc::clone(same),
-                known => Arc::new(Lane::new(cluster, known.map(|it| &**it))),
+                known => Arc::new(Lane::new(cluster, known.map(|it| &**it), budget)),
             }
         });
         let past = before.map_or_else(Arc::default, |before| Arc::clone(&before.0.past));
@@ -117,7 +117,7 @@ impl SharedLane {
 }
 
 impl Lane {
-    fn new(cluster: ClusterServers<'_>, before: Option<&Self>) -> Self {
+    fn new(cluster: ClusterServers<'_>, before: Option<&Self>, budget: &Budget) -> Self {
         let config = cluster.config;
         let replica = |(label, server): &(String, Server)| {
             PgReplica::new(server.clone(), label.clone(), config.timeouts.wait)
@@ -130,6 +130,7 @@ impl Lane {
             flight_max: config.timeouts.flight,
             behind_max: config.timeouts.wait,
             share_max: config.share_max,
+            budget: budget.clone(),
             ..ReadConfig::default()
         };
         let servers = |[read, other]: [Vec<(String, Server)>; 2]| {

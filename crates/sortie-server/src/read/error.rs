@@ -5,6 +5,7 @@
 //! | a shard's replicas | what [`Source::failed`] makes of it |
 //! | the caller's deadline, or `flight_max` | 57014 `query_canceled` |
 //! | no place for one more flight | 53000 `insufficient_resources` |
+//! | no room for its answer | 53200 `out_of_memory` |
 //! | the endpoint ends | 57P01 `admin_shutdown` |
 //! | a panic, or a wrong kind of answer | XX000 `internal_error` |
 //!
@@ -16,6 +17,7 @@ use sortie::{FlightError, HedgeError, LegFailure, ScatterError};
 use tokio::time::Instant;
 
 use super::source::Source;
+use crate::budget::spent;
 use crate::sql::{SqlError, state};
 
 /// Why a flight has no answer for this caller.
@@ -47,6 +49,11 @@ pub(super) fn flight(
         // A load never asks for its own key.
         FlightError::Reentrant | _ => SqlError::new(state::INTERNAL_ERROR, error.to_string()),
     }
+}
+
+/// What an answer's error is where there was room for a small one only.
+pub(super) fn without_room(error: SqlError) -> SqlError {
+    if error.code == state::PROGRAM_LIMIT_EXCEEDED { spent() } else { error }
 }
 
 /// What a caller is told past its own deadline.

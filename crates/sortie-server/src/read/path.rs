@@ -16,6 +16,7 @@ use super::postgres::Offer;
 use super::source::{Part, Source, Wanted};
 use super::too_big::TooBig;
 use super::{Description, ReadStats, Reply, Who, error, merge};
+use crate::budget::Budget;
 use crate::sql::{BoundRead, Keys, SqlError, result_formats};
 
 /// What answers may take together until those who share them have taken them. A choice: some of
@@ -33,6 +34,7 @@ const SHARED_BYTES_MAX: NonZeroUsize = NonZeroUsize::new(256 << 20).expect("not 
 /// | `behind_max` | 5 s | how long is waited for a replica that has got as far as a reader wants |
 /// | `bytes_max` | 64 MiB | bytes of one answer |
 /// | `share_max` | 1 MiB | bytes of one shard's answer that is passed on as it comes |
+/// | `budget` | 256 MiB | what answers wait in, with all else that waits in the process |
 #[derive(Clone, Debug)]
 pub(crate) struct ReadConfig {
     pub(crate) hedge: Option<Duration>,
@@ -42,6 +44,7 @@ pub(crate) struct ReadConfig {
     pub(crate) rows_max: u64,
     pub(crate) bytes_max: usize,
     pub(crate) share_max: usize,
+    pub(crate) budget: Budget,
 }
 
 /// The way of a read: key, flight, scatter, hedge, merge. Cheap to clone.
@@ -60,6 +63,7 @@ pub(super) struct Inner<S: Source> {
     pub(super) behind_max: Duration,
     pub(super) too_big: TooBig,
     pub(super) share_max: usize,
+    pub(super) budget: Budget,
     rows_max: u64,
     bytes_max: usize,
 }
@@ -122,6 +126,7 @@ impl<S: Source> ReadPath<S> {
             behind_max: config.behind_max,
             too_big: TooBig::default(),
             share_max: config.share_max,
+            budget: config.budget.clone(),
             rows_max: config.rows_max,
             bytes_max: config.bytes_max,
         }))
@@ -174,7 +179,7 @@ impl<S: Source> ReadPath<S> {
         let shards = self.0.route(bound);
         if shards.is_empty() || bound.limit() == Some(0) {
             let wanted = self.0.wanted((who, bound, &binary), 0);
-            let reply = Arc::new(self.0.merged(&wanted, Vec::new())?);
+            let reply = Arc::new(Inner::<S>::merged(&wanted, Vec::new())?);
             return Ok(Some(Landed { reply, marks: Arc::default(), ended: Instant::now() }));
         }
         let key = ReadKey {
@@ -251,7 +256,11 @@ impl<S: Source> Inner<S> {
         demand: Demand,
         (shards, binary, flight): (Arc<[ShardId]>, Arc<[bool]>, u64),
     ) -> Result<Landing, SqlError> {
-        let wanted = self.wanted((&who, &bound, &binary), flight);
+        let mut wanted = self.wanted((&who, &bound, &binary), flight);
+        // It is held as a whole, whatever its length: only a small one has room.
+        wanted.bytes_max = self.budget.whole_max(self.bytes_max);
+        let has_room = wanted.bytes_max == self.bytes_max;
+        let told = |error| if has_room { error } else { error::without_room(error) };
         let leg = |shard: &ShardId| {
             let shard = *shard;
             let fence = self.fence(shard, &demand);
@@ -272,8 +281,10 @@ impl<S: Source> Inner<S> {
         let place = |shard: &ShardId| shard.index() as usize;
         let marks = shards.iter().map(place).zip(answers.iter().map(S::mark)).collect();
         let parts = answers.into_iter().map(|answer| S::part(answer, &wanted));
-        let parts = parts.collect::<Result<Vec<_>, _>>()?;
-        let reply = Arc::new(self.merged(&wanted, parts)?);
+        let parts = parts.collect::<Result<Vec<_>, _>>().map_err(told)?;
+        let mut reply = Self::merged(&wanted, parts).map_err(told)?;
+        reply.rows = self.budget.counted(reply.rows);
+        let reply = Arc::new(reply);
         Ok(Landing::Whole(Landed { reply, marks, ended }))
     }
 
@@ -285,8 +296,8 @@ impl<S: Source> Inner<S> {
         Wanted { who, bound, binary, flight, rows_max: self.rows_max, bytes_max: self.bytes_max }
     }
 
-    fn merged(&self, wanted: &Wanted<'_>, parts: Vec<Part>) -> Result<Reply, SqlError> {
-        let limits = merge::Limits { rows_max: self.rows_max, bytes_max: self.bytes_max };
+    fn merged(wanted: &Wanted<'_>, parts: Vec<Part>) -> Result<Reply, SqlError> {
+        let limits = merge::Limits { rows_max: wanted.rows_max, bytes_max: wanted.bytes_max };
         merge::merge(wanted, parts, limits)
     }
 }
@@ -313,6 +324,7 @@ impl Default for ReadConfig {
             rows_max: 250_000,
             bytes_max: 64 << 20,
             share_max: 1 << 20,
+            budget: Budget::default(),
         }
     }
 }

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 const SPARE_MAX: usize = 64;
 
 /// A buffer that grew beyond this is not kept, in bytes.
-const KEPT_MAX: usize = 64 << 10;
+pub(super) const KEPT_MAX: usize = 64 << 10;
 
 /// A buffer's room when it is new, in bytes: two reads.
 const ROOM: usize = 32 << 10;

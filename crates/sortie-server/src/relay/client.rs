@@ -4,8 +4,10 @@
 //!
 //! 1. Nothing is read ahead while more than `AHEAD_MAX` bytes are not taken.
 //! 2. A client that takes nothing of what is written to it for `stall_max` is given up.
-//! 3. While nothing is in a buffer, a resting connection has none.
-//! 4. A client that has closed may only have closed its sending half: what it has asked for goes
+//! 3. While it takes nothing, or owes the rest of a request, what is there counts: see
+//!    [`budget`](crate::budget).
+//! 4. While nothing is in a buffer, a resting connection has none.
+//! 5. A client that has closed may only have closed its sending half: what it has asked for goes
 //!    on for `GRACE`, and no longer, as it may as well be gone.
 
 use std::io::{self, ErrorKind};
@@ -19,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::buffers;
+use crate::budget::Holding;
 use crate::session::line::Line;
 
 /// What is read at a time, in bytes.
@@ -42,7 +45,7 @@ pub(super) struct Client<S> {
     pub(super) input: BytesMut,
     /// What was said and not written.
     pub(super) output: BytesMut,
-    stall_max: Duration,
+    pub(super) stall_max: Duration,
     /// Runs while the client takes nothing.
     stall: Option<Pin<Box<Sleep>>>,
     /// Bytes that the frame in front needs, if it is long.
@@ -53,16 +56,33 @@ pub(super) struct Client<S> {
     traffic: (u64, u64),
     /// Something is being written that nobody could go on with.
     is_within: bool,
+    /// The rest of what was read must come before anything can be done.
+    owes: bool,
+    /// What of it counts.
+    pub(super) holding: Holding,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub(super) fn new(
         (stream, input, output): (Line<S>, BytesMut, BytesMut),
         stall_max: Duration,
+        holding: Holding,
     ) -> Self {
         let (stall, room, grace) = Default::default();
-        let (traffic, is_within) = Default::default();
-        Self { stream, input, output, stall_max, stall, room, grace, traffic, is_within }
+        let (traffic, is_within, owes) = Default::default();
+        Self {
+            stream,
+            input,
+            output,
+            stall_max,
+            stall,
+            room,
+            grace,
+            traffic,
+            is_within,
+            owes,
+            holding,
+        }
     }
 
     /// The frame in front is so long, and is wanted as a whole.
@@ -88,6 +108,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Whether the client sends no more.
     pub(super) fn has_closed(&self) -> bool {
         self.grace.is_some()
+    }
+
+    /// Whether it takes nothing now of what is written.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stall.is_some()
+    }
+
+    /// What was read is a part of a request, and nothing can be done before the rest comes; or
+    /// that is over.
+    pub(super) fn owes(&mut self, owes: bool) {
+        self.owes = owes;
+        self.hold(0);
+    }
+
+    /// Counts what it has, and so many bytes of an answer that others may share, if it counts.
+    fn hold(&mut self, shared: usize) {
+        let is_long = self.input.capacity() > buffers::KEPT_MAX;
+        if self.owes || self.stall.is_some() || is_long || !self.holding.is_nothing() {
+            self.count(shared);
+        }
+    }
+
+    #[cold]
+    fn count(&mut self, shared: usize) {
+        let waits = self.owes || self.stall.is_some();
+        let buffers = [self.input.capacity(), self.output.capacity()];
+        let counted = buffers.into_iter().filter(|room| waits || *room > buffers::KEPT_MAX);
+        self.holding.set(counted.sum(), shared, waits);
     }
 
     /// Reads ahead what there is room for; resolves when the client is gone.
@@ -139,17 +187,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     self.stall = None;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    let stall_max = self.stall_max;
-                    let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(stall_max)));
-                    ready!(stall.as_mut().poll(cx));
-                    return Poll::Ready(Err(ErrorKind::TimedOut.into()));
-                }
+                Poll::Pending => return self.poll_stalled(cx, 0),
             }
         }
         if self.stream.is_encrypted() {
-            return self.poll_encrypted(cx);
+            ready!(self.poll_encrypted(cx))?;
         }
+        self.hold(0);
         Poll::Ready(Ok(()))
     }
 
@@ -159,9 +203,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             self.stall = None;
             return Poll::Ready(flushed);
         }
+        self.poll_stalled(cx, 0)
+    }
+
+    /// The client takes nothing, of these bytes of an answer neither.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>, shared: usize) -> Poll<io::Result<()>> {
         let stall_max = self.stall_max;
         let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(stall_max)));
-        ready!(stall.as_mut().poll(cx));
+        let is_over = stall.as_mut().poll(cx).is_ready();
+        self.hold(shared);
+        if !is_over {
+            return Poll::Pending;
+        }
         Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }
 
@@ -174,21 +227,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
         self.traffic.1 += bytes.len() as u64;
         self.is_within = true;
-        while bytes.has_remaining() {
-            match timeout(self.stall_max, self.stream.write_buf(&mut bytes)).await {
-                Ok(Ok(0)) => return Err(ErrorKind::WriteZero.into()),
-                Ok(written) => written?,
-                Err(_stalled) => return Err(ErrorKind::TimedOut.into()),
-            };
-        }
+        std::future::poll_fn(|cx| self.poll_write(cx, &mut bytes)).await?;
         self.is_within = false;
         std::future::poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
+        while bytes.has_remaining() {
+            match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => {
+                    bytes.advance(written);
+                    self.stall = None;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return self.poll_stalled(cx, bytes.len()),
+            }
+        }
+        self.hold(0);
+        Poll::Ready(Ok(()))
     }
 
     /// Gives back the buffers that are empty.
     pub(super) fn rest(&mut self) {
         buffers::give_back(&mut self.input);
         buffers::give_back(&mut self.output);
+        self.owes &= !self.input.is_empty();
+        self.hold(0);
     }
 
     /// Writes what was said and closes this direction; a client that is gone does not matter.
@@ -196,7 +261,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// What a client is still sending is taken for a while and thrown away: closing over it resets
     /// the connection, and the client may never read what was said.
     pub(super) async fn close(mut self) {
-        if std::future::poll_fn(|cx| self.poll_flush(cx)).await.is_err() {
+        let ended = self.holding.ended();
+        let is_said = tokio::select! {
+            said = std::future::poll_fn(|cx| self.poll_flush(cx)) => said.is_ok(),
+            () = ended => false,
+        };
+        if !is_said {
             return;
         }
         let _closed = timeout(self.stall_max, self.stream.shutdown()).await;

@@ -83,12 +83,13 @@ use self::client::Client;
 pub(crate) use self::cluster::{Cluster, ReplicaHealth, ShardServers};
 pub(crate) use self::failure::behind;
 use self::quiet::Quiet;
-use self::roster::{Ends, Roster};
-use self::session::{Session, Signals, killed};
+use self::roster::{Ends, Person, Roster};
+use self::session::{Session, Signals};
 pub(crate) use self::shared::{Asked, Outcome, PipeReason, Reply, Shared, Values, Verdict, Who};
 pub(crate) use self::stats::LaneStats;
 pub(crate) use self::world::World;
 use self::world::Worlds;
+use crate::budget::Budget;
 use crate::console::Console;
 use crate::session::drained;
 use crate::session::failure::{self as told, Failure};
@@ -110,6 +111,7 @@ pub(crate) struct Inner<L> {
     keys: Keys,
     roster: Arc<Roster>,
     stats: Stats,
+    budget: Budget,
     drain: watch::Receiver<bool>,
 }
 
@@ -119,14 +121,17 @@ impl<L: Shared> Relay<L> {
     /// over.
     pub(crate) fn new(world: World<L>, drain: watch::Receiver<bool>, roster: Arc<Roster>) -> Self {
         let keys = Keys::new(world.limits.sessions_max);
+        let budget = world.limits.budget.clone();
+        budget.change(world.config.buffered_max);
         let (worlds, stats) = (Worlds::new(world), Stats::default());
-        Self(Arc::new(Inner { worlds, keys, roster, stats, drain }))
+        Self(Arc::new(Inner { worlds, keys, roster, stats, budget, drain }))
     }
 
     /// Lets another configuration hold: for sessions that begin, and for others from their next
     /// batch on. Returns what held before.
     pub(crate) fn change(&self, world: World<L>) -> Arc<World<L>> {
         self.0.keys.limit(world.limits.sessions_max);
+        self.0.budget.change(world.config.buffered_max);
         self.0.worlds.change(world)
     }
 
@@ -156,6 +161,11 @@ impl<L: Shared> Relay<L> {
     /// Reads the counters and gauges of clients.
     pub(crate) fn stats(&self) -> ClientStats {
         self.0.stats.read()
+    }
+
+    /// What may wait in memory for slow clients, and what does.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.0.budget
     }
 
     /// Reads the counters and gauges of the lanes, by the cluster's name.
@@ -210,13 +220,17 @@ impl<L: Shared> Inner<L> {
             }
             Err(failure) => Err(failure),
         };
-        let mut client = Client::new(socket.into_parts(), stall_max);
+        let mut client = Client::new(socket.into_parts(), stall_max, self.budget.holding(None));
         let failure = match opened {
             Ok((place, opened)) => {
                 self.stats.login();
                 let span = tracing::debug_span!("session", process = opened.key.process());
+                client.holding = self.budget.holding(Some(Arc::clone(&opened.listed.entry)));
                 let (left, failure) = self.talk(client, place, &opened).instrument(span).await;
                 client = left;
+                if matches!(failure, Failure::Stalled) && !opened.listed.entry.is_evicted() {
+                    tell_stalled(&opened.listed.entry.person, &client);
+                }
                 failure
             }
             Err(failure) => failure,
@@ -270,7 +284,7 @@ impl<L: Shared> Inner<L> {
         let mut signals = Signals { cancelled, drained, deadline: None, quiet };
         let ended = tokio::select! {
             ended = session.run(&mut signals) => ended,
-            () = opened.listed.entry.killed() => Err(Failure::Fatal(killed())),
+            () = opened.listed.entry.killed() => Err(session.killed()),
         };
         let is_within = session.is_within_a_frame() || session.client.is_within();
         let failure = match ended {
@@ -285,4 +299,18 @@ impl<L: Shared> Inner<L> {
         session.held = None;
         (session.client, failure)
     }
+}
+
+/// Says who is ended, and why: the client itself would not read it.
+fn tell_stalled<S>(person: &Person, client: &Client<S>) {
+    let (user, database, peer) = (&*person.user, &*person.database, person.ends.peer);
+    let (waiting, stall_max) = (client.output.len(), client.stall_max);
+    tracing::warn!(
+        user,
+        database,
+        ?peer,
+        waiting,
+        ?stall_max,
+        "a client takes nothing: it is ended"
+    );
 }

@@ -47,6 +47,7 @@ use super::switches::{Shards, Switches};
 use super::world::World;
 use super::{Inner, frames};
 use crate::auth::Proof;
+use crate::budget::{REQUEST_MAX, evicted, spent};
 use crate::config::{Mode, PipeTarget};
 use crate::session::failure::{self, Failure};
 use crate::session::keys::Key;
@@ -179,7 +180,11 @@ where
         if self.observe_close() {
             return self.pipe(PipeReason::Observe, signals).await;
         }
-        match decide::batch(&self.client.input) {
+        let batch = decide::batch(&self.client.input);
+        if !matches!(batch, Batch::Partial { .. }) {
+            self.client.owes(false);
+        }
+        match batch {
             Batch::Partial { wanted } => {
                 self.client.room_for(wanted);
                 self.rest(signals).await
@@ -192,6 +197,11 @@ where
             }
             Batch::Flush(len) => {
                 self.client.input.advance(len);
+                Ok(())
+            }
+            Batch::Simple(range) if range.len() > REQUEST_MAX && self.client.holding.is_spent() => {
+                self.client.input.advance(range.end);
+                self.fail(&spent(), true);
                 Ok(())
             }
             Batch::Simple(range) => self.simple(range.end, signals).await,
@@ -274,6 +284,10 @@ where
             if is_draining && (self.lazy.is_none() || signals.is_over(cx)) {
                 return Poll::Ready(Err(Failure::Fatal(shutting_down())));
             }
+            // Nothing is under way: what is there is a part of what the client wants.
+            if !self.client.input.is_empty() {
+                self.client.owes(true);
+            }
             Poll::Pending
         })
         .await
@@ -345,6 +359,16 @@ where
         self.switches.shard.map_or(self.account.shard, Shards::one)
     }
 
+    /// Why it ends when it has been told to.
+    pub(super) fn killed(&self) -> Failure {
+        match (self.meter.entry().is_evicted(), self.client.is_stalled()) {
+            (false, _) => Failure::Fatal(killed()),
+            (true, false) => Failure::Fatal(evicted()),
+            // It takes nothing: neither would it take a last word.
+            (true, true) => Failure::Stalled,
+        }
+    }
+
     /// Whether statements are judged wherever they go: one server is not the cluster.
     pub(super) fn is_unbound(&self) -> bool {
         self.cluster.shards() > 1 && self.shard().is_none()
@@ -371,6 +395,6 @@ pub(super) fn shutting_down() -> SqlError {
 }
 
 /// The end of a session that an administrator has ended.
-pub(super) fn killed() -> SqlError {
+fn killed() -> SqlError {
     shutting_down().detail("It was ended with KILL, in the admin database.")
 }

@@ -87,6 +87,7 @@ pub(crate) async fn serve(
         supervisor,
     };
     let (averaging, told) = (Arc::clone(&console), relay.clone());
+    let budget = relay.budget().clone();
     let session = move |stream: TcpStream, peer| {
         let (relay, console) = (relay.clone(), Arc::clone(&console));
         let ends = Ends { peer: Some(peer), local: stream.local_addr().ok() };
@@ -96,6 +97,7 @@ pub(crate) async fn serve(
         tokio::select! {
             never = running.keep(read, (hangup, asking)) => never,
             never = averaging.keep_averaged() => never,
+            never = budget.keep() => never,
         }
     };
     front.serve((room, logins), (&cores, &drain), administration, beside, session).await;
@@ -118,9 +120,11 @@ fn administration(
             let clusters = world.clusters.iter();
             let health = clusters.clone().flat_map(|cluster| cluster.health()).collect();
             let pools = clusters.flat_map(|cluster| cluster.pools()).collect();
-            let snapshot = Snapshot { clients, flights, descriptions, ..Snapshot::default() };
+            let budget = Some(relay.budget().read());
+            let snapshot = Snapshot { clients, budget, flights, ..Snapshot::default() };
             let reloads = Some(reloads.read());
-            Snapshot { hedge, legs, lanes, pools, health, reloads, process, ..snapshot }
+            let snapshot = Snapshot { descriptions, hedge, legs, lanes, pools, ..snapshot };
+            Snapshot { health, reloads, process, ..snapshot }
         })
     };
     let ready = {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::reload::Reload;
+use crate::budget::BudgetStats;
 use crate::config::Config;
 use crate::console::Subject;
 use crate::judge::SharedLane;
@@ -40,6 +41,10 @@ impl Subject for Endpoint {
 
     fn replicas(&self) -> Vec<(String, usize, String, AttemptStats)> {
         self.relay.world().lane.replicas()
+    }
+
+    fn budget(&self) -> BudgetStats {
+        self.relay.budget().read()
     }
 
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send>> {

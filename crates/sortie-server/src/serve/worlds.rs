@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sortie_postgres::{PoolConfig, Server};
 
 use crate::auth::Gate;
+use crate::budget::Budget;
 use crate::config::{ClusterConfig, Config, PoolSettings, ServerConfig, ShardConfig};
 use crate::judge::{ClusterServers, SharedLane};
 use crate::logins::Logins;
@@ -22,8 +23,11 @@ pub(super) fn world(
     let clusters: Vec<_> = clusters
         .map(|(index, config)| cluster(index, config, before.and_then(|it| it.named(&config.name))))
         .collect();
-    let lane = lane(&clusters, before.map(|before| &before.lane));
-    World::new(config, (lane, clusters), Gate::new(config, logins.clone()), limits(config))
+    // One for all configurations: what waits does so whichever holds.
+    let budget = before.map_or_else(Budget::default, |before| before.limits.budget.clone());
+    let lane = lane(&clusters, before.map(|before| &before.lane), &budget);
+    let limits = limits(config, budget);
+    World::new(config, (lane, clusters), Gate::new(config, logins.clone()), limits)
 }
 
 /// Brings servers that go on to what a configuration says of their pools, and lets those go that
@@ -88,7 +92,7 @@ fn pool(settings: &PoolSettings) -> PoolConfig {
 }
 
 /// The shared lane over the same servers: reads go to replicas, or to a primary without any.
-fn lane(clusters: &[Arc<Cluster>], before: Option<&SharedLane>) -> SharedLane {
+fn lane(clusters: &[Arc<Cluster>], before: Option<&SharedLane>, budget: &Budget) -> SharedLane {
     let clusters = clusters.iter().map(|cluster| {
         let shards = cluster.config.shards.iter().zip(cluster.servers()).map(|(shard, servers)| {
             let names = shard.replicas.iter().map(|replica| replica.name.clone());
@@ -100,14 +104,15 @@ fn lane(clusters: &[Arc<Cluster>], before: Option<&SharedLane>) -> SharedLane {
         let shards = shards.collect();
         ClusterServers { config: &cluster.config, database: &cluster.database, shards }
     });
-    SharedLane::new(clusters, before)
+    SharedLane::new(clusters, (before, budget))
 }
 
-fn limits(config: &Config) -> Limits {
+fn limits(config: &Config, budget: Budget) -> Limits {
     Limits {
         sessions_max: config.connections_max as usize,
         login_max: config.login_max,
         egress_stall_max: config.stall_max,
+        budget,
         ..Limits::default()
     }
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::budget::Budget;
+
 /// Bounds of every session; each is reported to the client in words when it is reached.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_field_names, reason = "a bound's name says that it is one")]
 pub(crate) struct Limits {
     /// Sessions at a time, of all clients.
     pub(crate) sessions_max: usize,
@@ -16,6 +17,8 @@ pub(crate) struct Limits {
     pub(crate) egress_max: usize,
     /// How long a client may take nothing of what is written to it.
     pub(crate) egress_stall_max: Duration,
+    /// What may wait in memory for slow clients, of all together.
+    pub(crate) budget: Budget,
     /// Statements in one simple query.
     pub(crate) batch_max: usize,
     /// Prepared statements of one session.
@@ -34,6 +37,7 @@ impl Default for Limits {
             frame_max: 1 << 20,
             egress_max: 64 << 10,
             egress_stall_max: Duration::from_secs(30),
+            budget: Budget::default(),
             batch_max: 1_000,
             statements_max: 1_000,
             statements_bytes_max: 8 << 20,

@@ -33,6 +33,7 @@ pub(crate) mod state {
     pub(crate) const UNDEFINED_PARAMETER: &str = "42P02";
     pub(crate) const INDETERMINATE_DATATYPE: &str = "42P18";
     pub(crate) const INSUFFICIENT_RESOURCES: &str = "53000";
+    pub(crate) const OUT_OF_MEMORY: &str = "53200";
     pub(crate) const TOO_MANY_CONNECTIONS: &str = "53300";
     pub(crate) const PROGRAM_LIMIT_EXCEEDED: &str = "54000";
     pub(crate) const STATEMENT_TOO_COMPLEX: &str = "54001";

@@ -77,6 +77,7 @@ fn code(sqlstate: &str) -> &'static str {
         state::FEATURE_NOT_SUPPORTED,
         state::READ_ONLY_SQL_TRANSACTION,
         state::INSUFFICIENT_RESOURCES,
+        state::OUT_OF_MEMORY,
         state::TOO_MANY_CONNECTIONS,
     ]
     .into_iter()

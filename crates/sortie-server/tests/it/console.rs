@@ -192,6 +192,7 @@ async fn columns_are_pgbouncers() {
         "STATS_TOTALS",
         "STATS_AVERAGES",
         "LISTS",
+        "MEM",
         "CONFIG",
         "VERSION",
         "DATABASES",

@@ -17,19 +17,24 @@ use crate::support::{Dice, among_others, connect};
 /// Longer than anything here takes.
 const WITHIN: Duration = Duration::from_secs(60);
 /// What all of them together may add to the endpoint's memory.
-const GROWTH_MAX: u64 = 64 << 20;
+pub(crate) const GROWTH_MAX: u64 = 64 << 20;
 /// Connections that begin in a wrong way, unless `SORTIE_STARTUPS` says how many.
 const STARTUPS: u64 = 400;
 /// Connections that rest, unless `SORTIE_CONNECTIONS` says how many.
 const CONNECTIONS: usize = 500;
-const AT_ONCE: usize = 50;
-const STARTUP: &[u8] = b"\0\0\0\x27\0\x03\0\0user\0tester\0database\0postgres\0\0";
+pub(crate) const AT_ONCE: usize = 50;
+pub(crate) const STARTUP: &[u8] = b"\0\0\0\x27\0\x03\0\0user\0tester\0database\0postgres\0\0";
 
 /// A hundred megabytes, by the pipe.
 const MUCH: &str = "SELECT repeat('x', 1000) FROM generate_series(1, 100000)";
 
-async fn ready(stage: &Stage, top: &'static str) -> (Endpoint, u64) {
-    let endpoint = stage.endpoint(Setup { top, ..Setup::default() }).await;
+/// An endpoint with this line at the top of its file.
+fn top(top: &'static str) -> Setup {
+    Setup { top, ..Setup::default() }
+}
+
+pub(crate) async fn ready(stage: &Stage, setup: Setup) -> (Endpoint, u64) {
+    let endpoint = stage.endpoint(setup).await;
     // What is made once is made now.
     let mut wires = connect(endpoint.listen(), 20).await;
     for wire in &mut wires {
@@ -43,7 +48,7 @@ async fn ready(stage: &Stage, top: &'static str) -> (Endpoint, u64) {
 }
 
 /// Somebody who means well is served, in both lanes.
-async fn is_well(listen: SocketAddr) {
+pub(crate) async fn is_well(listen: SocketAddr) {
     let served = async {
         let mut wire = Wire::connect(listen).await;
         for _ in 0..5 {
@@ -54,7 +59,7 @@ async fn is_well(listen: SocketAddr) {
     timeout(WITHIN, served).await.expect("nobody is hurt by others");
 }
 
-fn grown(endpoint: &Endpoint, before: u64) -> u64 {
+pub(crate) fn grown(endpoint: &Endpoint, before: u64) -> u64 {
     let grown = endpoint.server.resident().saturating_sub(before);
     println!("resident memory grew by {} KiB", grown >> 10);
     grown
@@ -65,7 +70,7 @@ async fn who_takes_nothing_from_the_pipe_stops_nobody_and_is_ended() {
     const SLOW: usize = 12;
     let _others = among_others().await;
     let stage = Stage::take().await;
-    let (endpoint, before) = ready(&stage, "stall_max = \"3s\"").await;
+    let (endpoint, before) = ready(&stage, top("stall_max = \"3s\"")).await;
     let mut slow = connect(endpoint.listen(), SLOW).await;
     for wire in &mut slow {
         wire.send(Batch::new().query(MUCH).bytes()).await;
@@ -86,7 +91,7 @@ async fn who_asks_on_and_on_and_reads_nothing_is_not_answered_on_and_on() {
     const LENGTH: usize = 15_000;
     let _others = among_others().await;
     let stage = Stage::take().await;
-    let (endpoint, _) = ready(&stage, "").await;
+    let (endpoint, _) = ready(&stage, Setup::default()).await;
     let text = format!("SELECT repeat('x', {LENGTH}) FROM items WHERE id = 7");
     let mut wire = Wire::connect(endpoint.listen()).await;
     let begun = async || {
@@ -117,7 +122,7 @@ async fn who_announces_much_and_sends_it_is_passed_on_and_not_held() {
     const SENT: usize = 8 << 20;
     let _others = among_others().await;
     let stage = Stage::take().await;
-    let (endpoint, before) = ready(&stage, "").await;
+    let (endpoint, before) = ready(&stage, Setup::default()).await;
     let mut senders = Vec::new();
     for length in [300_u32 << 10, 16 << 20, 1 << 29, 0x3fff_ffff, 0x4000_0000, 0x7fff_ffff] {
         for tag in *b"QPB" {
@@ -150,7 +155,7 @@ async fn rows_longer_than_any_buffer_are_passed_on_and_not_held() {
     const LENGTH: usize = 40 << 20;
     let _others = among_others().await;
     let stage = Stage::take().await;
-    let (endpoint, before) = ready(&stage, "").await;
+    let (endpoint, before) = ready(&stage, Setup::default()).await;
     let piped = format!("SELECT repeat('x', {LENGTH})");
     let shared = format!("SELECT repeat('x', {LENGTH}) FROM items WHERE id = 7");
     for text in [piped, shared] {
@@ -185,7 +190,7 @@ async fn a_storm_of_cancels_hits_nobody_but_those_who_are_meant() {
     const MEANT: usize = 8;
     let _others = among_others().await;
     let stage = Stage::take().await;
-    let (endpoint, _) = ready(&stage, "").await;
+    let (endpoint, _) = ready(&stage, Setup::default()).await;
     let listen = endpoint.listen();
     let mut meant = connect(listen, MEANT).await;
     for wire in &mut meant {
@@ -229,7 +234,7 @@ async fn whoever_begins_in_a_wrong_way_is_told_or_ended() {
     let _others = among_others().await;
     let count = std::env::var("SORTIE_STARTUPS").map_or(STARTUPS, |count| count.parse().unwrap());
     let stage = Stage::take().await;
-    let (mut endpoint, before) = ready(&stage, "login_max = \"1s\"").await;
+    let (mut endpoint, before) = ready(&stage, top("login_max = \"1s\"")).await;
     let listen = endpoint.listen();
     let mut coming = JoinSet::new();
     for seed in 0..count {
@@ -288,7 +293,7 @@ async fn thousands_of_clients_that_rest_cost_little() {
     let wanted = std::env::var("SORTIE_CONNECTIONS");
     let wanted = wanted.map_or(CONNECTIONS, |count| count.parse().unwrap());
     let stage = Stage::take().await;
-    let (endpoint, before) = ready(&stage, "connections_max = 12000").await;
+    let (endpoint, before) = ready(&stage, top("connections_max = 12000")).await;
     let mut resting = Vec::with_capacity(wanted);
     while resting.len() < wanted {
         let more = connect(endpoint.listen(), AT_ONCE).await;

@@ -9,6 +9,7 @@
 mod across;
 mod ahead;
 mod auth;
+mod budget;
 mod cancel;
 mod certified;
 mod check;

@@ -32,6 +32,14 @@ pub(super) const CLIENTS: &[Column] = &[
 
 pub(super) const LISTS: &[Column] = &[("list", Kind::Text), ("items", Kind::Int4)];
 
+pub(super) const MEM: &[Column] = &[
+    ("name", Kind::Text),
+    ("size", Kind::Int4),
+    ("used", Kind::Int4),
+    ("free", Kind::Int4),
+    ("memtotal", Kind::Int4),
+];
+
 pub(super) const USERS: &[Column] = &[("name", Kind::Text), ("pool_mode", Kind::Text)];
 
 /// How a session is called in the rows of servers that it is linked to.
@@ -109,6 +117,16 @@ impl Console {
         for name in ["dns_names", "dns_zones", "dns_queries", "dns_pending"] {
             count(name, 0);
         }
+    }
+
+    /// One kind, in pieces of a KiB, as more bytes than 32 bits count may wait.
+    pub(super) fn mem(&self, table: &mut Table) {
+        let budget = self.subject.budget();
+        let (used, max) = (budget.used.div_ceil(1 << 10), budget.used_max >> 10);
+        let free = max.saturating_sub(used);
+        let total = (used + free) << 10;
+        let size = 1_usize << 10;
+        table.row(["buffered".into(), size.into(), used.into(), free.into(), total.into()]);
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) enum Show {
     Databases,
     Flights,
     Lists,
+    Mem,
     Pools,
     Replicas,
     Servers,
@@ -31,12 +32,13 @@ pub(crate) enum Show {
 }
 
 /// Their names, and what they have.
-const ALL: [(&str, Show, &str); 15] = [
+const ALL: [(&str, Show, &str); 16] = [
     ("clients", Show::Clients, "each client: who, from where, since when, with which server"),
     ("config", Show::Config, "what the configuration says"),
     ("databases", Show::Databases, "the servers behind each database"),
     ("flights", Show::Flights, "shared reads under way: who asks, for how long, who waits"),
     ("lists", Show::Lists, "how many there are of everything"),
+    ("mem", Show::Mem, "what waits in memory for slow clients, in KiB, and what may"),
     ("pools", Show::Pools, "clients and server connections by database and user"),
     ("replicas", Show::Replicas, "each server that reads go to: its health, what was asked"),
     ("servers", Show::Servers, "each server connection: whose, what it does"),
@@ -79,6 +81,7 @@ impl Show {
             Self::Replicas => reads::REPLICAS,
             Self::Why => reads::WHY,
             Self::Lists => clients::LISTS,
+            Self::Mem => clients::MEM,
             Self::Users => clients::USERS,
             Self::Stats => figures::STATS,
             Self::StatsTotals | Self::StatsAverages => figures::SUMS,
@@ -110,6 +113,7 @@ impl Console {
             Show::Replicas => self.replicas(&mut table),
             Show::Why => self.why(&mut table),
             Show::Lists => self.lists(&mut table),
+            Show::Mem => self.mem(&mut table),
             Show::Users => self.users(&mut table),
             Show::Stats => self.stats(&mut table),
             Show::StatsTotals => self.stats_totals(&mut table),

@@ -63,6 +63,7 @@ fn general(config: &Config) -> Vec<Setting> {
         ("connections_max", config.connections_max.to_string()),
         ("login_max", time(config.login_max)),
         ("stall_max", time(config.stall_max)),
+        ("buffered_max", format!("{}B", config.buffered_max)),
         // By the names that PgBouncer's tools look for. Of server connections a user may have as
         // many as there are: no limit is 0 there.
         ("max_client_conn", config.connections_max.to_string()),

@@ -28,6 +28,7 @@ use super::attempts::Trail;
 use super::frames::{self, Values};
 use super::large::{Asking, Large, Offer};
 use super::{Answer, PgReplica, Query, Rows};
+use crate::budget::Budget;
 use crate::sql::{Identity, Proof, SqlError};
 
 /// What a read of one shard comes to.
@@ -91,7 +92,8 @@ impl ReadPath<PgReplica> {
             move |flight: FlightCx, demand: Demand| {
                 let (path, proof) = (Arc::clone(&path), proof.clone());
                 let fence = path.fence(shard, &demand);
-                let mut query = query(&key, (&proof.text, &results), fence, path.share_max);
+                let whole_max = path.budget.whole_max(path.share_max);
+                let mut query = query(&key, (&proof.text, &results), fence, whole_max);
                 let trail = Trail::of(flight.flight().number(), Some(flight.boarding()));
                 query.trail = Arc::new(trail);
                 async move {
@@ -99,7 +101,7 @@ impl ReadPath<PgReplica> {
                     let moved = |error: SqlError| error.moved(|at| proof.canonical.canonical(at));
                     let Some(answer) = answer.map_err(moved)? else { return Ok(Landing::Behind) };
                     Ok(match answer.rows {
-                        Rows::Whole(_) => Landing::Whole(answer.landed(shard)),
+                        Rows::Whole(_) => Landing::Whole(answer.landed(shard, &path.budget)),
                         Rows::More(rest) => {
                             Landing::TooBig(Offer::new(answer.head, rest, answer.mark, proof))
                         }
@@ -153,7 +155,8 @@ impl Inner<PgReplica> {
         let Asking { shard, proof, results, wish } = asking;
         let is_marked = !wish.floors.is_none();
         let fence = self.fence(shard, &Demand { floors: wish.floors.clone(), is_marked });
-        let query = query(&key, (&proof.text, results), fence, self.share_max);
+        let whole_max = self.budget.whole_max(self.share_max);
+        let query = query(&key, (&proof.text, results), fence, whole_max);
         let asked = async {
             let turn = turns.acquire_owned().await.expect("turns are never closed");
             Ok((turn, self.ask(shard, query).await?))
@@ -166,7 +169,7 @@ impl Inner<PgReplica> {
         };
         let Some(answer) = answer else { return Ok(Alone::Behind) };
         Ok(match answer.rows {
-            Rows::Whole(_) => Alone::Landed(answer.landed(shard)),
+            Rows::Whole(_) => Alone::Landed(answer.landed(shard, &self.budget)),
             Rows::More(rest) => {
                 self.too_big.add_big(key);
                 let offered = (answer.head, rest, answer.mark, proof.clone());
@@ -178,10 +181,10 @@ impl Inner<PgReplica> {
 
 impl Answer {
     /// A whole one, for all who share it.
-    fn landed(self, shard: ShardId) -> Landed {
+    fn landed(self, shard: ShardId, budget: &Budget) -> Landed {
         let Self { head, rows, is_suspended, count, mark, .. } = self;
         let rows = match rows {
-            Rows::Whole(rows) => rows,
+            Rows::Whole(rows) => budget.counted(rows),
             Rows::More(_) => unreachable!("it was looked at"),
         };
         let marks = Arc::from([(shard.index() as usize, mark)]);

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::*;
+use crate::budget::{BUFFERED_LEAST, Budget};
 
 const MULTI: &str =
     "select user_id, name, balance from users order by balance desc, user_id limit 3";
@@ -94,6 +96,25 @@ async fn an_answer_past_the_limits_is_an_error() {
         (error.code, error.message.as_str()),
         ("54000", "the result has more than 300 bytes")
     );
+}
+
+#[tokio::test]
+async fn while_too_much_waits_only_small_answers_of_several_shards_have_room() {
+    let budget = Budget::new(BUFFERED_LEAST);
+    let config = config(2, 2_000);
+    let rig = Rig::new(&config, &ReadConfig { budget: budget.clone(), ..ReadConfig::default() });
+    let waits = budget.counted(Bytes::from(vec![0; BUFFERED_LEAST.get()]));
+    let error = rig.ask("select * from users").await.unwrap_err();
+    assert_eq!((error.code, error.report), ("53200", None));
+    assert_eq!(rig.ask("select * from users limit 10").await.unwrap().len(), 10);
+    drop(waits);
+    assert_eq!(rig.ask("select * from users").await.unwrap().len(), 2_000);
+    // It counts until its last reader has written it.
+    let bound = bound("select * from users", None, &[], &[]).unwrap();
+    let reply = rig.path.read(&rig.who, &bound, &[], None).await.unwrap();
+    assert_eq!(budget.read().used, reply.rows.len());
+    drop(reply);
+    assert_eq!(budget.read().used, 0);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ mod tally;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -85,6 +85,8 @@ pub(crate) struct Entry {
     cancels: AtomicU32,
     ends: Notify,
     is_told: AtomicBool,
+    /// It ends because of what it holds.
+    is_evicted: AtomicBool,
 }
 
 /// What a session does.
@@ -122,6 +124,7 @@ impl Roster {
             cancels: AtomicU32::new(0),
             ends: Notify::new(),
             is_told: AtomicBool::new(false),
+            is_evicted: AtomicBool::new(false),
             person,
         });
         self.table().entries.insert(entry.person.id, Arc::clone(&entry));
@@ -268,6 +271,17 @@ impl Entry {
         // It waits for this from its beginning, or finds it then.
         self.ends.notify_one();
         is_first
+    }
+
+    /// Has the session end because of what it holds in memory.
+    pub(crate) fn evict(&self) {
+        self.is_evicted.store(true, Release);
+        self.kill();
+    }
+
+    /// Whether it ends because of that.
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.is_evicted.load(Acquire)
     }
 
     /// Whether it has been told to end.

@@ -14,6 +14,7 @@ use sortie_testkit::{Cluster, Postgres, Wire};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
+use crate::budget::Budget;
 use crate::config::{ClusterConfig, Spread, TableConfig};
 use crate::judge::{ClusterServers, SharedLane};
 use crate::read::values_of_rows;
@@ -101,8 +102,8 @@ impl Real {
             [standbys, vec![server(cluster.primary(shard))]]
         });
         let shards = shards.collect();
-        let lane =
-            SharedLane::new([ClusterServers { config: &config, database: "sortie", shards }], None);
+        let servers = ClusterServers { config: &config, database: "sortie", shards };
+        let lane = SharedLane::new([servers], (None, &Budget::default()));
         let mut looking = JoinSet::new();
         for (_, keeper) in lane.keepers() {
             looking.spawn(async move { match keeper.await {} });
