@@ -117,7 +117,7 @@ pub(crate) struct Serve {
     /// How log lines are written: for people, or a JSON object on each line [default: the file's,
     /// or text]
     ///
-    /// RUST_LOG says what is logged: `error`, `warn`, `info` (without it) or `debug`.
+    /// `RUST_LOG` says what is logged: `error`, `warn`, `info` (without it) or `debug`.
     #[arg(long, value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
 

@@ -103,13 +103,13 @@ impl<'s, 't> Section<'s, 't> {
         for (name, list) in table {
             let items = list.get_ref().as_array().map_or(&[][..], |items| items);
             let strings = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
-            match strings.collect::<Option<Vec<_>>>().filter(|strings| !strings.is_empty()) {
-                Some(strings) => named.push((name.get_ref().to_string(), strings)),
-                None => {
-                    let name = name.get_ref();
-                    let text = format!("`{key}.{name}` must be a list of strings, one at least");
-                    self.problem(list.span(), text);
-                }
+            let strings: Option<Vec<String>> = strings.collect();
+            let name = name.get_ref();
+            if let Some(strings) = strings.filter(|strings| !strings.is_empty()) {
+                named.push((name.to_string(), strings));
+            } else {
+                let text = format!("`{key}.{name}` must be a list of strings, one at least");
+                self.problem(list.span(), text);
             }
         }
         named

@@ -36,7 +36,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
     pub(crate) fn certificate(&self) -> Option<&[u8]> {
         let Self::Tls(stream) = self else { return None };
         let shown = stream.get_ref().1.peer_certificates()?;
-        shown.first().map(|certificate| certificate.as_ref())
+        shown.first().map(AsRef::as_ref)
     }
 
     /// Encrypts the connection; `early` was read already and belongs to the handshake. Returns

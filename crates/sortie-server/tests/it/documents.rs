@@ -47,12 +47,12 @@ fn alerts_ask_for_series_that_there_are_and_say_what_to_do() {
         let lines = alerts.lines().filter_map(|line| line.trim().split_once(": "));
         lines.filter(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).collect()
     };
-    let [names, expressions] = ["- alert", "expr"].map(named);
+    let [alerting, expressions] = ["- alert", "expr"].map(named);
     let [times, labels, texts] = ["for", "labels", "annotations"].map(named);
     let counts = [expressions.len(), times.len(), labels.len(), texts.len()];
-    assert!(names.len() > 10 && counts == [names.len(); 4], "{counts:?}");
+    assert!(alerting.len() > 10 && counts == [alerting.len(); 4], "{counts:?}");
     let headings = runbook.lines().filter_map(|line| line.strip_prefix("### "));
-    assert_eq!(headings.collect::<Vec<_>>(), names);
+    assert_eq!(headings.collect::<Vec<_>>(), alerting);
     for expression in &expressions {
         assert_eq!(expression.matches('(').count(), expression.matches(')').count());
         let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
