@@ -62,6 +62,22 @@ def by_psycopg(port, folder):
     return in_threads(connections, read, folder)
 
 
+def by_psycopg2(port, folder):
+    import psycopg2
+
+    address = f"host=127.0.0.1 port={port} user=reader dbname=postgres"
+    connections = [psycopg2.connect(address) for _ in range(CALLERS)]
+
+    def read(connection, caller):
+        with connection.cursor() as cursor:
+            cursor.execute(text(caller, "%s"), (2,))
+            row = cursor.fetchone()
+        connection.commit()
+        return row
+
+    return in_threads(connections, read, folder)
+
+
 def by_sqlalchemy(port, folder):
     import sqlalchemy
 
@@ -101,6 +117,8 @@ def main():
     match driver:
         case "psycopg":
             answers = by_psycopg(port, folder)
+        case "psycopg2":
+            answers = by_psycopg2(port, folder)
         case "sqlalchemy":
             answers = by_sqlalchemy(port, folder)
         case "asyncpg.fetch" | "asyncpg.fetchrow":

@@ -15,11 +15,11 @@ use std::process::Command;
 
 use sortie_testkit::{Ran, node, program, python, run, workspace};
 
-use self::compiled::{go_clients, java_client};
+use self::compiled::go_clients;
 use crate::stage::{Setup, Stage};
 use crate::support::among_others;
 
-pub(crate) use self::compiled::rust_clients;
+pub(crate) use self::compiled::{java_client, rust_clients};
 
 /// Runs a client against PostgreSQL, then against sortie in each mode, and compares; some of what
 /// it asks must have been shared.
@@ -112,7 +112,7 @@ async fn node_postgres_and_postgres_js() {
 
 #[tokio::test]
 async fn jdbc() {
-    let client = java_client().await;
+    let client = java_client("Session").await;
     check(1000, |server| client.at(server)).await;
 }
 

@@ -6,11 +6,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use sortie_testkit::{FaultProxy, Flow, Metrics, Server, Way, cluster, python, run, workspace};
+use sortie_testkit::{
+    FaultProxy, Flow, Metrics, Server, Way, cluster, node, python, run, workspace,
+};
 use tempfile::{NamedTempFile, TempDir};
 use tokio::time::sleep;
 
-use crate::clients::rust_clients;
+use crate::clients::{java_client, rust_clients};
 use crate::lazy::{attempts, before_with, pins};
 use crate::relay::count;
 use crate::support::{ROUNDS_MAX, alone};
@@ -111,7 +113,7 @@ async fn a_herd_through_python_s_drivers_is_a_few_statements() {
     let _alone = alone().await;
     let slow = Slow::with(5).await;
     let script = workspace().join("tests/clients/herd.py");
-    for driver in ["psycopg", "sqlalchemy", "asyncpg.fetch", "asyncpg.fetchrow"] {
+    for driver in ["psycopg", "psycopg2", "sqlalchemy", "asyncpg.fetch", "asyncpg.fetchrow"] {
         slow.check(driver, |server, folder| {
             let mut command = Command::new(python());
             command.arg(&script).arg(server.port().to_string()).arg(driver).arg(folder);
@@ -135,5 +137,23 @@ async fn a_herd_through_rust_s_drivers_is_a_few_statements() {
         })
         .await;
     }
+    slow.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_herd_through_jdbc_and_node_postgres_is_a_few_statements() {
+    let _alone = alone().await;
+    let java = java_client("Herd").await;
+    let slow = Slow::with(5).await;
+    for driver in ["jdbc", "jdbc.transactions"] {
+        slow.check(driver, |server, folder| java.with(driver, folder).at(server)).await;
+    }
+    let script = workspace().join("tests/clients/node/herd.js");
+    slow.check("node-postgres", |server, folder| {
+        let mut command = node();
+        command.arg(&script).arg(server.port().to_string()).arg(folder);
+        command
+    })
+    .await;
     slow.server.stop().await;
 }

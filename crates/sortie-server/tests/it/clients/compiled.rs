@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sortie_testkit::{program, workspace};
@@ -17,13 +17,20 @@ const GO_PATH: &str = "/usr/share/gocode";
 
 /// A program, and what comes before the port on its command line.
 #[derive(Clone, Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     program: PathBuf,
     arguments: Vec<String>,
 }
 
 impl Client {
-    pub(super) fn at(&self, server: SocketAddr) -> Command {
+    /// It is called with these first.
+    pub(crate) fn with(&self, word: &str, folder: &Path) -> Self {
+        let Self { program, mut arguments } = self.clone();
+        arguments.extend([word.to_owned(), folder.display().to_string()]);
+        Self { program, arguments }
+    }
+
+    pub(crate) fn at(&self, server: SocketAddr) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).arg(server.port().to_string());
         command
@@ -41,26 +48,23 @@ pub(crate) async fn rust_clients() -> PathBuf {
     target.join("debug/rust-clients")
 }
 
-/// The program of `tests/clients/java`, compiled by Eclipse's compiler: a sixth of a JDK.
-pub(super) async fn java_client() -> Client {
+/// The class of this name in `tests/clients/java`, compiled by Eclipse's compiler: a sixth of a
+/// JDK.
+pub(crate) async fn java_client(class: &str) -> Client {
     static COMPILED: OnceCell<PathBuf> = OnceCell::const_new();
     let compile = || async {
         let target = workspace().join("target/clients-java");
         let mut compile = Command::new(program("ecj"));
         compile.args(["-17", "-proc:none", "-nowarn", "-cp", JDBC, "-d"]).arg(&target);
-        compile.arg(workspace().join("tests/clients/java/Session.java"));
+        let sources = workspace().join("tests/clients/java");
+        compile.args(["Session.java", "Herd.java"].map(|source| sources.join(source)));
         succeed(compile).await;
         target
     };
     let classes = COMPILED.get_or_init(compile).await.display();
     // The quick compiler alone: no run is long enough to pay for the other.
-    let arguments = [
-        "-XX:TieredStopAtLevel=1",
-        "-XX:-UsePerfData",
-        "-cp",
-        &format!("{classes}:{JDBC}"),
-        "Session",
-    ];
+    let arguments =
+        ["-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-cp", &format!("{classes}:{JDBC}"), class];
     Client { program: program("java"), arguments: arguments.map(str::to_owned).to_vec() }
 }
 

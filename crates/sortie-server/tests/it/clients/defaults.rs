@@ -37,7 +37,7 @@ async fn every_clients_point_reads_are_shared_as_the_client_comes() {
         command.arg(more);
         command
     };
-    let (java, go, rust) = (java_client().await, go_clients().await, rust_clients().await);
+    let (java, go, rust) = (java_client("Session").await, go_clients().await, rust_clients().await);
     let rust = |library: &str| {
         let mut command = Command::new(&rust);
         command.arg(server.port().to_string()).args(["reads", library]);
