@@ -44,6 +44,7 @@ Figures
                         or: -- --save-baseline before
   bench hop [ARGS…]     pgbench straight to PostgreSQL, through PgBouncer (to be installed by
                         hand), through sortie's pipe lane; --rounds N --seconds N --clients 1,64
+  bench observe [ARGS…] what mode = \"observe\" adds to the pipe lane
   bench hot [ARGS…]     the same with hot reads and the shared lane
   peers                 what goes wrong around a load that many wait for: sortie and other
                         crates in the same rows; builds those crates, which takes minutes
@@ -78,7 +79,7 @@ fn run(arguments: &[&str]) -> Outcome {
         ["fuzz", seconds] => fuzz(seconds),
         ["shuttle"] => shuttle(),
         ["peers"] => peers(),
-        ["bench", "hop" | "hot", ..] => pgbench(&arguments[1..]),
+        ["bench", "hop" | "observe" | "hot", ..] => pgbench(&arguments[1..]),
         ["bench", rest @ ..] => bench(rest),
         ["--help" | "-h" | "help"] => {
             print!("{HELP}");

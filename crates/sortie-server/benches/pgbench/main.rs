@@ -4,6 +4,7 @@
 //! | command | what it tells |
 //! |---|---|
 //! | `cargo xtask bench hop` | what a hop costs: `pgbench -S -M prepared` through the pipe lane |
+//! | `cargo xtask bench observe` | the same, observed: what `mode = "observe"` adds to that |
 //! | `cargo xtask bench hot` | what sharing brings: hot reads, and cheap ones that never meet |
 //!
 //! Noise of the machine hits all targets of a round, so what counts is the median of the ratios
@@ -72,10 +73,10 @@ async fn measure(
             let cpu = || cpu_time(proxy.id());
             bench.run(proxy.listen(), target.options(), cpu).await
         }
-        Target::Pipe | Target::Running | Target::Fresh => {
+        Target::Pipe | Target::Observe | Target::Running | Target::Fresh => {
             let home = TempDir::with_prefix("pgbench-").unwrap();
             let file = home.path().join("sortie.toml");
-            std::fs::write(&file, configuration(server, clients)).unwrap();
+            std::fs::write(&file, configuration(server, clients, target.mode())).unwrap();
             let proxy = Server::start(SORTIE, &["-c", file.to_str().unwrap()]).await;
             let cpu = || cpu_time(proxy.id());
             let figures = bench.run(proxy.listen(), target.options(), cpu).await;
@@ -86,9 +87,11 @@ async fn measure(
 }
 
 /// As many connections to the server as PgBouncer may have.
-fn configuration(server: SocketAddr, clients: usize) -> String {
+fn configuration(server: SocketAddr, clients: usize, mode: &str) -> String {
     format!(
         "auth = \"trust\"\n\
+         [clusters.bench]\n\
+         mode = \"{mode}\"\n\
          [clusters.bench.pool]\n\
          connections_max = {clients}\n\
          [[clusters.bench.shards]]\n\
@@ -98,16 +101,18 @@ fn configuration(server: SocketAddr, clients: usize) -> String {
 
 fn report(clients: usize, measured: &BTreeMap<Target, Vec<Figures>>) {
     println!(
-        "{clients:>3} clients          TPS  / direct  / PgBouncer   p50 us   p99 us  CPU us/tx"
+        "{clients:>3} clients          TPS  / direct  / PgBouncer  / pipe   p50 us   p99 us  \
+         CPU us/tx"
     );
     for (target, figures) in measured {
         let median = |of: fn(&Figures) -> f64| run::median(figures.iter().map(of));
         println!(
-            "{:<13} {:>10.0}  {:>8}  {:>11}  {:>7.0}  {:>7.0}  {:>9.1}",
+            "{:<13} {:>10.0}  {:>8}  {:>11}  {:>6}  {:>7.0}  {:>7.0}  {:>9.1}",
             format!("{target:?}"),
             median(|it| it.tps),
             ratio(figures, measured.get(&Target::Direct)),
             ratio(figures, measured.get(&Target::PgBouncer)),
+            ratio(figures, measured.get(&Target::Pipe)),
             median(|it| it.p50),
             median(|it| it.p99),
             median(|it| it.cpu),

@@ -31,7 +31,7 @@ impl Plan {
             }
         } else {
             Self {
-                works: [&[Work::Hop], &Work::HOT[..]].concat(),
+                works: [&[Work::Hop, Work::Observed], &Work::HOT[..]].concat(),
                 rounds: 1,
                 load: Load::Transactions(30),
                 clients: vec![1, 4],
@@ -42,6 +42,10 @@ impl Plan {
         while let Some(option) = arguments.next() {
             match option.as_str() {
                 "hop" => continue,
+                "observe" => {
+                    plan.works = vec![Work::Observed];
+                    continue;
+                }
                 "hot" => {
                     (plan.works, plan.clients) = (Work::HOT.to_vec(), vec![64]);
                     continue;
@@ -55,7 +59,9 @@ impl Plan {
                 "--clients" => {
                     plan.clients = value.split(',').map(|count| count.parse().unwrap()).collect();
                 }
-                other => panic!("{other} is none of hop, hot, --rounds, --seconds, --clients"),
+                other => {
+                    panic!("{other} is none of hop, observe, hot, --rounds, --seconds, --clients")
+                }
             }
         }
         plan

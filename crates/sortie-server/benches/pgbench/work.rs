@@ -7,6 +7,8 @@ use std::fmt;
 pub(crate) enum Work {
     /// Point reads of keys that hardly ever meet, in the pipe lane.
     Hop,
+    /// The same statements, relayed and observed.
+    Observed,
     /// The same statements, each judged and shared if another reader has the same key.
     Uniform,
     /// Everybody reads one cheap row.
@@ -22,6 +24,8 @@ pub(crate) enum Target {
     PgBouncer,
     /// sortie, every statement relayed.
     Pipe,
+    /// sortie, every statement relayed, and looked at to count what sharing would save.
+    Observe,
     /// sortie, statements shared with readers who ask while one runs.
     Running,
     /// sortie, statements shared with readers who asked before it began.
@@ -34,6 +38,7 @@ impl Work {
     pub(crate) fn targets(self) -> Vec<Target> {
         let ours: &[Target] = match self {
             Self::Hop => &[Target::Pipe],
+            Self::Observed => return vec![Target::Pipe, Target::Observe],
             Self::Uniform | Self::HotKey | Self::HotAggregate => &[Target::Running, Target::Fresh],
         };
         [&[Target::Direct, Target::PgBouncer], ours].concat()
@@ -42,7 +47,7 @@ impl Work {
     /// pgbench's query mode: only whoever prepares spares the server the planning.
     pub(crate) fn mode(self) -> &'static str {
         match self {
-            Self::Hop | Self::Uniform => "prepared",
+            Self::Hop | Self::Observed | Self::Uniform => "prepared",
             Self::HotKey | Self::HotAggregate => "simple",
         }
     }
@@ -50,7 +55,7 @@ impl Work {
     /// A script for pgbench; its own select-only one if there is none.
     pub(crate) fn script(self) -> Option<&'static str> {
         match self {
-            Self::Hop | Self::Uniform => None,
+            Self::Hop | Self::Observed | Self::Uniform => None,
             Self::HotKey => Some("SELECT abalance FROM pgbench_accounts WHERE aid = 1;\n"),
             Self::HotAggregate => {
                 Some("SELECT count(*), sum(abalance) FROM pgbench_accounts WHERE aid <= 150000;\n")
@@ -63,6 +68,7 @@ impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Hop => "hop: uniform cheap keys, prepared, relayed",
+            Self::Observed => "uniform cheap keys, prepared, relayed and observed",
             Self::Uniform => "uniform cheap keys, prepared, shared",
             Self::HotKey => "one hot cheap key, simple",
             Self::HotAggregate => "one hot aggregate, simple",
@@ -71,10 +77,18 @@ impl fmt::Display for Work {
 }
 
 impl Target {
+    /// The endpoint's mode.
+    pub(crate) fn mode(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            _ => "share",
+        }
+    }
+
     /// What pgbench asks of the endpoint when it connects.
     pub(crate) fn options(self) -> &'static str {
         match self {
-            Self::Direct | Self::PgBouncer => "",
+            Self::Direct | Self::PgBouncer | Self::Observe => "",
             Self::Pipe => "-c sortie.lane=pipe",
             Self::Running => "-c sortie.join=running",
             Self::Fresh => "-c sortie.join=fresh",

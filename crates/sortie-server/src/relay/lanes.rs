@@ -77,10 +77,10 @@ where
         single: Single,
         signals: &mut Signals<'_, 'a, D>,
     ) -> Result<(), Failure> {
-        if let Some(reason) = self.piped(&single) {
+        if let Some(reason) = self.observe_single(&single) {
             return self.pipe(reason, signals).await;
         }
-        if let Some(reason) = self.observe_single(&single) {
+        if let Some(reason) = self.piped(&single) {
             return self.pipe(reason, signals).await;
         }
         let Some((name, mut new)) = self.subject(&single) else {

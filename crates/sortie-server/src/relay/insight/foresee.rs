@@ -59,7 +59,10 @@ where
     /// A Close in front of all else, of an idle session: whether it is of a statement that would
     /// be on no server.
     pub(in crate::relay) fn observe_close(&mut self) -> bool {
-        let len = if self.observes() { self.close_ahead() } else { None };
+        if self.client.input.first() != Some(&b'C') || !self.observes() {
+            return false;
+        }
+        let len = self.close_ahead();
         self.noticed = Noticed::only(len.map(Foreseen::Outside));
         len.is_some()
     }
@@ -104,6 +107,9 @@ where
             Some(Foreseen::Outside(0)) => false,
             _ => return true,
         };
+        if self.client.input.is_empty() {
+            return true;
+        }
         let has_failed = within && held.leased.server.status() == Status::Failed;
         if has_failed || !self.observes() {
             return self.set_foreseen(within.then_some(Foreseen::Begun));

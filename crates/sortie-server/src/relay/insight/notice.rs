@@ -166,9 +166,7 @@ where
         if decide::own(effects).is_some() {
             return None;
         }
-        if (within || !effects.left.is_empty())
-            && let Err(reason) = self.may_share(statement.hint)
-        {
+        if let Err(reason) = self.may_share(statement.hint) {
             return Some(reason);
         }
         if !single.is_plain && !single.is_preparing() {
