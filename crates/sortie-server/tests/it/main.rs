@@ -42,6 +42,7 @@ mod leftovers;
 mod logs;
 mod long;
 mod losers;
+mod missing;
 mod never_old;
 mod observed;
 mod one_shard;
