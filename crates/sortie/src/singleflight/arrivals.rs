@@ -25,7 +25,8 @@ use crate::singleflight::traffic::{Choice, Traffic};
 /// What an arriving caller is to do.
 pub(super) enum Arrival<K, V, E> {
     Lead(u64),
-    Follow(Seated<V, E>, Met, Option<Box<Waits>>),
+    /// With the moment at which it arrived.
+    Follow(Instant, Seated<V, E>, Met, Option<Box<Waits>>),
     Solo(K, Limit),
     Refused(FlightError<E>, Limit),
 }
@@ -46,7 +47,8 @@ pub(super) struct Caller<'a, S> {
     pub(super) key: S,
     pub(super) hash: u64,
     pub(super) join: Join,
-    pub(super) now: Instant,
+    /// When it arrives; `None` if nobody wants to know when its load began.
+    pub(super) now: Option<Instant>,
     /// As the registry does, if it says nothing.
     pub(super) at_limit: Option<AtLimit>,
     /// For the flight it leads, if loads say when they begin.
@@ -86,7 +88,7 @@ where
         let in_solo = nested && lineage::inside_solo(self.address(), |solo| key.is(solo));
         let (mut husk, mut over) = (None, None);
         let mut shard = self.shard(hash).lock();
-        let Desks { entries, spare, ids, stats, handed, .. } = &mut *shard;
+        let Desks { entries, spare, ids, lone, stats, handed, .. } = &mut *shard;
         let arrival = match entries.entry(hash, |entry| key.is(&entry.key), |entry| entry.hash) {
             _ if in_solo => Self::reentrant(stats),
             Place::Occupied(found) if nested && found.get().inside_own_load(self.address()) => {
@@ -97,12 +99,14 @@ where
             }
             Place::Vacant(place) => {
                 let (id, key) = (ids.next(), key.own());
-                stats.leaders += 1;
+                lone.led += 1;
                 place.insert(Entry { key, hash, state: State::first(id, now, soft_age, gate) });
                 Arrival::Lead(id)
             }
             Place::Occupied(mut found) => {
-                let (traffic, taken) = found.get_mut().traffic(soft_age, &self.config, handed);
+                let now = now.unwrap_or_else(Instant::now);
+                let (traffic, taken) =
+                    found.get_mut().traffic(soft_age, (&self.config, self.epoch), handed);
                 over = self.seated_leader(taken);
                 let asked = Asked { hash, join, now, gate, sitter, soft_age, nested };
                 let met = self.meet(traffic, asked, (ids, stats), &mut husk, loader);
@@ -150,14 +154,14 @@ where
             stats.busy_too_late += 1;
             return Some(Arrival::Refused(FlightError::Busy, Limit::TooLate));
         }
-        if self.is_full() || !Self::take(&self.waiters, self.config.waiters_max) {
+        if self.is_full() || !Self::take(&self.waiters.0, self.config.waiters_max) {
             return None;
         }
         // Waiting for the next flight is waiting for those that run.
         let party = traffic.party_of(choice).unwrap_or_else(|| ids.next());
         let waits = nested.then(|| Waits::enter(self.address(), party, traffic.waited_for(choice)));
         if matches!(waits, Some(None)) {
-            self.waiters.fetch_sub(1, Relaxed);
+            self.waiters.0.fetch_sub(1, Relaxed);
             return Some(Self::reentrant(stats));
         }
         stats.followers += 1;
@@ -172,7 +176,7 @@ where
         }
         let met = Met { watch: traffic.watch(&self.config, None), ..met };
         let waits = waits.flatten().map(Box::new);
-        Some(Arrival::Follow(Self::seated(hash, seat), met, waits))
+        Some(Arrival::Follow(now, Self::seated(hash, seat), met, waits))
     }
 
     /// Whether callers have left too much untaken for more to be shared.

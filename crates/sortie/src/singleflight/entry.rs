@@ -23,7 +23,10 @@ pub(super) enum State<V, E> {
     /// A load that nobody but its leader has asked for: all that a ready load needs.
     Light {
         id: u64,
-        began: Instant,
+        /// Not known within the first poll of a load whose begin nobody asked for.
+        began: Option<Instant>,
+        /// It began earlier than that.
+        vague: bool,
         /// Between two polls of its leader.
         rests: Option<Box<Resting<V, E>>>,
     },
@@ -35,13 +38,14 @@ impl<V, E> State<V, E> {
     #[inline]
     pub(super) fn first(
         id: u64,
-        began: Instant,
+        began: Option<Instant>,
         soft_age: Duration,
         gate: Option<&Arc<Gate>>,
     ) -> Self {
         match gate {
-            None => Self::Light { id, began, rests: None },
+            None => Self::Light { id, began, vague: began.is_none(), rests: None },
             Some(gate) => {
+                let began = began.unwrap_or_else(Instant::now);
                 let flight = Flight::inline(id, began, soft_age, Some(Arc::clone(gate)));
                 Self::Full(Box::new(Traffic::new(flight)))
             }
@@ -55,13 +59,16 @@ impl<K, V, E> Entry<K, V, E> {
     pub(super) fn traffic(
         &mut self,
         soft_age: Duration,
-        config: &Config,
+        (config, epoch): (&Config, Instant),
         handed: &mut Handed<V, E>,
     ) -> (&mut Traffic<V, E>, Option<HandOver<V, E>>) {
         let mut over = None;
-        if let State::Light { id, began, rests } = &mut self.state {
-            let (id, began) = (*id, *began);
+        if let State::Light { id, began, vague, rests } = &mut self.state {
+            let (id, began, vague) = (*id, began.unwrap_or_else(Instant::now), *vague);
             let mut flight = Flight::inline(id, began, soft_age, None);
+            if vague {
+                flight.not_before = epoch;
+            }
             if let Some(resting) = rests.take() {
                 let Resting { loading, loader, span, waker, until, .. } = *resting;
                 let seat = flight.party.take_in(waker, until);

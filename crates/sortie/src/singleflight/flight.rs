@@ -109,6 +109,8 @@ pub(super) struct Flight<V, E> {
     pub(super) id: u64,
     /// When it was launched: what its age counts from.
     pub(super) began: Instant,
+    /// Its load did not begin earlier. The same moment, if the clock was read then.
+    pub(super) not_before: Instant,
     pub(super) soft_age: Duration,
     /// When it begins, if loads say that themselves.
     pub(super) gate: Option<Arc<Gate>>,
@@ -153,6 +155,7 @@ impl<V, E> Flight<V, E> {
         Self {
             id,
             began,
+            not_before: began,
             soft_age,
             gate,
             party: Party::new(id),
@@ -194,14 +197,14 @@ impl<V, E> Flight<V, E> {
         [late, max, linger, unwanted].into_iter().flatten().min()
     }
 
-    /// When its load began; `None` while it has not.
+    /// When its load began, or a moment before that; `None` while it has not.
     pub(super) fn begun(&self) -> Option<Instant> {
-        self.gate.as_ref().map_or(Some(self.began), |gate| gate.begun())
+        self.gate.as_ref().map_or(Some(self.not_before), |gate| gate.begun())
     }
 
     /// How its callers are told of an outcome.
     pub(super) fn landing(&self, outcome: Outcome<V, E>) -> Landing<V, E> {
-        let began = self.begun().unwrap_or(self.began);
+        let began = self.begun().unwrap_or(self.not_before);
         let span = self.span.clone();
         Landing { flight: FlightId(self.id), began, outcome, span, held: None }
     }

@@ -28,6 +28,8 @@ where
     flights: &'a SingleFlight<K, V, E>,
     hash: u64,
     call: Call,
+    /// Its caller, or its load, is told when the load began.
+    timed: bool,
     /// Taken in the first poll, as the load is.
     key: Option<S>,
     load: Option<L>,
@@ -35,6 +37,9 @@ where
     /// Boxed: a timer is large, and most calls have none.
     late: Option<Pin<Box<Sleep>>>,
 }
+
+/// A call whose caller wants the value and nothing else.
+pub(super) struct Valued<C>(pub(super) C);
 
 enum Stage<'a, K, V, E>
 where
@@ -75,8 +80,21 @@ where
         call: Call,
         load: L,
     ) -> Flying<'_, S, L, K, V, E> {
-        let (key, load) = (Some(key), Some(load));
-        Flying { flights: self, hash, call, key, load, stage: Stage::Still, late: None }
+        self.table.time_loads();
+        Flying { timed: true, ..self.fly_untimed(key, hash, call, load) }
+    }
+
+    /// As `fly`, for a caller and a load that are not told when the load began.
+    #[inline]
+    pub(super) fn fly_untimed<S, L>(
+        &self,
+        key: S,
+        hash: u64,
+        call: Call,
+        load: L,
+    ) -> Flying<'_, S, L, K, V, E> {
+        let (key, load, timed) = (Some(key), Some(load), false);
+        Flying { flights: self, hash, call, timed, key, load, stage: Stage::Still, late: None }
     }
 }
 
@@ -93,15 +111,15 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { flights, hash, call, key, load, stage, late } = self.get_mut();
+        let Self { flights, hash, call, timed, key, load, stage, late } = self.get_mut();
         let Some(key) = key.take() else { return stage.poll(late, task) };
         let (flights, hash, Call { join, deadline, at_limit }) = (*flights, *hash, *call);
-        let now = Instant::now();
-        if deadline.is_some_and(|deadline| deadline <= now) {
+        let now = (*timed || flights.table.is_timed()).then(Instant::now);
+        if now.is_some_and(|now| deadline.is_some_and(|deadline| deadline <= now)) {
             flights.table.count(hash, |stats| &mut stats.expired);
             return Poll::Ready(Err(FlightError::TimedOut));
         }
-        let gate = flights.table.gate(now);
+        let gate = now.and_then(|now| flights.table.gate(now));
         let join = join.unwrap_or(flights.table.config.join);
         let sitter = Sitter { waker: task.waker(), until: deadline };
         let caller = Caller { key, hash, join, now, at_limit, gate: gate.as_ref(), sitter };
@@ -111,6 +129,7 @@ where
             Takeoff::Leads(lead) => Stage::Leads(lead),
             Takeoff::Solo(key) => {
                 let load = load.take().expect("a solo caller's load was not taken");
+                let now = now.unwrap_or_else(Instant::now);
                 Stage::Alone(Box::pin(flights.solo(key, deadline, now, load)))
             }
         };
@@ -120,6 +139,18 @@ where
         // A follower keeps nothing of its own load alive while it waits.
         *load = None;
         stage.poll(late, task)
+    }
+}
+
+impl<C, V, E> Future for Valued<C>
+where
+    C: Future<Output = Outcome<Landed<V>, E>> + Unpin,
+{
+    type Output = Outcome<V, E>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(task).map(|landed| landed.map(|landed| landed.value))
     }
 }
 

@@ -94,6 +94,7 @@ where
         L: FnOnce(FlightCx) -> F,
         F: Future<Output = Result<V, E>>,
     {
+        self.table.time_loads();
         let (hash, arrived) = (self.table.hash(&key), Instant::now());
         if call.deadline.is_some_and(|deadline| deadline <= arrived) {
             self.table.count(hash, |stats| &mut stats.expired);
@@ -108,7 +109,7 @@ where
                 let sitter = Sitter { waker: task.waker(), until: call.deadline };
                 let (key, gate) = (Lent(&mut key), gate.as_ref());
                 let at_limit = call.at_limit;
-                let caller = Caller { key, hash, join, now, at_limit, gate, sitter };
+                let caller = Caller { key, hash, join, now: Some(now), at_limit, gate, sitter };
                 Poll::Ready(self.place(caller, || None))
             });
             let seat = match place.await {

@@ -57,6 +57,7 @@ pub use self::call::{Call, FlightCx, FlightId, Landed, Role};
 use self::config::Config;
 pub use self::config::{AtLimit, Idle, Join, SingleFlightBuilder, WhenStuck};
 pub use self::error::FlightError;
+use self::flying::Valued;
 use self::retry::Retries;
 use self::shared::Shared;
 use self::sought::{Borrowed, Owned};
@@ -185,14 +186,18 @@ where
     /// assert_eq!(balance.unwrap(), 100);
     /// # }
     /// ```
-    pub async fn run<L, F>(&self, key: K, load: L) -> Result<V, FlightError<E>>
+    #[inline]
+    pub fn run<L, F>(
+        &self,
+        key: K,
+        load: L,
+    ) -> impl Future<Output = Result<V, FlightError<E>>> + Send
     where
         L: Fn() -> F + Send + Sync + 'static,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
         let hash = self.table.hash(&key);
-        let landed = self.fly(Owned(key), hash, Call::new(), move |_cx| load()).await?;
-        Ok(landed.value)
+        Valued(self.fly_untimed(Owned(key), hash, Call::new(), move |_cx| load()))
     }
 
     /// As [`run`](Self::run), with this caller's own wishes, and told how the value was come by.
@@ -223,18 +228,19 @@ where
     /// assert_eq!((landed.value, landed.role), (100, Role::Leader));
     /// # }
     /// ```
-    pub async fn run_with<L, F>(
+    #[inline]
+    pub fn run_with<L, F>(
         &self,
         key: K,
         call: Call,
         load: L,
-    ) -> Result<Landed<V>, FlightError<E>>
+    ) -> impl Future<Output = Result<Landed<V>, FlightError<E>>> + Send
     where
         L: Fn(FlightCx) -> F + Send + Sync + 'static,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
         let hash = self.table.hash(&key);
-        self.fly(Owned(key), hash, call, load).await
+        self.fly(Owned(key), hash, call, load)
     }
 
     /// As [`run_with`](Self::run_with), for a key that is kept by the caller: it is copied only if
@@ -264,19 +270,20 @@ where
     /// assert_eq!(landed.unwrap().value, 100);
     /// # }
     /// ```
-    pub async fn run_by<Q, L, F>(
+    #[inline]
+    pub fn run_by<Q, L, F>(
         &self,
         key: &Q,
         call: Call,
         load: L,
-    ) -> Result<Landed<V>, FlightError<E>>
+    ) -> impl Future<Output = Result<Landed<V>, FlightError<E>>> + Send
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ToOwned<Owned = K> + Sync + ?Sized,
         L: Fn(FlightCx) -> F + Send + Sync + 'static,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        self.fly(Borrowed(key), self.table.hash(key), call, load).await
+        self.fly(Borrowed(key), self.table.hash(key), call, load)
     }
 
     /// Returns the values of many keys, in their order, with one load for those that do not fly.

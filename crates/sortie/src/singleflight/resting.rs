@@ -117,7 +117,8 @@ where
         let Some(Entry { state: State::Light { began, rests, .. }, .. }) = found else {
             return Err(resting);
         };
-        let (runtime, began) = (resting.runtime, *began);
+        let runtime = resting.runtime;
+        let began = *began.get_or_insert_with(Instant::now);
         // Models have no timers.
         let unwatched = !cfg!(sortie_shuttle) && !watched.contains(&runtime);
         let handle = resting.loader.handle.as_ref().filter(|_| unwatched).cloned();
@@ -194,7 +195,7 @@ where
     /// Counts a leader among those who wait: its load has been taken from it.
     pub(super) fn seated_leader(&self, over: Option<HandOver<V, E>>) -> Option<HandOver<V, E>> {
         over.inspect(|_| {
-            self.waiters.fetch_add(1, Relaxed);
+            self.waiters.0.fetch_add(1, Relaxed);
         })
     }
 }

@@ -58,6 +58,20 @@ pub struct FlightStats {
     pub in_flight_bytes: u64,
 }
 
+/// Callers of keys that nobody else had asked for, and such flights that landed: what is counted
+/// most often, apart from the rest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lone {
+    pub(super) led: u64,
+    pub(super) landed: u64,
+}
+
+impl Lone {
+    pub(super) fn stats(self) -> FlightStats {
+        FlightStats { leaders: self.led, landed: self.landed, ..FlightStats::default() }
+    }
+}
+
 impl FlightStats {
     pub(super) fn begun(&self) -> u64 {
         self.leaders + self.nexts + self.successors

@@ -12,7 +12,7 @@
 use std::hash::{BuildHasher, Hash};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::task::Waker;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -23,7 +23,7 @@ use crate::rt::sync::Mutex;
 use crate::rt::task::RuntimeId;
 use crate::rt::time::Instant;
 use crate::singleflight::boarding::Gate;
-use crate::singleflight::config::Config;
+use crate::singleflight::config::{Config, Join};
 use crate::singleflight::entry::{Entry, State};
 use crate::singleflight::flight::{Desk, Effects, Ids};
 use crate::singleflight::launch::{Begin, Bell, Loader, launch};
@@ -35,7 +35,7 @@ use crate::singleflight::resting::Handed;
 use crate::singleflight::retry::Retries;
 use crate::singleflight::settle::Due;
 use crate::singleflight::shared::Shared;
-use crate::singleflight::stats::FlightStats;
+use crate::singleflight::stats::{FlightStats, Lone};
 use crate::singleflight::traffic::{Departed, Seat, Traffic};
 use crate::singleflight::watch::Watches;
 
@@ -44,11 +44,16 @@ pub(super) struct Table<K, V, E> {
     pub(super) config: Config,
     shards: Box<[Shard<K, V, E>]>,
     hasher: DefaultHashBuilder,
+    /// When it was made: no load began before that.
+    pub(super) epoch: Instant,
+    /// Somebody is told when loads begin. Until then the clock is not read for those that nobody
+    /// else asks for: next to one that is ready at once, that costs much.
+    timed: AtomicBool,
     /// Keys in flight, and the spare places that shards have put by.
-    keys: AtomicUsize,
+    keys: Apart<AtomicUsize>,
     /// How many places a shard may put by: at most 1 in 128 of `flights_max` over all shards.
     spare_max: usize,
-    pub(super) waiters: AtomicUsize,
+    pub(super) waiters: Apart<AtomicUsize>,
     pub(super) lingering: Lingering,
     pub(super) watches: Watches,
     pub(super) pace: Option<Pace>,
@@ -57,20 +62,28 @@ pub(super) struct Table<K, V, E> {
     pub(super) observer: Option<Arc<dyn Observer>>,
 }
 
-// Two cache lines: the prefetcher of x86 fetches them in pairs.
+/// What all cores write, apart from what they only read.
+///
+/// Two cache lines: the prefetcher of x86 fetches them in pairs.
+#[repr(align(128))]
+pub(super) struct Apart<T>(pub(super) T);
+
 #[repr(align(128))]
 struct Shard<K, V, E>(Mutex<Desks<K, V, E>>);
 
+/// In this order, so that what a load needs that nobody shares lies together.
+#[repr(C)]
 pub(super) struct Desks<K, V, E> {
     pub(super) entries: HashTable<Entry<K, V, E>>,
     /// Places under `flights_max` for the next keys of this shard: most calls need no counter that
     /// all cores share.
     pub(super) spare: usize,
     pub(super) ids: Ids,
-    pub(super) stats: FlightStats,
+    pub(super) lone: Lone,
     pub(super) handed: Handed<V, E>,
     /// The runtimes whose watchers look after loads that rest here.
     pub(super) watched: Vec<RuntimeId>,
+    pub(super) stats: FlightStats,
 }
 
 /// A caller's place among those who wait: enough to find it again.
@@ -96,20 +109,27 @@ impl<K, V, E> Table<K, V, E> {
         observer: Option<Arc<dyn Observer>>,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let count = (cores * 4).next_power_of_two().clamp(64, 1024);
+        let count = (cores * 8).next_power_of_two().clamp(32, 1024);
         let desks = |index| {
             let ids = Ids { last: index, stride: count as u64 };
             let entries = HashTable::new();
-            let (stats, handed) = (FlightStats::default(), Handed::new());
-            Shard(Mutex::new(Desks { entries, spare: 0, ids, stats, handed, watched: Vec::new() }))
+            let (stats, lone) = (FlightStats::default(), Lone::default());
+            let (handed, watched) = (Handed::new(), Vec::new());
+            Shard(Mutex::new(Desks { entries, spare: 0, ids, lone, handed, watched, stats }))
         };
+        let timed = observer.is_some()
+            || config.is_paced()
+            || config.boarding
+            || matches!(config.join, Join::Since(_));
         Self {
             config,
+            epoch: Instant::now(),
+            timed: AtomicBool::new(timed),
             spare_max: config.flights_max / (128 * count),
             shards: (0..count as u64).map(desks).collect(),
             hasher: DefaultHashBuilder::default(),
-            keys: AtomicUsize::new(0),
-            waiters: AtomicUsize::new(0),
+            keys: Apart(AtomicUsize::new(0)),
+            waiters: Apart(AtomicUsize::new(0)),
             lingering: Lingering::default(),
             watches: Watches::default(),
             retries,
@@ -139,6 +159,22 @@ impl<K, V, E> Table<K, V, E> {
         self.shards.iter().map(|shard| &shard.0)
     }
 
+    /// Whether the begin of every load is told to somebody.
+    #[inline]
+    pub(super) fn is_timed(&self) -> bool {
+        self.timed.load(Relaxed)
+    }
+
+    /// Somebody is told when loads begin, from now on. A load that began before is known to have
+    /// begun some time since the table was made.
+    #[inline]
+    pub(super) fn time_loads(&self) {
+        // Written once, so that all cores can go on reading it.
+        if !self.is_timed() {
+            self.timed.store(true, Relaxed);
+        }
+    }
+
     /// Tells the observer, if there is one.
     pub(super) fn tell(&self, event: impl FnOnce() -> Event) {
         if let Some(observer) = &self.observer {
@@ -166,18 +202,19 @@ impl<K, V, E> Table<K, V, E> {
             let shard = shard.lock();
             leaders += shard.entries.iter().filter(|entry| entry.rests()).count();
             sum.add(&shard.stats);
+            sum.add(&shard.lone.stats());
         }
         sum.in_flight_flights = sum.begun() - sum.ended();
         sum.in_flight_lingering = self.lingering.count() as u64;
         sum.retries = self.retries.as_ref().map_or(0, |retries| retries.count());
-        sum.in_flight_waiters = (self.waiters.load(Relaxed) + leaders) as u64;
+        sum.in_flight_waiters = (self.waiters.0.load(Relaxed) + leaders) as u64;
         sum.in_flight_bytes = self.shared.as_ref().map_or(0, |shared| shared.bytes() as u64);
         sum
     }
 
     pub(super) fn take_key(&self, spare: &mut usize) -> bool {
         if *spare == 0 {
-            return Self::take(&self.keys, self.config.flights_max);
+            return Self::take(&self.keys.0, self.config.flights_max);
         }
         *spare -= 1;
         true
@@ -187,7 +224,7 @@ impl<K, V, E> Table<K, V, E> {
         if *spare < self.spare_max {
             *spare += 1;
         } else {
-            self.keys.fetch_sub(1, Relaxed);
+            self.keys.0.fetch_sub(1, Relaxed);
         }
     }
 
@@ -221,7 +258,7 @@ where
         sitter: Sitter<'_>,
     ) -> Departed<SeatedLeader<V, E>, V, E> {
         let nested = !lineage::is_empty();
-        self.waiters.fetch_add(1, Relaxed);
+        self.waiters.0.fetch_add(1, Relaxed);
         let found = |entry: &Entry<K, V, E>| entry.has_flight(id);
         let departed = self.transition(hash, found, |traffic, desk, fx| {
             let (seat, alarm) = traffic.depart(id, loader, bell, sitter, desk, fx)?;
@@ -230,7 +267,7 @@ where
         });
         let departed = departed.expect("nobody removes a flight that its leader polls");
         departed.inspect_err(|_answered| {
-            self.waiters.fetch_sub(1, Relaxed);
+            self.waiters.0.fetch_sub(1, Relaxed);
         })
     }
 
@@ -244,14 +281,17 @@ where
         span: Option<Id>,
     ) -> Result<Arc<Cell<V, E>>, Outcome<V, E>> {
         let mut shard = self.shard(hash).lock();
-        let Desks { entries, spare, stats, .. } = &mut *shard;
+        let Desks { entries, spare, lone, stats, .. } = &mut *shard;
         if let Ok(found) = entries.find_entry(hash, |entry| entry.is_light(id)) {
             let (entry, _) = found.remove();
             let how = Ends::of(&outcome);
-            stats.count(how);
+            match how {
+                Ends::Landed => lone.landed += 1,
+                _ => stats.count(how),
+            }
             self.give_key(spare);
             drop(shard);
-            if let State::Light { began, .. } = entry.state {
+            if let State::Light { began: Some(began), .. } = entry.state {
                 self.note(hash, how, began);
                 self.tell(|| Event::ended(id, how, began, 1));
             }
@@ -289,7 +329,7 @@ where
         });
         // Not found: the party was answered in this moment, and its seats were given back with it.
         let (_waker, span) = left.flatten()?;
-        self.waiters.fetch_sub(1, Relaxed);
+        self.waiters.0.fetch_sub(1, Relaxed);
         span
     }
 
@@ -343,7 +383,8 @@ where
         let mut shard = self.shard(hash).lock();
         let Desks { entries, spare, ids, stats, handed, .. } = &mut *shard;
         let mut found = entries.find_entry(hash, found).ok()?;
-        let (traffic, over) = found.get_mut().traffic(soft_age, &self.config, handed);
+        let (traffic, over) = 
+            found.get_mut().traffic(soft_age, (&self.config, self.epoch), handed);
         fx.over = self.seated_leader(over);
         let observed = self.is_observed();
         let (config, lingering) = (&self.config, &self.lingering);
@@ -364,7 +405,7 @@ where
             self.hand_over(hash, over);
         }
         let seats = fx.landed.iter().map(Seats::taken).sum();
-        self.waiters.fetch_sub(seats, Relaxed);
+        self.waiters.0.fetch_sub(seats, Relaxed);
         fx.landed.into_iter().for_each(Seats::wake);
         fx.wakes.into_iter().for_each(Waker::wake);
         if let Some(begin) = fx.begin {

@@ -122,7 +122,8 @@ where
         match self.place(caller, loader) {
             Place::Lead(id) => {
                 let load = load.take().expect("a leader's load was not taken");
-                let cx = launch::cx(id, now, gate, &self.table.config);
+                let began = now.unwrap_or(self.table.epoch);
+                let cx = launch::cx(id, began, gate, &self.table.config);
                 self.lead(hash, cx, until, load, task)
             }
             Place::Seated(seat) => Takeoff::Seated(seat),
@@ -138,18 +139,16 @@ where
         caller: Caller<'_, impl Sought<K>>,
         loader: impl FnOnce() -> Option<Loader<V, E>>,
     ) -> Place<'_, K, V, E> {
-        let now = caller.now;
         match self.table.arrive(caller, loader) {
             Arrival::Lead(id) => {
                 self.table.tell(|| Event::Begun { flight: FlightId(id), how: Begins::Leader });
                 Place::Lead(id)
             }
-            Arrival::Follow(seat, Met { began, fan_out, watch }, waits) => {
+            Arrival::Follow(now, seat, Met { began, fan_out, watch }, waits) => {
                 let age = || began.map(|began| now.saturating_duration_since(began));
                 self.table.tell(|| Event::Joined { age: age(), fan_out });
-                Place::Seated(
-                    Seat::new(&self.table, seat, Role::Follower, now).waits(waits).watches(watch),
-                )
+                let seat = Seat::new(&self.table, seat, Role::Follower, now);
+                Place::Seated(seat.waits(waits).watches(watch))
             }
             Arrival::Solo(key, why) => {
                 self.table.tell(|| Event::Limited { why, solo: true });

@@ -87,7 +87,7 @@ impl<K: Clone, V, E> Entry<K, V, E> {
             views.push(FlightView { key, flight, age, waiters, waiting_for_next });
         };
         match &self.state {
-            State::Light { id, began, .. } => add(*id, *began, 1, 0),
+            State::Light { id, began, .. } => add(*id, began.unwrap_or(now), 1, 0),
             State::Full(traffic) => {
                 let newest = traffic.flights().last().map(|flight| flight.id);
                 for flight in traffic.flights() {

@@ -127,7 +127,7 @@ where
             let Some(at) = watched.iter().position(|it| *it == self.runtime) else { continue };
             let mut rest = None;
             for Entry { hash, state, .. } in entries.iter() {
-                if let State::Light { id, began, rests: Some(resting) } = state
+                if let State::Light { id, began: Some(began), rests: Some(resting), .. } = state
                     && resting.runtime == self.runtime
                 {
                     if is_late(*began) {
