@@ -54,6 +54,20 @@ pub(crate) mod task {
     //! handle in the table; a registry's watchers end by themselves, within milliseconds of the
     //! last load they look after.
 
+    use std::task::Context;
+
+    /// Has the current task polled again when those that wait to run have run.
+    #[cfg(not(sortie_shuttle))]
+    pub(crate) fn after_others(task: &mut Context<'_>) {
+        let once = std::pin::pin!(tokio::task::yield_now()).poll(task);
+        debug_assert!(once.is_pending(), "its first poll only asks for another");
+    }
+
+    #[cfg(sortie_shuttle)]
+    pub(crate) fn after_others(task: &mut Context<'_>) {
+        task.waker().wake_by_ref();
+    }
+
     #[cfg(not(sortie_shuttle))]
     pub(crate) use tokio::{
         runtime::{Handle, Id as RuntimeId},

@@ -38,6 +38,8 @@ pub(super) struct Met {
     pub(super) began: Option<Instant>,
     /// Who waits with it now, itself among them.
     pub(super) fan_out: usize,
+    /// A load that it waits for rests with its leader.
+    pub(super) rests: bool,
     /// When it must look after what it waits for, if no task does.
     pub(super) watch: Option<Instant>,
 }
@@ -100,16 +102,18 @@ where
             Place::Vacant(place) => {
                 let (id, key) = (ids.next(), key.own());
                 lone.led += 1;
+                let now = now.or_else(|| lone.waited.then(Instant::now));
                 place.insert(Entry { key, hash, state: State::first(id, now, soft_age, gate) });
                 Arrival::Lead(id)
             }
             Place::Occupied(mut found) => {
                 let now = now.unwrap_or_else(Instant::now);
-                let (traffic, taken) =
-                    found.get_mut().traffic(soft_age, (&self.config, self.epoch), handed);
-                over = self.seated_leader(taken);
+                let traffic = found.get_mut().traffic(soft_age, self.clock.made);
                 let asked = Asked { hash, join, now, gate, sitter, soft_age, nested };
                 let met = self.meet(traffic, asked, (ids, stats), &mut husk, loader);
+                if matches!(met, Some(Arrival::Lead(_))) {
+                    over = self.take_over(hash, traffic, handed);
+                }
                 met.unwrap_or_else(|| {
                     let why = if self.is_full() { Limit::Bytes } else { Limit::Waiters };
                     Self::at_limit(at_limit, stats, key.own(), why)
@@ -154,7 +158,10 @@ where
             stats.busy_too_late += 1;
             return Some(Arrival::Refused(FlightError::Busy, Limit::TooLate));
         }
-        if self.is_full() || !Self::take(&self.waiters.0, self.config.waiters_max) {
+        // A leader that its load rests with waits too.
+        let rests = traffic.resting_mut().is_some();
+        let waiters_max = self.config.waiters_max - usize::from(rests);
+        if self.is_full() || !Self::take(&self.waiters.0, waiters_max) {
             return None;
         }
         // Waiting for the next flight is waiting for those that run.
@@ -174,7 +181,7 @@ where
         if let Some(party) = traffic.party_mut(party).filter(|_| nested) {
             party.note(self.address());
         }
-        let met = Met { watch: traffic.watch(&self.config, None), ..met };
+        let met = Met { rests, watch: traffic.watch(&self.config, None), ..met };
         let waits = waits.flatten().map(Box::new);
         Some(Arrival::Follow(now, Self::seated(hash, seat), met, waits))
     }

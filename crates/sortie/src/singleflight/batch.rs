@@ -79,7 +79,7 @@ where
         call: Call,
         load: LoadMany<K, V, E>,
     ) -> Vec<Outcome<Landed<V>, E>> {
-        self.table.time_loads();
+        self.table.clock.ask();
         let now = Instant::now();
         if call.deadline.is_some_and(|deadline| deadline <= now) {
             let expire = |key| {
@@ -126,8 +126,7 @@ where
             let hash = self.table.hash(&key);
             let (asked, gate) = (key.clone(), gates.last().and_then(Option::as_ref));
             let (key_of, at_limit) = (Owned(asked), call.at_limit);
-            let caller =
-                Caller { key: key_of, hash, join, now: Some(now), at_limit, gate, sitter };
+            let caller = Caller { key: key_of, hash, join, now: Some(now), at_limit, gate, sitter };
             board.stops.push(match self.place(caller, || Some(single(load, key.clone()))) {
                 Place::Lead(id) => {
                     leads.push(Lead { index, key, hash, id });

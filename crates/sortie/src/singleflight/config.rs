@@ -290,6 +290,17 @@ impl<K, V, E> SingleFlightBuilder<K, V, E> {
     }
 }
 
+impl<K, V, E> Default for SingleFlight<K, V, E>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<K, V, E> Clone for SingleFlightBuilder<K, V, E> {
     fn clone(&self) -> Self {
         let (retries, shared) = (self.retries.clone(), self.shared.clone());

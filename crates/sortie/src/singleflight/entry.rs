@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use crate::rt::time::Instant;
 use crate::singleflight::boarding::Gate;
-use crate::singleflight::config::Config;
 use crate::singleflight::flight::Flight;
-use crate::singleflight::resting::{HandOver, Handed, Resting};
-use crate::singleflight::table::SeatId;
+use crate::singleflight::lineage;
+use crate::singleflight::resting::Resting;
 use crate::singleflight::traffic::Traffic;
-use crate::singleflight::{launch, lineage};
 
 /// A key in flight.
 pub(super) struct Entry<K, V, E> {
@@ -18,6 +16,9 @@ pub(super) struct Entry<K, V, E> {
     pub(super) hash: u64,
     pub(super) state: State<V, E>,
 }
+
+/// Where a load lies between two polls of its leader.
+pub(super) type Bed<V, E> = Option<Box<Resting<V, E>>>;
 
 pub(super) enum State<V, E> {
     /// A load that nobody but its leader has asked for: all that a ready load needs.
@@ -27,8 +28,10 @@ pub(super) enum State<V, E> {
         began: Option<Instant>,
         /// It began earlier than that.
         vague: bool,
+        /// It was not ready at once.
+        waited: bool,
         /// Between two polls of its leader.
-        rests: Option<Box<Resting<V, E>>>,
+        rests: Bed<V, E>,
     },
     Full(Box<Traffic<V, E>>),
 }
@@ -43,7 +46,7 @@ impl<V, E> State<V, E> {
         gate: Option<&Arc<Gate>>,
     ) -> Self {
         match gate {
-            None => Self::Light { id, began, vague: began.is_none(), rests: None },
+            None => Self::Light { id, began, vague: began.is_none(), waited: false, rests: None },
             Some(gate) => {
                 let began = began.unwrap_or_else(Instant::now);
                 let flight = Flight::inline(id, began, soft_age, Some(Arc::clone(gate)));
@@ -54,35 +57,18 @@ impl<V, E> State<V, E> {
 }
 
 impl<K, V, E> Entry<K, V, E> {
-    /// The flights of this key, with all that goes with being asked for twice. A load that rests
-    /// with its leader needs a task from now on, and its leader is seated.
-    pub(super) fn traffic(
-        &mut self,
-        soft_age: Duration,
-        (config, epoch): (&Config, Instant),
-        handed: &mut Handed<V, E>,
-    ) -> (&mut Traffic<V, E>, Option<HandOver<V, E>>) {
-        let mut over = None;
-        if let State::Light { id, began, vague, rests } = &mut self.state {
+    /// The flights of this key, with all that goes with being asked for twice.
+    pub(super) fn traffic(&mut self, soft_age: Duration, epoch: Instant) -> &mut Traffic<V, E> {
+        if let State::Light { id, began, vague, rests, .. } = &mut self.state {
             let (id, began, vague) = (*id, began.unwrap_or_else(Instant::now), *vague);
             let mut flight = Flight::inline(id, began, soft_age, None);
             if vague {
                 flight.not_before = epoch;
             }
-            if let Some(resting) = rests.take() {
-                let Resting { loading, loader, span, waker, until, .. } = *resting;
-                let seat = flight.party.take_in(waker, until);
-                let seat = SeatId { hash: self.hash, party: id, seat };
-                handed.insert(id, (seat, Arc::clone(&flight.party.cell)));
-                flight.inline = false;
-                flight.loader = Some(loader.clone());
-                flight.bell = launch::bell(config);
-                let (bell, alarm) = (flight.bell.clone(), flight.alarm(config, began));
-                over = Some(HandOver { id, loading, span, loader, bell, alarm });
-            }
+            flight.rests = rests.take();
             self.state = State::Full(Box::new(Traffic::new(flight)));
         }
-        (self.full().expect("made full above"), over)
+        self.full().expect("made full above")
     }
 
     /// As `traffic`, of a key that was asked for twice or whose load was not ready.
@@ -98,9 +84,47 @@ impl<K, V, E> Entry<K, V, E> {
         matches!(self.state, State::Light { id, .. } if id == flight)
     }
 
-    /// Whether a load rests here with its leader.
-    pub(super) fn rests(&self) -> bool {
-        matches!(self.state, State::Light { rests: Some(_), .. })
+    /// Whether its one flight has no caller but the leader.
+    pub(super) fn is_unshared(&self) -> bool {
+        match &self.state {
+            State::Light { .. } => true,
+            State::Full(traffic) => traffic.is_unshared(),
+        }
+    }
+
+    /// A load that rests here with its leader, and when it began.
+    pub(super) fn resting(&self) -> Option<(u64, Instant, &Resting<V, E>)> {
+        match &self.state {
+            State::Light { id, began, rests, .. } => Some((*id, (*began)?, rests.as_deref()?)),
+            State::Full(traffic) => {
+                let of = |it: &Flight<V, E>| it.rests.is_some();
+                let flight = traffic.flights().find(|flight| of(flight))?;
+                Some((flight.id, flight.began, flight.rests.as_deref()?))
+            }
+        }
+    }
+
+    /// Where the load of this flight rests between two polls of its leader, and when it began.
+    /// `None` if others have asked for the key.
+    pub(super) fn bed(&mut self, flight: u64) -> Option<(&mut Bed<V, E>, Instant)> {
+        match &mut self.state {
+            State::Light { began, waited, rests, .. } => {
+                *waited = true;
+                Some((rests, *began.get_or_insert_with(Instant::now)))
+            }
+            State::Full(traffic) => {
+                let flight = traffic.alone(flight)?;
+                Some((&mut flight.rests, flight.began))
+            }
+        }
+    }
+
+    /// Gives a load back to its leader, if it still rests here.
+    pub(super) fn wake(&mut self, flight: u64) -> Option<Box<Resting<V, E>>> {
+        match &mut self.state {
+            State::Light { rests, .. } => rests.take(),
+            State::Full(traffic) => traffic.flight_mut(flight)?.rests.take(),
+        }
     }
 
     pub(super) fn has_flight(&self, flight: u64) -> bool {

@@ -12,6 +12,7 @@ use crate::rt::time::Instant;
 use crate::singleflight::boarding::Gate;
 use crate::singleflight::call::FlightId;
 use crate::singleflight::config::{Config, Idle, Join};
+use crate::singleflight::entry::Bed;
 use crate::singleflight::launch::{Begin, Bell, Loader};
 use crate::singleflight::lingering::Lingering;
 use crate::singleflight::party::{Landing, Outcome, Party, Seats, Until};
@@ -118,8 +119,10 @@ pub(super) struct Flight<V, E> {
     /// The parties of earlier flights that failed or were lost while this one could still answer
     /// them.
     pub(super) inherited: Vec<Party<V, E>>,
-    /// Within a poll of its leader: the leader needs it, and nobody can abort it.
+    /// With its leader, who polls it or lets it rest: it has no task, and nobody can abort it.
     pub(super) inline: bool,
+    /// Between two polls of its leader.
+    pub(super) rests: Bed<V, E>,
     /// Driven by its leader: it has no task.
     pub(super) local: bool,
     pub(super) loader: Option<Loader<V, E>>,
@@ -161,6 +164,7 @@ impl<V, E> Flight<V, E> {
             party: Party::new(id),
             inherited: Vec::new(),
             inline: true,
+            rests: None,
             local: false,
             loader: None,
             task: None,
@@ -170,6 +174,11 @@ impl<V, E> Flight<V, E> {
             relieved: false,
             losses: 0,
         }
+    }
+
+    /// Whether nobody but its leader can be waiting for it.
+    pub(super) fn is_unshared(&self) -> bool {
+        self.loader.is_none() && self.parties().all(|it| it.taken() == 0 && !it.answered())
     }
 
     pub(super) fn late(&self, now: Instant) -> bool {

@@ -80,7 +80,7 @@ where
         call: Call,
         load: L,
     ) -> Flying<'_, S, L, K, V, E> {
-        self.table.time_loads();
+        self.table.clock.ask();
         Flying { timed: true, ..self.fly_untimed(key, hash, call, load) }
     }
 
@@ -114,7 +114,7 @@ where
         let Self { flights, hash, call, timed, key, load, stage, late } = self.get_mut();
         let Some(key) = key.take() else { return stage.poll(late, task) };
         let (flights, hash, Call { join, deadline, at_limit }) = (*flights, *hash, *call);
-        let now = (*timed || flights.table.is_timed()).then(Instant::now);
+        let now = (*timed || flights.table.clock.is_asked()).then(Instant::now);
         if now.is_some_and(|now| deadline.is_some_and(|deadline| deadline <= now)) {
             flights.table.count(hash, |stats| &mut stats.expired);
             return Poll::Ready(Err(FlightError::TimedOut));

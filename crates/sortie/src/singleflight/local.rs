@@ -94,7 +94,7 @@ where
         L: FnOnce(FlightCx) -> F,
         F: Future<Output = Result<V, E>>,
     {
-        self.table.time_loads();
+        self.table.clock.ask();
         let (hash, arrived) = (self.table.hash(&key), Instant::now());
         if call.deadline.is_some_and(|deadline| deadline <= arrived) {
             self.table.count(hash, |stats| &mut stats.expired);

@@ -24,7 +24,7 @@ use crate::singleflight::error::FlightError;
 use crate::singleflight::flight::{Desk, Effects, Flight, Waiting};
 use crate::singleflight::launch::Loader;
 use crate::singleflight::party::Party;
-use crate::singleflight::table::{SeatId, Table};
+use crate::singleflight::table::{Desks, SeatId, Table};
 use crate::singleflight::traffic::Traffic;
 
 /// How often a load is begun again that was lost with a runtime.
@@ -53,17 +53,23 @@ where
         self.transition(hash, found, |traffic, desk, fx| traffic.lose(id, span, desk, fx));
     }
 
-    /// Has a seat wake another waker, and says what its caller is to do.
-    pub(super) fn rewake(self: &Arc<Self>, seat: SeatId, waker: &Waker) -> Turn {
+    /// Has a seat wake another waker, and says what its caller is to do. If it `takes` a load that
+    /// rests with its leader, that is given a task.
+    pub(super) fn rewake(self: &Arc<Self>, seat: SeatId, waker: &Waker, takes: bool) -> Turn {
         let mut shard = self.shard(seat.hash).lock();
-        let found = shard.entries.find_mut(seat.hash, |entry| entry.has_party(seat.party));
+        let Desks { entries, handed, .. } = &mut *shard;
+        let found = entries.find_mut(seat.hash, |entry| entry.has_party(seat.party));
         // Not found: the cell is set.
         let Some(traffic) = found.and_then(Entry::full) else { return Turn::Wait(None) };
         let party = traffic.party_mut(seat.party);
         let old = party.and_then(|party| party.rewake(seat.seat, waker));
         let (orphaned, watch) = (traffic.is_orphan(seat.party), traffic.watch(&self.config, None));
+        let over = if takes { self.take_over(seat.hash, traffic, handed) } else { None };
         drop(shard);
         drop(old);
+        if let Some(over) = over {
+            self.hand_over(seat.hash, over);
+        }
         if orphaned { self.adopt(seat) } else { Turn::Wait(watch) }
     }
 

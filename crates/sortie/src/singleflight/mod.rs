@@ -7,9 +7,9 @@
 //! 1. Nobody joins a flight that has ended, and nobody is given a load that is older than asked
 //!    for.
 //! 2. A load is polled by its leader while nobody else needs it, and for a few milliseconds at
-//!    most; whoever comes gives it a task of its own. No caller ever drives or holds anything that
-//!    another caller needs: any of them may be parked or dropped at any time. Only `run_local` is
-//!    driven by its leader to the end; whoever waits for it can go on without that one.
+//!    most; whoever does gives it a task of its own. No caller drives or keeps anything that
+//!    another needs: any of them may be parked or dropped at any time. Only `run_local` is driven
+//!    by its leader to the end; whoever waits for it can go on without that one.
 //! 3. A key has at most two flights; loads outside the table (*solo*) are counted apart.
 //! 4. An outcome is made once. A cancelled caller is never another caller's result.
 
@@ -17,6 +17,7 @@ mod arrivals;
 mod batch;
 mod boarding;
 mod call;
+mod clock;
 mod config;
 mod contained;
 mod crew;
@@ -72,15 +73,15 @@ use crate::observe::Observer;
 ///
 /// # How it works
 ///
-/// The first caller of a key leads: it polls its load itself. As soon as another caller comes, and
-/// after 5 ms at the latest, the load gets a task of its own. Callers that come while it runs
-/// follow it, and all get the same outcome. The entry of a key goes in the same step in which the
-/// outcome is published, so nothing is remembered: this is not a cache.
+/// The first caller of a key leads: it polls its load itself. If the load is not done soon after
+/// another caller came (two rounds of the tasks that can run), and after 5 ms at the latest, it
+/// gets a task of its own. Callers that come while it runs follow it, and all get the same outcome.
+/// The entry of a key goes in the step that publishes the outcome: this is not a cache.
 ///
-/// * **A caller that is cancelled, dropped or never polled again harms nobody.** Whoever comes
-///   takes the load from the caller that started it, and if nobody does, what it holds is not kept
-///   for longer than those 5 ms. So a load can't count on the task-locals of its caller. What
-///   becomes of a load without callers is [`Idle`]'s to say.
+/// * **A caller that is cancelled, dropped or never polled again harms nobody.** Whoever waits
+///   takes the load from the caller that started it; if nobody does, what it holds is kept for 5 ms
+///   at most. So a load can't count on the task-locals of its caller. What becomes of a load
+///   without callers is [`Idle`]'s to say.
 /// * **A runtime that shuts down takes its loads along, and no caller of another.** Who waits for
 ///   such a load in another runtime has it begun again there, by the first of them that is polled.
 /// * **A slow load is relieved.** Past its soft age (5 s unless set) a flight takes no new callers,
@@ -380,17 +381,6 @@ where
     /// Counts what happened so far and what is in flight.
     pub fn stats(&self) -> FlightStats {
         self.table.stats()
-    }
-}
-
-impl<K, V, E> Default for SingleFlight<K, V, E>
-where
-    K: Eq + Hash + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    E: Send + Sync + 'static,
-{
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -31,13 +31,15 @@ use crate::singleflight::SingleFlight;
 use crate::singleflight::call::{Landed, Role};
 use crate::singleflight::config::Idle;
 use crate::singleflight::contained::Contained;
-use crate::singleflight::entry::{Entry, State};
+use crate::singleflight::entry::Entry;
 use crate::singleflight::error::FlightError;
+use crate::singleflight::flight::Flight;
 use crate::singleflight::launch::{self, Airborne, Bell, Loader, Loading};
 use crate::singleflight::lineage::{self, Frame};
 use crate::singleflight::party::Outcome;
 use crate::singleflight::seat::Seat;
-use crate::singleflight::table::{Desks, Seated, Table};
+use crate::singleflight::table::{Desks, SeatId, Seated, Table};
+use crate::singleflight::traffic::Traffic;
 
 /// A load with what its task will need, and its leader's waker.
 pub(super) struct Resting<V, E> {
@@ -78,6 +80,25 @@ impl<V, E> Resting<V, E> {
     }
 }
 
+impl<V, E> Traffic<V, E> {
+    /// The flight whose load rests with its leader.
+    pub(super) fn resting_mut(&mut self) -> Option<&mut Flight<V, E>> {
+        self.running.iter_mut().chain(&mut self.next).find(|flight| flight.rests.is_some())
+    }
+
+    /// The flight with this id, if it is all there is and nobody but its leader waits for it.
+    pub(super) fn alone(&mut self, id: u64) -> Option<&mut Flight<V, E>> {
+        let alone = self.is_unshared() && id >= self.fence;
+        self.running.as_mut().filter(|it| alone && it.id == id)
+    }
+
+    /// Whether there is one flight, and nobody but its leader waits.
+    pub(super) fn is_unshared(&self) -> bool {
+        let alone = self.next.is_none() && self.waiting.is_none();
+        alone && self.running.as_ref().is_some_and(Flight::is_unshared)
+    }
+}
+
 /// The seats of leaders whose loads were taken from them and who have not been polled since, by
 /// flight. As many as such callers live, for each takes its own away when it is dropped.
 pub(super) type Handed<V, E> = HashMap<u64, Seated<V, E>>;
@@ -113,16 +134,13 @@ where
     ) -> Result<(), Box<Resting<V, E>>> {
         let mut shard = self.shard(hash).lock();
         let Desks { entries, watched, .. } = &mut *shard;
-        let found = entries.find_mut(hash, |entry| entry.is_light(id));
-        let Some(Entry { state: State::Light { began, rests, .. }, .. }) = found else {
-            return Err(resting);
-        };
+        let found = entries.find_mut(hash, |entry| entry.has_flight(id));
+        let Some((bed, began)) = found.and_then(|entry| entry.bed(id)) else { return Err(resting) };
         let runtime = resting.runtime;
-        let began = *began.get_or_insert_with(Instant::now);
         // Models have no timers.
         let unwatched = !cfg!(sortie_shuttle) && !watched.contains(&runtime);
         let handle = resting.loader.handle.as_ref().filter(|_| unwatched).cloned();
-        *rests = Some(resting);
+        *bed = Some(resting);
         if unwatched {
             watched.push(runtime);
         }
@@ -136,10 +154,8 @@ where
     fn find(&self, hash: u64, id: u64) -> Found<V, E> {
         let mut shard = self.shard(hash).lock();
         let Desks { entries, handed, .. } = &mut *shard;
-        let found = entries.find_mut(hash, |entry| entry.is_light(id));
-        if let Some(Entry { state: State::Light { rests, .. }, .. }) = found
-            && let Some(resting) = rests.take()
-        {
+        let found = entries.find_mut(hash, |entry| entry.has_flight(id));
+        if let Some(resting) = found.and_then(|entry| entry.wake(id)) {
             return Found::Load(resting);
         }
         Found::Seat(handed.remove(&id).expect("a load that was taken left its leader a seat"))
@@ -152,31 +168,34 @@ where
         if let Some(seated) = handed.remove(&id) {
             return Some(seated);
         }
-        let light = entries.find_entry(hash, |entry| entry.is_light(id)).ok()?;
-        let rests = matches!(light.get().state, State::Light { rests: Some(_), .. });
-        if rests && self.config.idle != Idle::Abort {
+        let found = entries.find_entry(hash, |entry| entry.has_flight(id)).ok()?;
+        let rests = found.get().resting().is_some_and(|(flight, _, _)| flight == id);
+        let unshared = found.get().is_unshared();
+        if rests && (!unshared || self.config.idle != Idle::Abort) {
             drop(shard);
             // It goes on without its leader.
             self.part(hash, id);
             return self.shard(hash).lock().handed.remove(&id);
         }
+        if !unshared {
+            return None;
+        }
         // Without its load, the leader was unwound while it had it.
-        let (entry, _) = light.remove();
+        let (entry, _) = found.remove();
         stats.count(Ends::Aborted);
         self.give_key(spare);
         drop(shard);
         self.tell(|| Event::ended(id, Ends::Aborted, began, 0));
-        let span = match &entry.state {
-            State::Light { rests: Some(resting), .. } => resting.span_id(),
-            _ => None,
-        };
+        let span = entry.resting().and_then(|(_, _, resting)| resting.span_id());
         self.tell(|| Event::Left { role: Role::Leader, waited: began.elapsed(), span });
         None
     }
 
     /// Takes a load from its leader, if it still rests with it.
     pub(super) fn part(self: &Arc<Self>, hash: u64, id: u64) {
-        self.transition(hash, |entry| entry.is_light(id), |_, _, _| ());
+        let rests =
+            |entry: &Entry<K, V, E>| entry.resting().is_some_and(|(flight, _, _)| flight == id);
+        self.transition(hash, rests, |_, _, _| ());
     }
 
     /// Gives a load that was taken from its leader its task.
@@ -192,11 +211,25 @@ where
         }
     }
 
-    /// Counts a leader among those who wait: its load has been taken from it.
-    pub(super) fn seated_leader(&self, over: Option<HandOver<V, E>>) -> Option<HandOver<V, E>> {
-        over.inspect(|_| {
-            self.waiters.0.fetch_add(1, Relaxed);
-        })
+    /// Takes the load of a key from its leader, if it rests with it, and counts the leader among
+    /// those who wait. To be called under the lock of the key's shard.
+    pub(super) fn take_over(
+        &self,
+        hash: u64,
+        traffic: &mut Traffic<V, E>,
+        handed: &mut Handed<V, E>,
+    ) -> Option<HandOver<V, E>> {
+        let flight = traffic.resting_mut()?;
+        let Resting { loading, loader, span, waker, until, .. } = *flight.rests.take()?;
+        let (id, seat) = (flight.id, flight.party.take_in(waker, until));
+        let seat = SeatId { hash, party: flight.party.id, seat };
+        handed.insert(id, (seat, Arc::clone(&flight.party.cell)));
+        flight.inline = false;
+        flight.loader = Some(loader.clone());
+        flight.bell = launch::bell(&self.config);
+        let (bell, alarm) = (flight.bell.clone(), flight.alarm(&self.config, flight.began));
+        self.waiters.0.fetch_add(1, Relaxed);
+        Some(HandOver { id, loading, span, loader, bell, alarm })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::hash::Hash;
+use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use futures_util::future::{Either, select};
 
 use crate::observe::Event;
+use crate::rt::task::after_others;
 use crate::rt::time::{self, Instant, Sleep};
 use crate::singleflight::call::{Landed, Role};
 use crate::singleflight::error::FlightError;
@@ -16,6 +18,10 @@ use crate::singleflight::lineage::Waits;
 use crate::singleflight::lost::Turn;
 use crate::singleflight::party::{Cell, Outcome};
 use crate::singleflight::table::{SeatId, Seated, Table};
+
+/// How often a caller lets all others run that can before it needs a load to be with a task. Most
+/// leaders whose loads can go on have polled them by then, and a task costs more than all that.
+const ROUNDS: u8 = 2;
 
 /// A caller's seat. It drives nothing and owns nothing: it may be parked or dropped at any time,
 /// and dropping it gives the seat back.
@@ -38,6 +44,8 @@ where
     drives: bool,
     /// Not polled since it was taken, in a poll of the same task.
     new: bool,
+    /// How often it lets others run before it has a load that rests with its leader given a task.
+    rounds: u8,
 }
 
 /// How a caller's wait ends.
@@ -69,7 +77,8 @@ where
         role: Role,
         arrived: Instant,
     ) -> Self {
-        Self { table, id, cell, role, arrived, waits: None, watch: None, drives: false, new: true }
+        let (waits, watch, drives) = (None, None, false);
+        Self { table, id, cell, role, arrived, waits, watch, drives, new: true, rounds: 0 }
     }
 
     pub(super) fn waits(mut self, waits: Option<Box<Waits>>) -> Self {
@@ -80,6 +89,12 @@ where
     /// Was taken in another poll, or for a caller that was not there.
     pub(super) fn polled(mut self) -> Self {
         self.new = false;
+        self
+    }
+
+    /// Leaves a load that rests to its leader for a while.
+    pub(super) fn waits_a_while(mut self, rests: bool) -> Self {
+        self.rounds = if rests { ROUNDS } else { 0 };
         self
     }
 
@@ -129,8 +144,16 @@ where
 
     pub(super) fn poll(&mut self, task: &mut Context<'_>) -> Poll<Ended<V, E>> {
         let mut turn = Turn::Wait(None);
-        if !std::mem::take(&mut self.new) && self.cell.read().is_none() {
-            turn = self.table.rewake(self.id, task.waker());
+        let new = mem::take(&mut self.new);
+        if (!new || self.rounds > 0) && self.cell.read().is_none() {
+            let takes = self.rounds == 0;
+            if !takes {
+                self.rounds -= 1;
+                after_others(task);
+            }
+            if !new {
+                turn = self.table.rewake(self.id, task.waker(), takes);
+            }
         }
         // Each look is at a later age of a flight than the one before.
         loop {

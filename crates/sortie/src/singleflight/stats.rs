@@ -1,6 +1,9 @@
 //! What a registry has done, and what it is doing.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use crate::observe::Ends;
+use crate::singleflight::table::Table;
 
 /// Counters and gauges of a [`SingleFlight`](crate::SingleFlight), read at one moment.
 ///
@@ -58,12 +61,20 @@ pub struct FlightStats {
     pub in_flight_bytes: u64,
 }
 
-/// Callers of keys that nobody else had asked for, and such flights that landed: what is counted
-/// most often, apart from the rest.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a shard notes of keys that only one caller has asked for.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Lone {
+    /// Their callers, and their flights that landed: counted most often, and so apart.
     pub(super) led: u64,
     pub(super) landed: u64,
+    /// Whether the last of their loads was not ready at once: the next one may be like it.
+    pub(super) waited: bool,
+}
+
+impl Default for Lone {
+    fn default() -> Self {
+        Self { led: 0, landed: 0, waited: true }
+    }
 }
 
 impl Lone {
@@ -136,5 +147,52 @@ impl FlightStats {
         *timed_out += other.timed_out;
         *aborted += other.aborted;
         *superseded += other.superseded;
+    }
+}
+
+impl<K, V, E> Table<K, V, E> {
+    /// Adds one to a counter of callers.
+    pub(super) fn count(&self, hash: u64, counter: impl FnOnce(&mut FlightStats) -> &mut u64) {
+        *counter(&mut self.shard(hash).lock().stats) += 1;
+    }
+
+    pub(super) fn stats(&self) -> FlightStats {
+        let (mut sum, mut leaders) = (FlightStats::default(), 0);
+        for shard in self.shards() {
+            let shard = shard.lock();
+            leaders += shard.entries.iter().filter(|entry| entry.resting().is_some()).count();
+            sum.add(&shard.stats);
+            sum.add(&shard.lone.stats());
+        }
+        sum.in_flight_flights = sum.begun() - sum.ended();
+        sum.in_flight_lingering = self.lingering.count() as u64;
+        sum.retries = self.retries.as_ref().map_or(0, |retries| retries.count());
+        sum.in_flight_waiters = (self.waiters.0.load(Relaxed) + leaders) as u64;
+        sum.in_flight_bytes = self.shared.as_ref().map_or(0, |shared| shared.bytes() as u64);
+        sum
+    }
+
+    pub(super) fn take_key(&self, spare: &mut usize) -> bool {
+        if *spare == 0 {
+            return Self::take(&self.keys.0, self.config.flights_max);
+        }
+        *spare -= 1;
+        true
+    }
+
+    pub(super) fn give_key(&self, spare: &mut usize) {
+        if *spare < self.spare_max {
+            *spare += 1;
+        } else {
+            self.keys.0.fetch_sub(1, Relaxed);
+        }
+    }
+
+    pub(super) fn take(taken: &AtomicUsize, most: usize) -> bool {
+        let free = taken.fetch_add(1, Relaxed) < most;
+        if !free {
+            taken.fetch_sub(1, Relaxed);
+        }
+        free
     }
 }

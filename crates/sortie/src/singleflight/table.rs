@@ -12,7 +12,7 @@
 use std::hash::{BuildHasher, Hash};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Waker;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -23,7 +23,8 @@ use crate::rt::sync::Mutex;
 use crate::rt::task::RuntimeId;
 use crate::rt::time::Instant;
 use crate::singleflight::boarding::Gate;
-use crate::singleflight::config::{Config, Join};
+use crate::singleflight::clock::Clock;
+use crate::singleflight::config::Config;
 use crate::singleflight::entry::{Entry, State};
 use crate::singleflight::flight::{Desk, Effects, Ids};
 use crate::singleflight::launch::{Begin, Bell, Loader, launch};
@@ -44,15 +45,11 @@ pub(super) struct Table<K, V, E> {
     pub(super) config: Config,
     shards: Box<[Shard<K, V, E>]>,
     hasher: DefaultHashBuilder,
-    /// When it was made: no load began before that.
-    pub(super) epoch: Instant,
-    /// Somebody is told when loads begin. Until then the clock is not read for those that nobody
-    /// else asks for: next to one that is ready at once, that costs much.
-    timed: AtomicBool,
+    pub(super) clock: Clock,
     /// Keys in flight, and the spare places that shards have put by.
-    keys: Apart<AtomicUsize>,
+    pub(super) keys: Apart<AtomicUsize>,
     /// How many places a shard may put by: at most 1 in 128 of `flights_max` over all shards.
-    spare_max: usize,
+    pub(super) spare_max: usize,
     pub(super) waiters: Apart<AtomicUsize>,
     pub(super) lingering: Lingering,
     pub(super) watches: Watches,
@@ -117,14 +114,9 @@ impl<K, V, E> Table<K, V, E> {
             let (handed, watched) = (Handed::new(), Vec::new());
             Shard(Mutex::new(Desks { entries, spare: 0, ids, lone, handed, watched, stats }))
         };
-        let timed = observer.is_some()
-            || config.is_paced()
-            || config.boarding
-            || matches!(config.join, Join::Since(_));
         Self {
             config,
-            epoch: Instant::now(),
-            timed: AtomicBool::new(timed),
+            clock: Clock::new(&config, observer.is_some()),
             spare_max: config.flights_max / (128 * count),
             shards: (0..count as u64).map(desks).collect(),
             hasher: DefaultHashBuilder::default(),
@@ -159,22 +151,6 @@ impl<K, V, E> Table<K, V, E> {
         self.shards.iter().map(|shard| &shard.0)
     }
 
-    /// Whether the begin of every load is told to somebody.
-    #[inline]
-    pub(super) fn is_timed(&self) -> bool {
-        self.timed.load(Relaxed)
-    }
-
-    /// Somebody is told when loads begin, from now on. A load that began before is known to have
-    /// begun some time since the table was made.
-    #[inline]
-    pub(super) fn time_loads(&self) {
-        // Written once, so that all cores can go on reading it.
-        if !self.is_timed() {
-            self.timed.store(true, Relaxed);
-        }
-    }
-
     /// Tells the observer, if there is one.
     pub(super) fn tell(&self, event: impl FnOnce() -> Event) {
         if let Some(observer) = &self.observer {
@@ -189,51 +165,6 @@ impl<K, V, E> Table<K, V, E> {
 
     pub(super) fn is_observed(&self) -> bool {
         self.observer.is_some()
-    }
-
-    /// Adds one to a counter of callers.
-    pub(super) fn count(&self, hash: u64, counter: impl FnOnce(&mut FlightStats) -> &mut u64) {
-        *counter(&mut self.shard(hash).lock().stats) += 1;
-    }
-
-    pub(super) fn stats(&self) -> FlightStats {
-        let (mut sum, mut leaders) = (FlightStats::default(), 0);
-        for shard in self.shards() {
-            let shard = shard.lock();
-            leaders += shard.entries.iter().filter(|entry| entry.rests()).count();
-            sum.add(&shard.stats);
-            sum.add(&shard.lone.stats());
-        }
-        sum.in_flight_flights = sum.begun() - sum.ended();
-        sum.in_flight_lingering = self.lingering.count() as u64;
-        sum.retries = self.retries.as_ref().map_or(0, |retries| retries.count());
-        sum.in_flight_waiters = (self.waiters.0.load(Relaxed) + leaders) as u64;
-        sum.in_flight_bytes = self.shared.as_ref().map_or(0, |shared| shared.bytes() as u64);
-        sum
-    }
-
-    pub(super) fn take_key(&self, spare: &mut usize) -> bool {
-        if *spare == 0 {
-            return Self::take(&self.keys.0, self.config.flights_max);
-        }
-        *spare -= 1;
-        true
-    }
-
-    pub(super) fn give_key(&self, spare: &mut usize) {
-        if *spare < self.spare_max {
-            *spare += 1;
-        } else {
-            self.keys.0.fetch_sub(1, Relaxed);
-        }
-    }
-
-    pub(super) fn take(taken: &AtomicUsize, most: usize) -> bool {
-        let free = taken.fetch_add(1, Relaxed) < most;
-        if !free {
-            taken.fetch_sub(1, Relaxed);
-        }
-        free
     }
 
     pub(super) fn seated(hash: u64, (party, seat, cell): Seat<V, E>) -> Seated<V, E> {
@@ -285,6 +216,9 @@ where
         if let Ok(found) = entries.find_entry(hash, |entry| entry.is_light(id)) {
             let (entry, _) = found.remove();
             let how = Ends::of(&outcome);
+            if let State::Light { waited, .. } = entry.state {
+                lone.waited = waited;
+            }
             match how {
                 Ends::Landed => lone.landed += 1,
                 _ => stats.count(how),
@@ -383,9 +317,8 @@ where
         let mut shard = self.shard(hash).lock();
         let Desks { entries, spare, ids, stats, handed, .. } = &mut *shard;
         let mut found = entries.find_entry(hash, found).ok()?;
-        let (traffic, over) = 
-            found.get_mut().traffic(soft_age, (&self.config, self.epoch), handed);
-        fx.over = self.seated_leader(over);
+        let traffic = found.get_mut().traffic(soft_age, self.clock.made);
+        fx.over = self.take_over(hash, traffic, handed);
         let observed = self.is_observed();
         let (config, lingering) = (&self.config, &self.lingering);
         let mut desk = Desk { config, stats, ids, hash, soft_age, lingering, observed };

@@ -122,7 +122,7 @@ where
         match self.place(caller, loader) {
             Place::Lead(id) => {
                 let load = load.take().expect("a leader's load was not taken");
-                let began = now.unwrap_or(self.table.epoch);
+                let began = now.unwrap_or(self.table.clock.made);
                 let cx = launch::cx(id, began, gate, &self.table.config);
                 self.lead(hash, cx, until, load, task)
             }
@@ -144,11 +144,11 @@ where
                 self.table.tell(|| Event::Begun { flight: FlightId(id), how: Begins::Leader });
                 Place::Lead(id)
             }
-            Arrival::Follow(now, seat, Met { began, fan_out, watch }, waits) => {
+            Arrival::Follow(now, seat, Met { began, fan_out, rests, watch }, waits) => {
                 let age = || began.map(|began| now.saturating_duration_since(began));
                 self.table.tell(|| Event::Joined { age: age(), fan_out });
                 let seat = Seat::new(&self.table, seat, Role::Follower, now);
-                Place::Seated(seat.waits(waits).watches(watch))
+                Place::Seated(seat.waits(waits).watches(watch).waits_a_while(rests))
             }
             Arrival::Solo(key, why) => {
                 self.table.tell(|| Event::Limited { why, solo: true });
@@ -253,9 +253,8 @@ where
         (loading, span): (Loading<V, E>, Option<Span>),
         task: &mut Context<'_>,
     ) -> Takeoff<'_, K, V, E> {
-        let Self { table } = self;
-        // Retries and boarding are a task's, and a circle is seen by who is seated where.
-        let alone = again.is_none() && !table.config.boarding && lineage::is_empty();
+        // Retries are a task's, and a circle is seen by who is seated where.
+        let alone = again.is_none() && lineage::is_empty();
         let Some(runtime) = loader.handle.as_ref().filter(|_| alone).map(Handle::id) else {
             return self
                 .depart(hash, (id, began, until), (loader, again), (loading, span), task)

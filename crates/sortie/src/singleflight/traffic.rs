@@ -34,7 +34,7 @@ use crate::singleflight::tether::Tether;
 /// The entry of one key. `running` is `None` only within a transition.
 pub(super) struct Traffic<V, E> {
     /// Flights with a smaller id are closed: the key was forgotten after they began.
-    fence: u64,
+    pub(super) fence: u64,
     pub(super) running: Option<Flight<V, E>>,
     pub(super) next: Option<Flight<V, E>>,
     pub(super) waiting: Option<Waiting<V, E>>,
@@ -222,7 +222,7 @@ impl<V, E> Traffic<V, E> {
         let seat = Self::sit(&mut flight.party, sitter);
         let fan_out =
             usize::from(flight.inline) + flight.parties().map(Party::taken).sum::<usize>();
-        (seat, Met { began: flight.begun(), fan_out, watch: None })
+        (seat, Met { began: flight.begun(), fan_out, rests: false, watch: None })
     }
 
     /// Seats a caller with those for whom no load has begun.
@@ -238,7 +238,7 @@ impl<V, E> Traffic<V, E> {
             waiting.loader = loader();
         }
         let seat = Self::sit(&mut waiting.party, sitter);
-        (seat, Met { began: None, fan_out: waiting.party.taken(), watch: None })
+        (seat, Met { began: None, fan_out: waiting.party.taken(), rests: false, watch: None })
     }
 
     fn sit(party: &mut Party<V, E>, sitter: Sitter<'_>) -> Seat<V, E> {

@@ -25,7 +25,6 @@ use crate::rt::sync::Mutex;
 use crate::rt::task::{Handle, RuntimeId};
 use crate::rt::time::{self, Instant, Sleep};
 use crate::singleflight::config::Config;
-use crate::singleflight::entry::{Entry, State};
 use crate::singleflight::table::{Desks, Table};
 
 /// How long a load rests with its leader. Next to it a task and its timers cost nothing.
@@ -126,14 +125,14 @@ where
             let Desks { entries, watched, .. } = &mut *desks;
             let Some(at) = watched.iter().position(|it| *it == self.runtime) else { continue };
             let mut rest = None;
-            for Entry { hash, state, .. } in entries.iter() {
-                if let State::Light { id, began: Some(began), rests: Some(resting), .. } = state
+            for entry in entries.iter() {
+                if let Some((id, began, resting)) = entry.resting()
                     && resting.runtime == self.runtime
                 {
-                    if is_late(*began) {
-                        late.push((*hash, *id));
+                    if is_late(began) {
+                        late.push((entry.hash, id));
                     } else {
-                        rest = [rest, Some(*began)].into_iter().flatten().min();
+                        rest = [rest, Some(began)].into_iter().flatten().min();
                     }
                 }
             }

@@ -91,9 +91,9 @@ fn a_pending_load_outside_a_runtime_panics_and_leaves_nothing_behind() {
 fn futures_stay_small() {
     let flights = SingleFlight::<u64, u64, std::io::Error>::new();
     let run = flights.run(1, || async { Ok(1) });
-    assert!(size_of_val(&run) <= 552, "run: {} bytes", size_of_val(&run));
+    assert!(size_of_val(&run) <= 176, "run: {} bytes", size_of_val(&run));
     let run_with = flights.run_with(1, Call::new(), |_| async { Ok(1) });
-    assert!(size_of_val(&run_with) <= 528, "run_with: {} bytes", size_of_val(&run_with));
+    assert!(size_of_val(&run_with) <= 176, "run_with: {} bytes", size_of_val(&run_with));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod ending;
 mod faces;
 mod failures;
 mod joins;
+mod lean;
 mod leaving;
 mod limits;
 mod local;

@@ -16,14 +16,14 @@ use tokio::time::{Instant, sleep};
 use super::support::{Answer, Flights, Goes, KEY, Loads, check_quiet, ms_of, settle, since, start};
 
 /// A leader that has been polled once.
-async fn parked(flights: &Flights, loads: &Loads) -> BoxFuture<'static, Answer> {
+pub(super) async fn parked(flights: &Flights, loads: &Loads) -> BoxFuture<'static, Answer> {
     let (flights, load) = (flights.clone(), loads.load());
     let mut parked = async move { flights.run(KEY.into(), load).await }.boxed();
     assert!(poll!(parked.as_mut()).is_pending());
     parked
 }
 
-fn tasks() -> usize {
+pub(super) fn tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
 }
 
