@@ -18,7 +18,7 @@ const ROLES: &str = "
     CREATE ROLE trusty LOGIN; CREATE ROLE certified LOGIN; CREATE ROLE plain LOGIN;
     SET password_encryption = 'scram-sha-256';
     CREATE ROLE scram LOGIN PASSWORD 'pässwörd'; CREATE ROLE clear LOGIN PASSWORD 'pässwörd';
-    CREATE ROLE both LOGIN PASSWORD 'pässwörd';
+    CREATE ROLE twofold LOGIN PASSWORD 'pässwörd';
     SET password_encryption = 'md5'; CREATE ROLE hashed LOGIN PASSWORD 'pässwörd';
 ";
 
@@ -32,7 +32,7 @@ const HBA: &str = "
     host      all  clear     all  password
     host      all  hashed    all  md5
     hostssl   all  certified all  cert
-    hostssl   all  both      all  scram-sha-256 clientcert=verify-full
+    hostssl   all  twofold   all  scram-sha-256 clientcert=verify-full
 ";
 
 /// The server, and an authority that has signed its certificate.
