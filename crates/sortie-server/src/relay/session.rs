@@ -273,6 +273,10 @@ where
                 // Nothing is under way.
                 return Poll::Ready(Err(Failure::Gone));
             }
+            // Nothing is under way: what is there is a part of what the client wants.
+            if !self.client.input.is_empty() {
+                self.client.owes(true);
+            }
             if signals.quiet.holds(self.key, cx) {
                 return Poll::Pending;
             }
@@ -283,10 +287,6 @@ where
             }
             if is_draining && (self.lazy.is_none() || signals.is_over(cx)) {
                 return Poll::Ready(Err(Failure::Fatal(shutting_down())));
-            }
-            // Nothing is under way: what is there is a part of what the client wants.
-            if !self.client.input.is_empty() {
-                self.client.owes(true);
             }
             Poll::Pending
         })
