@@ -171,7 +171,7 @@ async fn a_shutdown_waits_for_transactions_and_now_for_nobody() {
         let mut server = place.server;
         until(async || !server.is_running()).await;
         let end = server.end("TERM").await;
-        assert_eq!(end.output.contains("stopped cut=0"), !now, "{}", end.output);
+        assert_eq!(end.output.contains("event=\"stopped\" cut=0"), !now, "{}", end.output);
         place.postgres.stop().await;
     }
 }
