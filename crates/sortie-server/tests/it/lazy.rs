@@ -131,15 +131,22 @@ pub(crate) fn needy() -> Vec<Vec<Batch>> {
         ]
         .concat(),
         vec![Batch::new().query("BEGIN").query(ZERO).query(TWO).query("COMMIT").query(TWO)],
-        [
-            vec![Batch::new().parse("s", ONE, &[]).describe(b'S', "s").sync()],
-            queries(&["BEGIN", "SELEC"]),
-            vec![Batch::new().bind("", "s", (0, &[]), 0).execute("").sync(), bound("s").sync()],
-            queries(&["COMMIT"]),
-            vec![bound("s").sync()],
-        ]
-        .concat(),
+        misbound(),
     ]
+}
+
+/// A statement that no server has yet, bound with too few values in a transaction that has failed.
+fn misbound() -> Vec<Batch> {
+    let described = Batch::new().parse("s", ONE, &[]).describe(b'S', "s").sync();
+    let too_few = Batch::new().bind("", "s", (0, &[]), 0).execute("").sync();
+    [
+        vec![described],
+        queries(&["BEGIN", "SELEC"]),
+        vec![too_few, bound("s").sync()],
+        queries(&["COMMIT"]),
+        vec![bound("s").sync()],
+    ]
+    .concat()
 }
 
 /// An endpoint in front of a server, once its tables are known and statements are shared.
