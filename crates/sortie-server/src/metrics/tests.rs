@@ -7,6 +7,7 @@ fn snapshot() -> Snapshot {
     snapshot.clients.refusals = Refusals::default().read();
     snapshot.clients = snapshot.clients.with_closed(3);
     snapshot.process = ProcessStats::read();
+    snapshot.budget = Some(BudgetStats { used: 30, used_max: 400, holders: 1, ended: 2 });
     snapshot.flights.leaders = 2;
     snapshot.flights.followers = 198;
     (snapshot.hedge.firsts, snapshot.hedge.hedges, snapshot.hedge.hedge_wins) = (4, 2, 1);
@@ -47,6 +48,8 @@ fn names_and_labels_are_those_that_dashboards_know() {
         "sortie_logins_refused_total{reason=\"room\"} 3",
         "sortie_logins_refused_total{reason=\"password\"} 0",
         "sortie_backend_statements_total 10",
+        "sortie_buffered_bytes_in_flight 30",
+        "sortie_client_evictions_total 2",
         "sortie_flights_total{role=\"leader\"} 2",
         "sortie_flights_total{role=\"follower\"} 198",
         "sortie_hedges_total 2",
