@@ -77,13 +77,15 @@ impl Dues {
         self.marks.len() >= MARKS_MAX
     }
 
-    /// A frame of this type goes out.
-    pub(crate) fn sent(&mut self, tag: u8) {
+    /// A frame of this type goes out, with a body of this length.
+    pub(crate) fn sent(&mut self, tag: u8, body: usize) {
         if self.skipping && tag != b'S' {
             return;
         }
         match tag {
-            b'P' | b'B' | b'D' | b'E' | b'C' => match self.marks.back_mut() {
+            // A Flush has no answer, unless it has a body: then it fails as the others do.
+            b'H' if body == 0 => {}
+            b'P' | b'B' | b'D' | b'E' | b'C' | b'H' => match self.marks.back_mut() {
                 Some(Mark::Extended(count)) => *count = count.saturating_add(1),
                 _ => self.marks.push_back(Mark::Extended(1)),
             },

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::Connection;
 use crate::scan::Event;
+use crate::walk::HEADER_LEN;
 
 /// A read is given so much room at least, in bytes; less and the buffer grows.
 const ROOM_MIN: usize = 4 * 1024;
@@ -136,7 +137,7 @@ impl Connection {
     fn note(&mut self, mut sent: &[u8]) -> io::Result<()> {
         while !sent.is_empty() {
             if let Some((tag, len)) = self.outgoing.whole(sent) {
-                self.dues.sent(tag);
+                self.dues.sent(tag, len - HEADER_LEN);
                 sent = &sent[len..];
                 continue;
             }
@@ -146,8 +147,8 @@ impl Connection {
                 io::Error::new(io::ErrorKind::InvalidInput, what)
             })?;
             // From its complete header on a frame will have an answer.
-            if !begun && piece.body.is_some() {
-                self.dues.sent(piece.tag);
+            if !begun && let Some(body) = piece.body {
+                self.dues.sent(piece.tag, body);
             }
             sent = &sent[piece.len..];
         }

@@ -149,6 +149,20 @@ async fn a_copy_that_fails_in_the_middle_is_followed() {
     }
 }
 
+/// It is refused, as every message of the extended protocol that is not as it should be: the
+/// server overlooks what comes behind it up to a Sync, a Query too.
+#[tokio::test]
+async fn a_flush_with_a_body_is_an_error_up_to_the_next_sync() {
+    let mut connection = session().await;
+    let mut bytes = BytesMut::from(&b"H\0\0\0\x06no"[..]);
+    connection.send(&mut bytes).await.unwrap();
+    send(&mut connection, &[query("SELECT 1"), Frontend::Sync]).await;
+    assert_eq!(settle(&mut connection).await, "EZ", "{connection:?}");
+    send(&mut connection, &[query("SELECT 42")]).await;
+    assert_eq!(settle(&mut connection).await, "TDCZ");
+    assert!(connection.is_idle(), "{connection:?}");
+}
+
 #[tokio::test]
 async fn a_server_answers_as_often_as_the_connection_says() {
     let mut runner = TestRunner::deterministic();
