@@ -149,8 +149,8 @@ where
     ///
     /// A session that has nothing on its connection goes on with another one.
     pub(super) fn lose(&mut self, error: &io::Error) -> Result<(), Failure> {
-        if self.leaving {
-            return Err(Failure::Gone);
+        if let Some(why) = self.leaving.take() {
+            return Err(why);
         }
         self.lanes.lost();
         self.out.clear();

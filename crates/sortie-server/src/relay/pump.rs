@@ -6,8 +6,8 @@
 //!    client only while less than `INGRESS_MAX` bytes wait for the server: who is slow stalls the
 //!    other side, and nothing piles up here.
 //! 2. Both directions move in one task, so that two sides that both write can't block each other.
-//! 3. A client that says Terminate behind what is not answered is answered first, as it would be
-//!    by PostgreSQL: the server is told as well, and its end is the session's.
+//! 3. A client that says Terminate, or what is no message, behind what is not answered is answered
+//!    first, as it would be by PostgreSQL: the server is told to end, and its end is the session's.
 //! 4. While a cancel is on its way to the server, nothing new is sent there.
 
 use std::future::poll_fn;
@@ -38,6 +38,9 @@ const INGRESS_MAX: usize = 64 << 10;
 
 /// The last frame of a session.
 const TERMINATE: &[u8] = b"X\0\0\0\x04";
+
+/// Has a server say what it would keep back up to the next Sync.
+const FLUSH: &[u8] = b"H\0\0\0\x04";
 
 /// Why moving bytes ends.
 enum Stop {
@@ -124,7 +127,7 @@ where
             if self.is_at_rest() {
                 return Poll::Ready(Ok(Stop::AtRest));
             }
-            if !self.leaving
+            if self.leaving.is_none()
                 && self.out.len() < INGRESS_MAX
                 && self.client.has_room()
                 && let Poll::Ready(filled) = self.client.poll_fill(cx)
@@ -162,7 +165,7 @@ where
         if self.begin_there() {
             return Ok(());
         }
-        while self.out.len() < INGRESS_MAX && !self.leaving {
+        while self.out.len() < INGRESS_MAX && self.leaving.is_none() {
             let input = &mut self.client.input;
             if self.passing > 0 {
                 if input.is_empty() {
@@ -190,14 +193,14 @@ where
             let head = match frames::head(input) {
                 Ok(Some(head)) => head,
                 Ok(None) => break,
-                Err(tag) => return Err(lost(tag)),
+                Err(tag) => return self.leave(lost(tag)),
             };
             if head.tag == b'X' {
-                self.leave()?;
+                self.leave(Failure::Gone)?;
                 break;
             }
             if !decide::is_known(head.tag) {
-                return Err(lost(head.tag));
+                return self.leave(lost(head.tag));
             }
             if head.tag == b'd' || (head.len > FRAME_MAX && input.len() < head.len) {
                 if !self.pass(head) {
@@ -238,17 +241,21 @@ where
         true
     }
 
-    /// The client has said Terminate, and reads on until everything before it is answered.
-    fn leave(&mut self) -> Result<(), Failure> {
+    /// The client has said Terminate, or something after which nobody knows where its next message
+    /// begins: the session ends for that when everything before it is answered.
+    fn leave(&mut self, why: Failure) -> Result<(), Failure> {
         let under_way = !self.course.is_clear() || !self.out.is_empty();
         match &mut self.held {
             Some(held) if under_way || held.leased.server.owed() > 0 => {
                 held.leased.server.doom();
+                if matches!(why, Failure::Fatal(_)) {
+                    self.out.extend_from_slice(FLUSH);
+                }
                 self.out.extend_from_slice(TERMINATE);
-                self.leaving = true;
+                self.leaving = Some(why);
                 Ok(())
             }
-            _ => Err(Failure::Gone),
+            _ => Err(why),
         }
     }
 

@@ -87,8 +87,8 @@ pub(super) struct Session<'a, S, L: Shared> {
     pub(super) passing: usize,
     /// They are refused, and go nowhere.
     pub(super) dropping: bool,
-    /// The client has said Terminate behind something that is not answered; so has the server.
-    pub(super) leaving: bool,
+    /// Why it ends once the server has ended: it was told so behind what is not answered.
+    pub(super) leaving: Option<Failure>,
     /// The batch failed here: everything up to its Sync is skipped.
     pub(super) skipping: bool,
     /// What is passed over is that Sync.

@@ -348,7 +348,7 @@ impl<'a, S, L: Shared> Session<'a, S, L> {
             dropping: false,
             skipping: false,
             ending: false,
-            leaving: false,
+            leaving: None,
             known: Arc::clone(&opened.greeting),
             rested: None,
             last: None,
