@@ -27,6 +27,7 @@ mod drivers;
 mod faults;
 mod freshness;
 mod full;
+mod fuzzed;
 mod garbage;
 mod herd;
 mod hostile;
