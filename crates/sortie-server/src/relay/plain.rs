@@ -22,6 +22,7 @@ use super::course::Course;
 use super::decide::BATCH_MAX;
 use super::frames;
 use super::hold::Unready;
+use super::insight::Noticed;
 use super::session::{Session, Signals};
 use super::shared::{PipeReason, Shared};
 use crate::session::failure::Failure;
@@ -29,9 +30,16 @@ use crate::session::failure::Failure;
 /// A whole batch in front of the input that binds and runs one statement.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Plain {
-    len: usize,
+    pub(super) len: usize,
+    /// How long the Bind is, that it begins with.
+    pub(super) bind: usize,
     /// Where the statement's name is.
-    name: Range<usize>,
+    pub(super) name: Range<usize>,
+    /// How many rows are wanted at most; 0 means all.
+    pub(super) rows_max: u32,
+    /// It asks for no more than what a shared statement is answered with
+    /// ([`Single::is_plain`](super::decide::Single::is_plain)).
+    pub(super) is_single: bool,
 }
 
 /// What a server has said.
@@ -54,8 +62,14 @@ impl Plain {
         let mut at = frames::head(input).ok()??.len;
         let (portal, name) = frames::bind(input.get(..at)?)?;
         let begin = frames::HEADER_LEN + portal.len() + 1;
-        let name = begin..begin + name.len();
-        let mut executes = 0;
+        let mut plain = Self {
+            len: 0,
+            bind: at,
+            name: begin..begin + name.len(),
+            rows_max: 0,
+            is_single: portal.is_empty(),
+        };
+        let (mut describes, mut executes) = (0, 0);
         loop {
             let head = frames::head(&input[at..]).ok()??;
             let frame = input.get(at..at + head.len)?;
@@ -64,13 +78,20 @@ impl Plain {
                 return None;
             }
             match head.tag {
-                b'D' if frames::target(frame)?.0 == b'P' => {}
+                b'D' => {
+                    let (b'P', portal) = frames::target(frame)? else { return None };
+                    plain.is_single &= portal.is_empty() && describes + executes == 0;
+                    describes += 1;
+                }
                 b'E' if executes == 0 => {
-                    frames::execute(frame)?;
+                    let (portal, rows) = frames::execute(frame)?;
+                    plain.is_single &= portal.is_empty();
+                    plain.rows_max = u32::try_from(rows).unwrap_or(0);
                     executes += 1;
                 }
                 b'S' if head.len == frames::HEADER_LEN && executes == 1 => {
-                    return Some(Self { len: at, name });
+                    plain.len = at;
+                    return Some(plain);
                 }
                 _ => return None,
             }
@@ -84,12 +105,12 @@ where
     L: Shared,
 {
     /// Why this batch takes the pipe, if that is known without a look at its statement's text.
-    pub(super) fn piped_plain(&self, plain: &Plain) -> Option<PipeReason> {
+    pub(super) fn piped_plain(&mut self, plain: &Plain) -> Option<PipeReason> {
         let statement = self.ledger.known(&self.client.input[plain.name.clone()])?;
         if !statement.effects.left.is_empty() {
             return None;
         }
-        self.may_share(statement.hint).err()
+        self.may_share(statement.hint).err().or_else(|| self.observe_plain(plain))
     }
 
     /// As [`Session::pipe`], for such a batch.
@@ -100,33 +121,42 @@ where
         signals: &mut Signals<'_, 'a, D>,
     ) -> Result<(), Failure> {
         let shard = self.shard().unwrap_or(0);
-        if !(self.held.is_none() && self.resume(shard, reason) && self.forward_plain(plain)) {
+        if !(self.held.is_none() && self.resume(shard, reason) && self.is_forthright(plain)) {
             return self.pipe(reason, signals).await;
         }
-        if let Some(held) = &self.held {
+        let sighting = self.sight();
+        if let Some(held) = &mut self.held {
+            held.observed = sighting;
+            held.foreseen = self.noticed.foreseen();
             self.seen.pipe(held.leased.place);
         }
+        self.forward_plain(plain);
+        self.pass_foreseen(plain.len);
         if !self.client.input.is_empty() {
             self.accept()?;
         }
-        self.pump(signals).await
+        let pumped = self.pump(signals).await;
+        // It is of no statement that comes next.
+        self.noticed = Noticed::default();
+        pumped
     }
 
-    /// Passes the batch on, if nothing has to be thought of.
-    fn forward_plain(&mut self, plain: &Plain) -> bool {
+    /// Whether the batch can be passed on, and nothing has to be thought of.
+    fn is_forthright(&self, plain: &Plain) -> bool {
         let name = &self.client.input[plain.name.clone()];
         let number = self.ledger.number(name);
-        let is_plain = self.cluster.shards() == 1
+        self.cluster.shards() == 1
             && self.lazy.is_none()
             && self.out.is_empty()
             && self.passing == 0
             && self.course.is_open()
             && number.is_some()
             // It is there, and the same one.
-            && self.course.here.number(name) == number;
-        if !is_plain {
-            return false;
-        }
+            && self.course.here.number(name) == number
+    }
+
+    /// Passes the batch on.
+    fn forward_plain(&mut self, plain: &Plain) {
         self.count(b'E');
         buffers::borrow(&mut self.out);
         self.out.extend_from_slice(&self.client.input[..plain.len]);
@@ -136,7 +166,6 @@ where
             self.client.input.advance(plain.len);
         }
         self.course.send_plain();
-        true
     }
 
     /// Takes in what the server has sent, if it all answers such a batch. Returns whether it does.

@@ -57,8 +57,51 @@ fn scripts() -> Vec<Vec<Batch>> {
     scripts.extend(lazy::needy());
     scripts.extend(portions::shareable());
     scripts.extend(portions::living());
+    scripts.extend(repeated());
     scripts
 }
+
+/// A statement that is prepared once, and run over and over, each time in a batch of its own.
+fn repeated() -> Vec<Vec<Batch>> {
+    let parse = |text| Batch::new().parse("s", text, &[]).sync();
+    let bind = |portal, value: &[u8]| Batch::new().bind(portal, "s", (0, &[Some(value)]), 0);
+    let run = |value| bind("", value).execute("").sync();
+    let described = || bind("", b"3").describe(b'P', "").execute("").sync();
+    let queries = |texts: &[&str]| texts.iter().map(|it| Batch::new().query(it)).collect();
+    let thrice = |batch: Batch| vec![batch.clone(), batch.clone(), batch];
+    let shapes = [
+        run(b"1"),
+        described(),
+        bind("", b"1").execute_some("", 1).sync(),
+        bind("p", b"1").execute("p").sync(),
+        bind("", b"1").execute("").describe(b'P', "").sync(),
+        bind("", b"1").describe(b'P', "").describe(b'P', "").execute("").sync(),
+        bind("", b"x").execute("").sync(),
+        run(b"1").then(&run(b"2")).then(&described()),
+        run(b"1").then(&Batch::new().query("BEGIN")).then(&run(b"1")).query("COMMIT"),
+    ];
+    let mut scripts: Vec<_> = shapes
+        .into_iter()
+        .map(|batch| [vec![parse(ONE), run(b"1")], thrice(batch), vec![run(b"2")]].concat())
+        .collect();
+    for text in ["SELECT now() < $1::timestamptz", "SELECT user_id FROM users WHERE name ~ $1"] {
+        scripts.push([vec![parse(text)], thrice(run(b"2001-01-01"))].concat());
+    }
+    // What it is seen with changes.
+    for between in
+        ["SET work_mem = '5MB'", "BEGIN", "SET sortie.share = off", "CREATE TEMP TABLE x()"]
+    {
+        let on: Vec<Batch> = queries(&[between]);
+        let off: Vec<Batch> = queries(&["DISCARD ALL"]);
+        let off = if between == "BEGIN" { queries(&["COMMIT"]) } else { off };
+        let runs = || thrice(run(b"1"));
+        let again = if between == "BEGIN" { vec![] } else { vec![parse(ONE)] };
+        scripts.push([vec![parse(ONE)], runs(), on, runs(), off, again, runs()].concat());
+    }
+    scripts
+}
+
+const ONE: &str = "SELECT user_id, name FROM users WHERE user_id = $1";
 
 #[tokio::test]
 async fn what_is_observed_is_what_would_be_shared() {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | a text in two numbers, or as it is shown | `scan` |
 //! | which statements would have been answered together | `overlap` |
-//! | the session's side | `notice` |
+//! | the session's side | `notice`; of the batch that comes over and over, `again` |
 //! | what comes while a session has a server | `foresee` |
 //!
 //! # Invariants
@@ -14,6 +14,7 @@
 //!    So what is reported may be off where a constant decides (`'now'::date`); what is shared is
 //!    judged by its own text, always.
 
+mod again;
 mod foresee;
 mod notice;
 mod overlap;

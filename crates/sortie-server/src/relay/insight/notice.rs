@@ -51,6 +51,11 @@ impl Noticed {
         self.within = true;
     }
 
+    /// This was found out of a statement outside of transactions, and of what comes behind it.
+    pub(super) fn outside(cause: Arc<Cause>, key: Option<u64>, foreseen: Option<Foreseen>) -> Self {
+        Self { cause: Some(cause), key, within: false, foreseen }
+    }
+
     /// Nothing was found out but what is known of what comes behind it.
     pub(super) fn only(foreseen: Option<Foreseen>) -> Self {
         Self { foreseen, ..Self::default() }
@@ -234,7 +239,7 @@ where
     }
 
     /// What tells a statement that begins with this key from others, if it is bound like this.
-    fn key(&self, key: u64, bind: Option<Bound>) -> u64 {
+    pub(super) fn key(&self, key: u64, bind: Option<Bound>) -> u64 {
         let Some((bind, rows_max)) = bind else { return key };
         let bind = self.client.input.get(bind).unwrap_or_default();
         mix(&[key, rows_max.into()], values(bind))
@@ -304,7 +309,7 @@ where
 }
 
 /// Where a Bind is, and how many rows are wanted.
-type Bound = (Range<usize>, u32);
+pub(super) type Bound = (Range<usize>, u32);
 
 fn bound(single: &Single) -> Option<Bound> {
     Some((single.bind.clone()?, single.rows_max))
