@@ -19,6 +19,24 @@ pub(crate) const NAME_BYTES_MAX: usize = 63;
 
 const CONNECTIONS_MAX: u32 = 10_000;
 
+/// Keys of a cluster that people write where others are.
+pub(super) const KEYS: &[&str] = &[
+    "mode",
+    "pipe_target",
+    "join",
+    "max_join_age",
+    "hedge",
+    "soft_age",
+    "share_max",
+    "user_connections_max",
+    "auth_query",
+    "pool",
+    "timeouts",
+    "password_file",
+    "tables",
+    "shards",
+];
+
 /// As many as an endpoint may have altogether.
 pub(super) const SESSIONS_MAX: u32 = 100_000;
 
@@ -28,6 +46,7 @@ type Placed = (ServerConfig, Range<usize>);
 pub(super) fn read(name: &str, section: &Section<'_, '_>, secrets: &mut Secrets) -> ClusterConfig {
     let mut cluster = ClusterConfig::named(name);
     named(section, section.span(), "a cluster", name);
+    section.elsewhere(&["primary", "replicas"], format!("below `[[clusters.{name}.shards]]`"));
     section.set("mode", &mut cluster.mode);
     section.set("pipe_target", &mut cluster.pipe_target);
     section.set("join", &mut cluster.join);
@@ -82,7 +101,9 @@ fn pool(section: &Section<'_, '_>, cluster: &mut ClusterConfig) {
 fn shards(section: &Section<'_, '_>, cluster: &mut ClusterConfig, secrets: &mut Secrets) {
     let mut all: Vec<Vec<Placed>> = Vec::new();
     let mut primaries = Vec::new();
+    let name = &cluster.name;
     section.listed("shards", |section| {
+        section.elsewhere(KEYS, format!("below `[clusters.{name}]`, above its shards"));
         let mut placed = Vec::new();
         let mut add = |url: &str, span: Range<usize>| match server::parse(url, secrets) {
             Ok(server) => placed.push((server, span)),
@@ -96,7 +117,7 @@ fn shards(section: &Section<'_, '_>, cluster: &mut ClusterConfig, secrets: &mut 
         for (url, span) in section.strings("replicas") {
             add(&url, span);
         }
-        if !section.has("primary") && !section.has("replicas") {
+        if !section.has("primary") && !section.has_any("replicas") {
             let text = "a shard needs `primary = \"postgres://…\"`, or `replicas` with such URLs, \
                         or both";
             section.problem(section.span(), text);
@@ -104,8 +125,7 @@ fn shards(section: &Section<'_, '_>, cluster: &mut ClusterConfig, secrets: &mut 
         all.push(placed);
         primaries.push(has_primary);
     });
-    if !section.has("shards") {
-        let name = &cluster.name;
+    if !section.has_any("shards") {
         let text = format!(
             "cluster `{name}` has no shard: write `[[clusters.{name}.shards]]` and its servers"
         );

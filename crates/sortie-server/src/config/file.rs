@@ -93,6 +93,7 @@ pub(super) fn read(text: &str, secrets: &mut Secrets) -> Result<Config, Vec<Prob
         front::buffered_max(top, &mut config);
         let read = |name: &str, section: &Section<'_, '_>| cluster::read(name, section, secrets);
         config.clusters = top.named("clusters", read);
+        top.elsewhere(cluster::KEYS, "below `[clusters.NAME]`");
         if problems.is_empty() {
             front::known(top, &config);
             console::known(top, &config);

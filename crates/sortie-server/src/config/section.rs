@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! 1. A key that is not known is refused, with the nearest known one.
+//! 1. A key that is not known is refused, with where it belongs, or the nearest known one.
 //! 2. Reading goes on after a problem, so that all are reported at once.
 
 use std::cell::RefCell;
@@ -22,6 +22,8 @@ pub(super) struct Section<'s, 't> {
     span: Range<usize>,
     problems: &'s Problems<'s>,
     known: RefCell<Vec<&'static str>>,
+    /// Keys that people write here, and that belong elsewhere: which, and where to.
+    misplaced: RefCell<Vec<(&'static [&'static str], String)>>,
 }
 
 impl<'s, 't> Section<'s, 't> {
@@ -32,7 +34,8 @@ impl<'s, 't> Section<'s, 't> {
         problems: &'s Problems<'s>,
         read: impl FnOnce(&Self) -> T,
     ) -> T {
-        let section = Self { table, span, problems, known: RefCell::default() };
+        let (known, misplaced) = Default::default();
+        let section = Self { table, span, problems, known, misplaced };
         let result = read(&section);
         section.refuse_unknown();
         result
@@ -180,6 +183,17 @@ impl<'s, 't> Section<'s, 't> {
         self.get(key).is_some()
     }
 
+    /// As [`has`](Self::has), and it is not an empty list.
+    pub(super) fn has_any(&self, key: &'static str) -> bool {
+        let list = self.get(key).map(|value| value.get_ref().as_array());
+        list.is_some_and(|list| list.is_none_or(|list| !list.is_empty()))
+    }
+
+    /// Says where these keys belong, should one of them be here.
+    pub(super) fn elsewhere(&self, keys: &'static [&'static str], place: impl Into<String>) {
+        self.misplaced.borrow_mut().push((keys, place.into()));
+    }
+
     /// Where a key's value stands; where the table begins if there is none.
     pub(super) fn value_span(&self, key: &'static str) -> Range<usize> {
         self.get(key).map_or(self.span(), Spanned::span)
@@ -220,9 +234,12 @@ impl<'s, 't> Section<'s, 't> {
             if known.contains(&name) {
                 continue;
             }
-            let right = match nearest(name, &known) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("known here: {}", known.join(", ")),
+            let misplaced = self.misplaced.borrow();
+            let place = misplaced.iter().find(|(keys, _)| keys.contains(&name));
+            let right = match (place, nearest(name, &known)) {
+                (Some((_, place)), _) => format!("it belongs {place}"),
+                (None, Some(near)) => format!("did you mean `{near}`?"),
+                (None, None) => format!("known here: {}", known.join(", ")),
             };
             self.problem(key.span(), format!("unknown key `{name}`; {right}"));
         }

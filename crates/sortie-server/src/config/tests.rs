@@ -135,6 +135,20 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_known_one() {
 }
 
 #[test]
+fn keys_in_the_wrong_place_are_told_the_right_one() {
+    for key in cluster::KEYS {
+        let unknown = format!("unknown key `{key}`; it belongs below `[clusters.");
+        refused(&format!("{key} = 1\n{ONE}"), &[&format!("1:1: {unknown}NAME]`")]);
+        refused(&format!("{ONE}{key} = 1\n"), &[&format!("3:1: {unknown}bank]`, above")]);
+        // There it is known.
+        let there = parse(&format!("[clusters.bank]\n{key} = 1\n{ONE}")).err().unwrap_or_default();
+        assert!(!there.iter().any(|problem| problem.contains("unknown")), "{there:?}");
+    }
+    let flat = "[clusters.bank]\nreplicas = [\"postgres://a@b/c\"]\n";
+    refused(flat, &["has no shard", "2:1: unknown key `replicas`; it belongs below `[[clusters."]);
+}
+
+#[test]
 fn every_problem_is_reported_at_once_in_order() {
     let text = "[clusters.bank]\nhedge = 70\nmode = \"shared\"\nshare_max = \"1MB\"\n\
                 pool.warm_min = -1\n[[clusters.bank.shards]]\nreplicas = [\"postgres://db\", 7]\n";
@@ -200,6 +214,8 @@ fn what_does_not_fit_together_is_refused() {
     refused("", &["no cluster: write a table `[clusters.NAME]`"]);
     refused("[clusters]\n", &["no cluster: write a table `[clusters.NAME]`"]);
     refused("[clusters.bank]\n", &["1:11: cluster `bank` has no shard"]);
+    refused("[clusters.bank]\nshards = []\n", &["1:11: cluster `bank` has no shard"]);
+    refused(&shard("replicas = []"), &["1:1: a shard needs `primary"]);
     refused("clusters.bank.shards = 3\n", &["is a list of tables: write `[[…shards]]`"]);
     refused(&shard(""), &["1:1: a shard needs `primary"]);
     refused(
