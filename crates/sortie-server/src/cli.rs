@@ -9,7 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use sortie_sqlite::{Address, Latency};
 
-use crate::config::{self, Config, ConfigError, Loaded};
+use crate::config::{self, Config, ConfigError, Loaded, Mode};
 use crate::logs::LogFormat;
 use crate::said::{HedgeDelay, Listen, Loopback, duration};
 
@@ -105,6 +105,12 @@ pub(crate) struct Serve {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) connections_max: Option<u32>,
 
+    /// What is done with statements that could be shared [default: share]
+    ///
+    /// With a file it says so itself, for each cluster, and for each role if it is to differ.
+    #[arg(long, value_name = "MODE", conflicts_with_all = ["config", "embedded"])]
+    pub(crate) mode: Option<Mode>,
+
     /// How long a replica may stay silent before the next one is asked, or `off` [default: 70ms]
     #[arg(long, value_name = "off|DURATION", conflicts_with = "config")]
     pub(crate) hedge: Option<HedgeDelay>,
@@ -151,6 +157,8 @@ Examples:
       the clusters of a file; docs/sortie.toml shows all keys, `sortie check` tests it
   sortie serve -d postgres://reader@10.0.0.2/bank -d postgres://reader@10.0.0.3/bank
       two replicas of one database, as database `bank`; PGPASSWORD is their password
+  sortie serve -d postgres://reader@10.0.0.2/bank --mode observe
+      relays everything to it, and says what sharing would save: SHOW WHY, and at the end
   sortie serve --embedded
       sample data on 127.0.0.1:6440; the first lines say what to type next
   sortie serve --embedded --data ./cluster
@@ -245,6 +253,10 @@ impl Serve {
         for cluster in &mut config.clusters {
             cluster.hedge = self.hedge.map_or(cluster.hedge, |HedgeDelay(delay)| delay);
             cluster.soft_age = self.soft_age.unwrap_or(cluster.soft_age);
+            if let Some(mode) = self.mode {
+                cluster.mode = mode;
+                cluster.users.iter_mut().for_each(|user| user.mode = mode);
+            }
         }
     }
 }

@@ -68,6 +68,8 @@ fn there_is_one_thing_to_serve() {
         ["--embedded", "-d", "postgres://r@a/b"],
         ["-csortie.toml", "-d", "postgres://r@a/b"],
         ["-csortie.toml", "--hedge", "off"],
+        ["-csortie.toml", "--mode", "observe"],
+        ["--embedded", "--mode", "observe"],
         ["-csortie.toml", "--rows", "1"],
     ] {
         refused(&two, &["cannot be used with"]);
@@ -82,6 +84,18 @@ fn flags_go_before_a_configuration() {
     assert_eq!((config.listen.to_string(), config.connections_max), ("[::1]:0".into(), 900));
     assert_eq!(config.clusters[0].hedge, None);
     assert_eq!(config.clusters[0].soft_age, Duration::from_secs(5));
+}
+
+#[test]
+fn a_database_can_be_observed_without_a_file() {
+    for (flags, mode) in [(&[][..], Mode::Share), (&["--mode", "observe"][..], Mode::Observe)] {
+        let serve = serve(&[&["-d=postgres://r@a/b"], flags].concat()).unwrap();
+        let mut config = serve.servers.load().unwrap().config;
+        serve.override_in(&mut config);
+        let cluster = &config.clusters[0];
+        assert_eq!((cluster.mode, cluster.users[0].mode), (mode, mode));
+    }
+    refused(&["-d=postgres://r@a/b", "--mode", "watch"], &["share, observe, pipe"]);
 }
 
 #[test]

@@ -235,7 +235,7 @@ pub(crate) enum Joining {
 }
 
 /// What is done with statements that could be shared.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
 pub(crate) enum Mode {
     /// Share them.
     #[default]

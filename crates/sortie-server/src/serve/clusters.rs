@@ -1,5 +1,6 @@
 //! `sortie serve` in front of PostgreSQL servers.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use sortie_postgres::{ConnInfo, Connection, Login};
@@ -34,7 +35,10 @@ use crate::relay::{Cluster, Relay};
 pub(super) async fn run(config: &Config, read: Read<'_>) -> Result<(), Error> {
     let front = Front::bind(config.listen, config.admin).await?;
     let (listen, admin) = (front.listen, front.admin);
-    serve(front, (config, Some(read)), || announce(config, listen, admin)).await
+    serve(front, (config, Some(read)), || {
+        logs::tell(announcement(config, listen, admin));
+    })
+    .await
 }
 
 /// As [`run`], on ports that are taken already; calls `announce` when clients are answered.
@@ -198,15 +202,27 @@ async fn any(servers: Vec<(String, ConnInfo)>) -> Result<(), String> {
     Err(why)
 }
 
-fn announce(config: &Config, listen: std::net::SocketAddr, admin: std::net::SocketAddr) {
+/// What is said first: who is served, and what to type next.
+fn announcement(config: &Config, listen: SocketAddr, admin: SocketAddr) -> String {
     let (host, port) = (listen.ip(), listen.port());
     let mut lines = Vec::new();
     for cluster in &config.clusters {
         let servers: usize = cluster.shards.iter().map(|shard| shard.servers().count()).sum();
-        let user = cluster.users.first().map_or("", |user| user.name.as_str());
+        let (user, mode) = (cluster.role(), cluster.mode);
         let (name, shards) = (&cluster.name, cluster.shards.len());
-        lines.push(format!("cluster {name}: {shards} shards, {servers} servers\n"));
-        lines.push(format!("  psql -h {host} -p {port} -U {user} -d {name}\n"));
+        let kept = match mode {
+            Mode::Share => "",
+            Mode::Observe => "; all is relayed, and it is counted what sharing would save",
+            Mode::Pipe => "; all is relayed",
+        };
+        let (shards, servers) = (count(shards, "shard"), count(servers, "server"));
+        lines.push(format!("cluster {name}: {shards}, {servers}{kept}\n"));
+        let psql = format!("  psql -h {host} -p {port} -U {user} -d");
+        let why = match mode {
+            Mode::Observe => format!("{psql} {} -c 'SHOW WHY'\n", config.console.database),
+            Mode::Share | Mode::Pipe => String::new(),
+        };
+        lines.push(format!("{psql} {name}\n{why}"));
     }
     let asked = match config.auth {
         Auth::Trust => "no password",
@@ -225,5 +241,32 @@ fn announce(config: &Config, listen: std::net::SocketAddr, admin: std::net::Sock
     lines.push(format!(
         "postgres protocol on {listen}, {asked}{besides}{encrypted}; admin on http://{admin}/\n"
     ));
-    logs::tell(lines.join("\n").trim_end());
+    lines.join("\n").trim_end().to_owned()
+}
+
+fn count(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::from_urls;
+
+    #[test]
+    fn what_is_said_first_tells_the_mode_and_what_to_type() {
+        let loaded = from_urls(&["postgres://reader@db/bank".to_owned()], None).unwrap();
+        let mut config = loaded.config;
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let said = |config: &Config| announcement(config, at(5), at(6));
+        let first = said(&config);
+        let expected = "cluster bank: 1 shard, 1 server\n\n  \
+                        psql -h 127.0.0.1 -p 5 -U reader -d bank\n\n";
+        assert!(first.starts_with(expected), "{first}");
+        assert!(first.ends_with("127.0.0.1:5, no password; admin on http://127.0.0.1:6/"));
+        config.clusters[0].mode = Mode::Observe;
+        let observed = said(&config);
+        assert!(observed.contains("what sharing would save\n"), "{observed}");
+        assert!(observed.contains("-U reader -d sortie -c 'SHOW WHY'\n"), "{observed}");
+    }
 }
