@@ -48,7 +48,7 @@ impl fmt::Display for PoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Timeout { waited } => {
-                write!(f, "no server connection became free within {waited:?}")
+                write!(f, "no server connection became free within {waited:.1?}")
             }
             Self::Crowded => f.write_str("too many callers wait for a server connection"),
             Self::Connect(_) => f.write_str("the server can't be connected to"),

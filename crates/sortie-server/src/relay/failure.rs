@@ -57,6 +57,11 @@ pub(super) fn of_pool(error: &PoolError) -> SqlError {
     }
     let mut told = SqlError::new(code(error.sqlstate()), error.to_string());
     told.detail = error.source().map(ToString::to_string);
+    if matches!(error, PoolError::Timeout { .. } | PoolError::Crowded) {
+        let hint = "All that [clusters.NAME.pool] connections_max allows are in use: SHOW POOLS, \
+                    in the admin database, says by whom. The statement has not been run.";
+        told.hint = Some(hint.to_owned());
+    }
     told
 }
 
@@ -112,4 +117,18 @@ fn code(sqlstate: &str) -> &'static str {
         "57P03", "55P02", "0A000",
     ];
     KNOWN.iter().find(|known| **known == sqlstate).copied().unwrap_or(state::CONNECTION_FAILURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_waits_for_nothing_is_told_what_is_full() {
+        let waited = Duration::from_micros(2_000_703);
+        let told = of_pool(&PoolError::Timeout { waited });
+        assert_eq!(told.message, "no server connection became free within 2.0s");
+        assert!(told.hint.is_some_and(|hint| hint.contains("connections_max")));
+        assert_eq!(of_pool(&PoolError::Closed).hint, None);
+    }
 }

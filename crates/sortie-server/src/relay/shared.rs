@@ -158,7 +158,7 @@ pub(crate) enum PipeReason {
     Shape,
     /// Rows in portions, of a portal that may live on.
     Portions,
-    /// It is not a query.
+    /// It is not a query, or one of no table.
     Command,
     /// It can't be parsed, or is not of the grammar that is proven.
     Grammar,
@@ -244,7 +244,7 @@ impl PipeReason {
             Self::Parameters => "a parameter of the session has a value that can't be read",
             Self::Shape => "sent with other statements, or in messages that do more than run it",
             Self::Portions => "its rows are asked for in portions",
-            Self::Command => "it is not a query, or locks rows",
+            Self::Command => "it is no query, reads no table, or locks rows",
             Self::Grammar => "it is not of the grammar that is proven to be steady",
             Self::Function => "it calls a function that may change, or change something",
             Self::Relation => "it reads something that is not a plain table",
