@@ -11,8 +11,16 @@ struct Room {
     others: Option<&'static [&'static str]>,
 }
 
-const CORE: &[&str] =
-    &["futures-util", "hashbrown", "metrics", "parking_lot", "quick_cache", "tokio", "tracing"];
+const CORE: &[&str] = &[
+    "futures-util",
+    "hashbrown",
+    "metrics",
+    "parking_lot",
+    "pin-project-lite",
+    "quick_cache",
+    "tokio",
+    "tracing",
+];
 
 /// A runtime for its sockets, and what a login takes: TLS and the hashes of passwords.
 const POSTGRES: &[&str] = &[

@@ -7,7 +7,7 @@ use crate::rt::time::Instant;
 use crate::singleflight::boarding::Gate;
 use crate::singleflight::flight::Flight;
 use crate::singleflight::lineage;
-use crate::singleflight::resting::Resting;
+use crate::singleflight::lone::{Rest, Resting};
 use crate::singleflight::traffic::Traffic;
 
 /// A key in flight.
@@ -18,7 +18,7 @@ pub(super) struct Entry<K, V, E> {
 }
 
 /// Where a load lies between two polls of its leader.
-pub(super) type Bed<V, E> = Option<Box<Resting<V, E>>>;
+pub(super) type Bed<V, E> = Option<Resting<V, E>>;
 
 pub(super) enum State<V, E> {
     /// A load that nobody but its leader has asked for: all that a ready load needs.
@@ -92,14 +92,16 @@ impl<K, V, E> Entry<K, V, E> {
         }
     }
 
-    /// A load that rests here with its leader, and when it began.
-    pub(super) fn resting(&self) -> Option<(u64, Instant, &Resting<V, E>)> {
+    /// The leader of a load that rests here, and when that began.
+    pub(super) fn resting(&self) -> Option<(u64, Instant, &Rest)> {
         match &self.state {
-            State::Light { id, began, rests, .. } => Some((*id, (*began)?, rests.as_deref()?)),
+            State::Light { id, began, rests, .. } => {
+                Some((*id, (*began)?, rests.as_deref()?.rest()?))
+            }
             State::Full(traffic) => {
                 let of = |it: &Flight<V, E>| it.rests.is_some();
                 let flight = traffic.flights().find(|flight| of(flight))?;
-                Some((flight.id, flight.began, flight.rests.as_deref()?))
+                Some((flight.id, flight.began, flight.rests.as_deref()?.rest()?))
             }
         }
     }
@@ -120,7 +122,7 @@ impl<K, V, E> Entry<K, V, E> {
     }
 
     /// Gives a load back to its leader, if it still rests here.
-    pub(super) fn wake(&mut self, flight: u64) -> Option<Box<Resting<V, E>>> {
+    pub(super) fn wake(&mut self, flight: u64) -> Option<Resting<V, E>> {
         match &mut self.state {
             State::Light { rests, .. } => rests.take(),
             State::Full(traffic) => traffic.flight_mut(flight)?.rests.take(),

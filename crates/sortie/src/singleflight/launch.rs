@@ -74,7 +74,7 @@ impl<V, E: 'static> Loader<V, E> {
         L: Fn(FlightCx) -> F + Send + Sync + 'static,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        Self::of(Arc::new(move |cx| shared(load(cx))), ancestors)
+        Self::of(self::load(load), ancestors)
     }
 
     /// Takes the current runtime along.
@@ -88,6 +88,15 @@ impl<V, E> Loader<V, E> {
     pub(super) fn anywhere(self) -> Self {
         Self { handle: None, ..self }
     }
+}
+
+/// A load of whatever type.
+pub(super) fn load<L, F, V, E: 'static>(load: L) -> Load<V, E>
+where
+    L: Fn(FlightCx) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<V, E>> + Send + 'static,
+{
+    Arc::new(move |cx| shared(load(cx)))
 }
 
 /// A load whose error is one that its callers share.

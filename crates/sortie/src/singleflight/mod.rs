@@ -29,6 +29,7 @@ mod launch;
 mod lineage;
 mod lingering;
 mod local;
+mod lone;
 mod lost;
 mod pace;
 mod party;

@@ -17,15 +17,13 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use futures_util::future::pending;
 use hashbrown::HashMap;
 use tracing::Span;
-use tracing::span::Id;
 
 use crate::observe::{Ends, Event};
-use crate::rt::task::RuntimeId;
+use crate::rt::task::Handle;
 use crate::rt::time::Instant;
 use crate::singleflight::SingleFlight;
 use crate::singleflight::call::{Landed, Role};
@@ -36,47 +34,22 @@ use crate::singleflight::error::FlightError;
 use crate::singleflight::flight::Flight;
 use crate::singleflight::launch::{self, Airborne, Bell, Loader, Loading};
 use crate::singleflight::lineage::{self, Frame};
+use crate::singleflight::lone::{Rest, Resting};
 use crate::singleflight::party::Outcome;
 use crate::singleflight::seat::Seat;
 use crate::singleflight::table::{Desks, SeatId, Seated, Table};
 use crate::singleflight::traffic::Traffic;
 
-/// A load with what its task will need, and its leader's waker.
-pub(super) struct Resting<V, E> {
-    pub(super) loading: Loading<V, E>,
-    /// Knows the runtime that it is to run in.
-    pub(super) loader: Loader<V, E>,
-    pub(super) runtime: RuntimeId,
-    pub(super) span: Option<Span>,
-    pub(super) waker: Waker,
-    pub(super) until: Option<Instant>,
-}
-
-impl<V, E> Resting<V, E> {
-    fn span_id(&self) -> Option<Id> {
-        self.span.as_ref().and_then(Span::id)
-    }
-
-    /// Polls the load inside its lineage and its span; its panic is an outcome.
-    fn poll(&mut self, frame: Frame, task: &mut Context<'_>) -> Poll<Outcome<V, E>>
-    where
-        V: Send + 'static,
-        E: Send + Sync + 'static,
-    {
-        let Self { loading, span, .. } = self;
-        let work = AssertUnwindSafe(|| {
-            let _entered = span.as_ref().map(Span::enter);
-            let polled = loading.as_mut().poll(task);
-            if polled.is_ready() {
-                // The load's own things are released before anybody is told of its outcome.
-                drop(mem::replace(loading, Box::pin(pending())));
-            }
-            polled
-        });
-        match lineage::inside(|stack| stack.push(frame), || catch_unwind(work)) {
-            Ok(polled) => polled,
-            Err(payload) => Poll::Ready(Err(FlightError::panicked(&*payload))),
-        }
+/// Polls a load inside its lineage; its panic is an outcome.
+fn poll<V, E>(
+    resting: &mut Resting<V, E>,
+    frame: Frame,
+    task: &mut Context<'_>,
+) -> Poll<Outcome<V, E>> {
+    let work = AssertUnwindSafe(|| resting.as_mut().poll(task));
+    match lineage::inside(|stack| stack.push(frame), || catch_unwind(work)) {
+        Ok(polled) => polled,
+        Err(payload) => Poll::Ready(Err(FlightError::panicked(&*payload))),
     }
 }
 
@@ -115,7 +88,7 @@ pub(super) struct HandOver<V, E> {
 
 /// Where a leader finds itself when it comes back to its flight.
 enum Found<V, E> {
-    Load(Box<Resting<V, E>>),
+    Load(Resting<V, E>),
     Seat(Seated<V, E>),
 }
 
@@ -130,23 +103,21 @@ where
         self: &Arc<Self>,
         hash: u64,
         id: u64,
-        resting: Box<Resting<V, E>>,
-    ) -> Result<(), Box<Resting<V, E>>> {
+        resting: Resting<V, E>,
+    ) -> Result<(), Resting<V, E>> {
         let mut shard = self.shard(hash).lock();
         let Desks { entries, watched, .. } = &mut *shard;
         let found = entries.find_mut(hash, |entry| entry.has_flight(id));
         let Some((bed, began)) = found.and_then(|entry| entry.bed(id)) else { return Err(resting) };
-        let runtime = resting.runtime;
+        let handle = resting.rest().map(|rest| &rest.handle);
         // Models have no timers.
-        let unwatched = !cfg!(sortie_shuttle) && !watched.contains(&runtime);
-        let handle = resting.loader.handle.as_ref().filter(|_| unwatched).cloned();
+        let unwatched = |it: &&Handle| !cfg!(sortie_shuttle) && !watched.contains(&it.id());
+        let unwatched = handle.filter(unwatched).cloned();
         *bed = Some(resting);
-        if unwatched {
-            watched.push(runtime);
-        }
+        watched.extend(unwatched.as_ref().map(Handle::id));
         drop(shard);
-        if let Some(handle) = handle {
-            self.watch(&handle, runtime, began);
+        if let Some(handle) = unwatched {
+            self.watch(&handle, began);
         }
         Ok(())
     }
@@ -186,7 +157,7 @@ where
         self.give_key(spare);
         drop(shard);
         self.tell(|| Event::ended(id, Ends::Aborted, began, 0));
-        let span = entry.resting().and_then(|(_, _, resting)| resting.span_id());
+        let span = entry.resting().and_then(|(_, _, rest)| rest.span_id());
         self.tell(|| Event::Left { role: Role::Leader, waited: began.elapsed(), span });
         None
     }
@@ -220,7 +191,12 @@ where
         handed: &mut Handed<V, E>,
     ) -> Option<HandOver<V, E>> {
         let flight = traffic.resting_mut()?;
-        let Resting { loading, loader, span, waker, until, .. } = *flight.rests.take()?;
+        let mut loading = flight.rests.take()?;
+        let load = loading.as_mut().load();
+        let rest = loading.as_mut().rest_mut().take();
+        let Rest { handle, span, waker, until } = rest.expect("its leader has left it here");
+        // A load that was called from inside of another does not rest.
+        let loader = Loader { load, ancestors: Vec::new(), handle: Some(handle) };
         let (id, seat) = (flight.id, flight.party.take_in(waker, until));
         let seat = SeatId { hash, party: flight.party.id, seat };
         handed.insert(id, (seat, Arc::clone(&flight.party.cell)));
@@ -272,8 +248,8 @@ where
         flights: &'a SingleFlight<K, V, E>,
         hash: u64,
         (id, began): (u64, Instant),
-        resting: Box<Resting<V, E>>,
-    ) -> Result<Self, Box<Resting<V, E>>> {
+        resting: Resting<V, E>,
+    ) -> Result<Self, Resting<V, E>> {
         let mut this = Self { flights, hash, id, began, new: true, over: false };
         let rests = flights.table.rest(hash, id, resting);
         this.over = rests.is_err();
@@ -294,18 +270,21 @@ where
                 return Poll::Ready(Led::Seated(seat));
             }
         };
-        if let Poll::Ready(outcome) = resting.poll(flights.frame(id), task) {
+        if let Poll::Ready(outcome) = poll(&mut resting, flights.frame(id), task) {
             self.over = true;
-            let landed = flights.landed(hash, id, outcome, began, resting.span_id());
+            let span = resting.rest().and_then(Rest::span_id);
+            let landed = flights.landed(hash, id, outcome, began, span);
             return Poll::Ready(Led::Landed(landed));
         }
-        // Which copies it only if it is another.
-        resting.waker.clone_from(task.waker());
+        if let Some(rest) = resting.as_mut().rest_mut() {
+            // Which copies it only if it is another.
+            rest.waker.clone_from(task.waker());
+        }
         match flights.table.rest(hash, id, resting) {
             Ok(()) => Poll::Pending,
             Err(resting) => {
                 self.over = true;
-                Poll::Ready(flights.part(hash, (id, began), *resting, task))
+                Poll::Ready(flights.part(hash, (id, began), resting, task))
             }
         }
     }

@@ -4,7 +4,6 @@ use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
 
-use futures_util::TryFutureExt;
 use futures_util::future::ready;
 use tracing::Span;
 use tracing::span::Id;
@@ -19,8 +18,9 @@ use crate::singleflight::contained::Contained;
 use crate::singleflight::error::FlightError;
 use crate::singleflight::launch::{self, Airborne, Loader, Loading};
 use crate::singleflight::lineage::{self, Frame};
+use crate::singleflight::lone::{Lone, Rest, Resting};
 use crate::singleflight::party::{Cell, Outcome, Sitter};
-use crate::singleflight::resting::{Lead, Led, Resting};
+use crate::singleflight::resting::{Lead, Led};
 use crate::singleflight::seat::Seat;
 use crate::singleflight::solo;
 use crate::singleflight::sought::Sought;
@@ -178,12 +178,12 @@ where
         let (FlightId(id), began) = (cx.flight, cx.began);
         let again = self.table.retries.is_some().then(|| cx.clone());
         let span = launch::span_if_heard(id, Begins::Leader.label());
-        let mut loading = None;
+        let (mut lone, mut left) = (Box::pin(Lone::new(load)), None);
         let first_poll = AssertUnwindSafe(|| {
-            let mut future = Box::pin(load(cx).map_err(FlightError::failed));
-            let polled = future.as_mut().poll(task);
-            if polled.is_pending() {
-                loading = Some(future as Loading<V, E>);
+            lone.as_mut().begin(cx);
+            let polled = lone.as_mut().poll(task);
+            if polled.is_pending() || again.is_some() {
+                left = Some(lone as Resting<V, E>);
             }
             polled
         });
@@ -198,16 +198,16 @@ where
             // It is tried again, and that is its task's.
             Ok(Poll::Ready(ended)) if self.table.is_retried(&ended) => {
                 let failed = Box::pin(ready(ended));
-                let loader = Loader::new(load, lineage::ancestors());
+                let mut left = left.expect("a load that may be tried again is kept");
+                let loader = Loader::of(left.as_mut().load(), lineage::ancestors());
                 let landing = (id, began, until);
                 return self.depart(hash, landing, (loader, again), (failed, span), task).into();
             }
             Ok(Poll::Ready(ended)) => ended,
             Err(payload) => Err(FlightError::panicked(&*payload)),
             Ok(Poll::Pending) => {
-                let loading = loading.expect("a pending load is kept");
-                let loader = Loader::new(load, lineage::ancestors());
-                return self.wait(hash, (id, began, until), (loader, again), (loading, span), task);
+                let left = left.expect("a pending load is kept");
+                return self.wait(hash, (id, began, until), (left, again, span), task);
             }
         };
         let span = span.as_ref().and_then(Span::id);
@@ -249,22 +249,23 @@ where
         &self,
         hash: u64,
         (id, began, until): (u64, Instant, Option<Instant>),
-        (loader, again): (Loader<V, E>, Option<FlightCx>),
-        (loading, span): (Loading<V, E>, Option<Span>),
+        (mut left, again, span): (Resting<V, E>, Option<FlightCx>, Option<Span>),
         task: &mut Context<'_>,
     ) -> Takeoff<'_, K, V, E> {
         // Retries are a task's, and a circle is seen by who is seated where.
         let alone = again.is_none() && lineage::is_empty();
-        let Some(runtime) = loader.handle.as_ref().filter(|_| alone).map(Handle::id) else {
+        let handle = Handle::try_current().ok();
+        let Some(handle) = handle.filter(|_| alone) else {
+            let loader = Loader::of(left.as_mut().load(), lineage::ancestors());
             return self
-                .depart(hash, (id, began, until), (loader, again), (loading, span), task)
+                .depart(hash, (id, began, until), (loader, again), (left, span), task)
                 .into();
         };
-        let waker = task.waker().clone();
-        let resting = Box::new(Resting { loading, loader, runtime, span, waker, until });
-        match Lead::begin(self, hash, (id, began), resting) {
+        let rest = Rest { handle, span, waker: task.waker().clone(), until };
+        *left.as_mut().rest_mut() = Some(rest);
+        match Lead::begin(self, hash, (id, began), left) {
             Ok(lead) => Takeoff::Leads(lead),
-            Err(resting) => self.part(hash, (id, began), *resting, task).into(),
+            Err(left) => self.part(hash, (id, began), left, task).into(),
         }
     }
 
@@ -273,11 +274,14 @@ where
         &self,
         hash: u64,
         (id, began): (u64, Instant),
-        resting: Resting<V, E>,
+        mut left: Resting<V, E>,
         task: &mut Context<'_>,
     ) -> Led<'_, K, V, E> {
-        let Resting { loading, loader, span, until, .. } = resting;
-        self.depart(hash, (id, began, until), (loader, None), (loading, span), task)
+        let load = left.as_mut().load();
+        let rest = left.as_mut().rest_mut().take().expect("its leader would have left it");
+        let Rest { handle, span, until, .. } = rest;
+        let loader = Loader { load, ancestors: Vec::new(), handle: Some(handle) };
+        self.depart(hash, (id, began, until), (loader, None), (left, span), task)
     }
 
     /// Moves a load that was not ready to a task of its own; its leader waits like everybody else.

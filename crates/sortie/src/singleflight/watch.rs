@@ -68,7 +68,8 @@ where
     E: Send + Sync + 'static,
 {
     /// A load that began then rests in a shard where its runtime was not noted.
-    pub(super) fn watch(self: &Arc<Self>, handle: &Handle, runtime: RuntimeId, began: Instant) {
+    pub(super) fn watch(self: &Arc<Self>, handle: &Handle, began: Instant) {
+        let runtime = handle.id();
         let mut all = self.watches.0.lock();
         if let Some(watch) = all.iter_mut().find(|watch| watch.runtime == runtime) {
             watch.again = true;
@@ -126,8 +127,8 @@ where
             let Some(at) = watched.iter().position(|it| *it == self.runtime) else { continue };
             let mut rest = None;
             for entry in entries.iter() {
-                if let Some((id, began, resting)) = entry.resting()
-                    && resting.runtime == self.runtime
+                if let Some((id, began, leader)) = entry.resting()
+                    && leader.handle.id() == self.runtime
                 {
                     if is_late(began) {
                         late.push((entry.hash, id));

@@ -1,0 +1,113 @@
+//! A load, with all that it takes to leave it to others: one allocation.
+//!
+//! Most loads are polled by their leader alone. What others need of a load (its closure, to begin
+//! it once more; whom to wake; where to run it) lies beside it and is only taken apart for them.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use pin_project_lite::pin_project;
+use tracing::Span;
+use tracing::span::Id;
+
+use crate::rt::task::Handle;
+use crate::rt::time::Instant;
+use crate::singleflight::call::FlightCx;
+use crate::singleflight::error::FlightError;
+use crate::singleflight::launch::{self, Load};
+use crate::singleflight::party::Outcome;
+
+/// A load of whatever type. Polled inside its span while it is its leader's.
+pub(super) type Resting<V, E> = Pin<Box<dyn Leavable<V, E>>>;
+
+/// A load that may be left to others.
+pub(super) trait Leavable<V, E>: Future<Output = Outcome<V, E>> + Send {
+    /// What is known of its leader, if that has polled it and will do so again.
+    fn rest(&self) -> Option<&Rest>;
+
+    fn rest_mut(self: Pin<&mut Self>) -> &mut Option<Rest>;
+
+    /// Begins the load once more. To be taken once.
+    fn load(self: Pin<&mut Self>) -> Load<V, E>;
+}
+
+/// What is known of the leader of a load that it polls.
+pub(super) struct Rest {
+    /// The runtime that the load is to run in.
+    pub(super) handle: Handle,
+    pub(super) span: Option<Span>,
+    pub(super) waker: Waker,
+    pub(super) until: Option<Instant>,
+}
+
+pin_project! {
+    /// A load in its leader's hands.
+    pub(super) struct Lone<L, F> {
+        load: Option<L>,
+        rest: Option<Rest>,
+        // `None` before it has begun and when it has ended.
+        #[pin]
+        loading: Option<F>,
+    }
+}
+
+impl Rest {
+    pub(super) fn span_id(&self) -> Option<Id> {
+        self.span.as_ref().and_then(Span::id)
+    }
+}
+
+impl<L, F> Lone<L, F>
+where
+    L: Fn(FlightCx) -> F,
+{
+    #[inline]
+    pub(super) fn new(load: L) -> Self {
+        Self { load: Some(load), rest: None, loading: None }
+    }
+
+    #[inline]
+    pub(super) fn begin(self: Pin<&mut Self>, cx: FlightCx) {
+        let mut this = self.project();
+        let load = this.load.as_ref().expect("it is taken by whoever comes later");
+        this.loading.set(Some(load(cx)));
+    }
+}
+
+impl<L, F, V, E> Future for Lone<L, F>
+where
+    F: Future<Output = Result<V, E>>,
+{
+    type Output = Outcome<V, E>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let _entered = this.rest.as_ref().and_then(|rest| rest.span.as_ref()).map(Span::enter);
+        let loading = this.loading.as_mut().as_pin_mut().expect("it runs when it is polled");
+        let ended = ready!(loading.poll(task));
+        // The load's own things are released before anybody is told of its outcome.
+        this.loading.set(None);
+        Poll::Ready(ended.map_err(FlightError::failed))
+    }
+}
+
+impl<L, F, V, E> Leavable<V, E> for Lone<L, F>
+where
+    L: Fn(FlightCx) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<V, E>> + Send + 'static,
+    E: 'static,
+{
+    fn rest(&self) -> Option<&Rest> {
+        self.rest.as_ref()
+    }
+
+    fn rest_mut(self: Pin<&mut Self>) -> &mut Option<Rest> {
+        self.project().rest
+    }
+
+    fn load(self: Pin<&mut Self>) -> Load<V, E> {
+        let load = self.project().load.take().expect("taken once");
+        launch::load(load)
+    }
+}
