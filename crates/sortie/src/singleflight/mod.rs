@@ -25,6 +25,7 @@ mod entry;
 mod error;
 mod flight;
 mod flying;
+mod landing;
 mod launch;
 mod lineage;
 mod lingering;

@@ -18,20 +18,20 @@ use std::task::Waker;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use tracing::span::Id;
 
-use crate::observe::{Begins, Ends, Event, Observer};
+use crate::observe::{Begins, Event, Observer};
 use crate::rt::sync::Mutex;
 use crate::rt::task::RuntimeId;
 use crate::rt::time::Instant;
 use crate::singleflight::boarding::Gate;
 use crate::singleflight::clock::Clock;
 use crate::singleflight::config::Config;
-use crate::singleflight::entry::{Entry, State};
+use crate::singleflight::entry::Entry;
 use crate::singleflight::flight::{Desk, Effects, Ids};
 use crate::singleflight::launch::{Begin, Bell, Loader, launch};
 use crate::singleflight::lineage::{self, Waits};
 use crate::singleflight::lingering::Lingering;
 use crate::singleflight::pace::Pace;
-use crate::singleflight::party::{Cell, Outcome, Seats, Sitter};
+use crate::singleflight::party::{Cell, Seats, Sitter};
 use crate::singleflight::resting::Handed;
 use crate::singleflight::retry::Retries;
 use crate::singleflight::settle::Due;
@@ -200,56 +200,6 @@ where
         departed.inspect_err(|_answered| {
             self.waiters.0.fetch_sub(1, Relaxed);
         })
-    }
-
-    /// Publishes the outcome of a flight and removes it. The outcome comes back if nobody took it.
-    #[inline]
-    pub(super) fn land(
-        self: &Arc<Self>,
-        hash: u64,
-        id: u64,
-        outcome: Outcome<V, E>,
-        span: Option<Id>,
-    ) -> Result<Arc<Cell<V, E>>, Outcome<V, E>> {
-        let mut shard = self.shard(hash).lock();
-        let Desks { entries, spare, lone, stats, .. } = &mut *shard;
-        if let Ok(found) = entries.find_entry(hash, |entry| entry.is_light(id)) {
-            let (entry, _) = found.remove();
-            let how = Ends::of(&outcome);
-            if let State::Light { waited, .. } = entry.state {
-                lone.waited = waited;
-            }
-            match how {
-                Ends::Landed => lone.landed += 1,
-                _ => stats.count(how),
-            }
-            self.give_key(spare);
-            drop(shard);
-            if let State::Light { began: Some(began), .. } = entry.state {
-                self.note(hash, how, began);
-                self.tell(|| Event::ended(id, how, began, 1));
-            }
-            drop(entry);
-            return Err(outcome);
-        }
-        drop(shard);
-        let mut held = self.shared.as_ref().and_then(|shared| shared.hold(&outcome));
-        let mut untaken = Some(outcome);
-        let found = |entry: &Entry<K, V, E>| entry.has_flight(id);
-        let landed = self.transition(hash, found, |traffic, desk, fx| {
-            let outcome = untaken.take()?;
-            if let Some(flight) = traffic.flight(id) {
-                self.note(hash, Ends::of(&outcome), flight.began);
-            }
-            match traffic.land(id, outcome, (span, held.take()), desk, fx) {
-                Ok(cell) => Some(cell),
-                Err(outcome) => {
-                    untaken = Some(outcome);
-                    None
-                }
-            }
-        });
-        landed.flatten().ok_or_else(|| untaken.expect("it was not taken"))
     }
 
     /// Takes a caller that has given up out of its party, and names the span of its load.
