@@ -7,9 +7,11 @@
 //!
 //! The stack is a thread-local that is filled while a load is polled, and carried along when a load
 //! moves to a task of its own. A task that a load spawns by other means starts with an empty one.
+//! Most loads are called from inside of none: their one frame is kept apart, where it costs nothing
+//! to come and go.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -57,20 +59,44 @@ enum Node {
 /// Who waits for whom. Locked inside a shard's lock, and nothing is locked inside it.
 static WAITS: Mutex<BTreeMap<Node, Vec<Node>>> = Mutex::new(BTreeMap::new());
 
+/// What the current code runs inside of.
+#[derive(Clone, Copy)]
+enum Inside {
+    Nothing,
+    /// One flight of a registry. The stack is empty.
+    One(usize, u64),
+    /// What the stack says.
+    Stack,
+}
+
 thread_local! {
+    static INSIDE: Cell<Inside> = const { Cell::new(Inside::Nothing) };
     static STACK: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Gives the current code's frames to `look`, the outermost first.
+fn with_frames<R>(look: impl FnOnce(&[Frame]) -> R) -> R {
+    match INSIDE.get() {
+        Inside::Nothing => look(&[]),
+        Inside::One(registry, flight) => look(&[Frame::flight(registry, flight)]),
+        Inside::Stack => STACK.with_borrow(|stack| look(stack)),
+    }
 }
 
 /// Whether the current code runs inside any load at all.
 #[inline]
 pub(super) fn is_empty() -> bool {
-    STACK.with_borrow(Vec::is_empty)
+    match INSIDE.get() {
+        Inside::Nothing => true,
+        Inside::One(..) => false,
+        Inside::Stack => STACK.with_borrow(Vec::is_empty),
+    }
 }
 
 /// Whether the current code runs inside this flight.
 pub(super) fn inside_flight(registry: usize, flight: u64) -> bool {
-    STACK.with_borrow(|stack| {
-        stack.iter().any(|frame| {
+    with_frames(|frames| {
+        frames.iter().any(|frame| {
             frame.registry == registry && matches!(frame.id, Id::Flight(id) if id == flight)
         })
     })
@@ -129,7 +155,7 @@ impl Waits {
             Id::Flight(id) => Some(Node::Flight(frame.registry, id)),
             Id::Solo(_) => None,
         };
-        let inside = STACK.with_borrow(|stack| stack.iter().filter_map(flight).collect());
+        let inside = with_frames(|frames| frames.iter().filter_map(flight).collect());
         Self { inside, party: Node::Party(registry, party) }
     }
 
@@ -183,32 +209,48 @@ impl Drop for Noted {
 
 /// The stack, to be carried to another task.
 pub(super) fn ancestors() -> Vec<Frame> {
-    STACK.with_borrow(Vec::clone)
+    with_frames(<[Frame]>::to_vec)
 }
 
-/// Runs `work` inside the frames that `push` adds.
+/// Runs `work` inside a flight.
 #[inline]
-pub(super) fn inside<R>(push: impl FnOnce(&mut Vec<Frame>), work: impl FnOnce() -> R) -> R {
-    struct Restore(usize);
+pub(super) fn within<R>(registry: usize, flight: u64, work: impl FnOnce() -> R) -> R {
+    struct Restore;
     impl Drop for Restore {
         #[inline]
         fn drop(&mut self) {
-            STACK.with_borrow_mut(|stack| {
-                // One frame is the rule, and quicker.
-                if stack.len() == self.0 + 1 {
-                    stack.pop();
-                } else {
-                    stack.truncate(self.0);
-                }
-            });
+            INSIDE.set(Inside::Nothing);
         }
     }
 
+    if !matches!(INSIDE.get(), Inside::Nothing) {
+        return inside(|stack| stack.push(Frame::flight(registry, flight)), work);
+    }
+    INSIDE.set(Inside::One(registry, flight));
+    let _restore = Restore;
+    work()
+}
+
+/// Runs `work` inside the frames that `push` adds.
+pub(super) fn inside<R>(push: impl FnOnce(&mut Vec<Frame>), work: impl FnOnce() -> R) -> R {
+    struct Restore(Inside, usize);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            STACK.with_borrow_mut(|stack| stack.truncate(self.1));
+            INSIDE.set(self.0);
+        }
+    }
+
+    let before = INSIDE.get();
     let depth = STACK.with_borrow_mut(|stack| {
         let depth = stack.len();
+        if let Inside::One(registry, flight) = before {
+            stack.push(Frame::flight(registry, flight));
+        }
         push(stack);
         depth
     });
-    let _restore = Restore(depth);
+    INSIDE.set(Inside::Stack);
+    let _restore = Restore(before, depth);
     work()
 }

@@ -43,11 +43,11 @@ use crate::singleflight::traffic::Traffic;
 /// Polls a load inside its lineage; its panic is an outcome.
 fn poll<V, E>(
     resting: &mut Resting<V, E>,
-    frame: Frame,
+    (registry, flight): (usize, u64),
     task: &mut Context<'_>,
 ) -> Poll<Outcome<V, E>> {
     let work = AssertUnwindSafe(|| resting.as_mut().poll(task));
-    match lineage::inside(|stack| stack.push(frame), || catch_unwind(work)) {
+    match lineage::within(registry, flight, || catch_unwind(work)) {
         Ok(polled) => polled,
         Err(payload) => Poll::Ready(Err(FlightError::panicked(&*payload))),
     }
@@ -270,7 +270,7 @@ where
                 return Poll::Ready(Led::Seated(seat));
             }
         };
-        if let Poll::Ready(outcome) = poll(&mut resting, flights.frame(id), task) {
+        if let Poll::Ready(outcome) = poll(&mut resting, (flights.table.address(), id), task) {
             self.over = true;
             let span = resting.rest().and_then(Rest::span_id);
             let landed = flights.landed(hash, id, outcome, began, span);

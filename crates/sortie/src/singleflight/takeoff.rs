@@ -187,13 +187,10 @@ where
             }
             polled
         });
-        let polled = lineage::inside(
-            |stack| stack.push(self.frame(id)),
-            || {
-                let _entered = span.as_ref().map(Span::enter);
-                catch_unwind(first_poll)
-            },
-        );
+        let polled = lineage::within(self.table.address(), id, || {
+            let _entered = span.as_ref().map(Span::enter);
+            catch_unwind(first_poll)
+        });
         let outcome = match polled {
             // It is tried again, and that is its task's.
             Ok(Poll::Ready(ended)) if self.table.is_retried(&ended) => {
