@@ -112,7 +112,10 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { flights, hash, call, timed, key, load, stage, late } = self.get_mut();
-        let Some(key) = key.take() else { return stage.poll(late, task) };
+        let Some(key) = key.take() else {
+            let polled = stage.go_on(task);
+            return stage.in_time(polled, late, task);
+        };
         let (flights, hash, Call { join, deadline, at_limit }) = (*flights, *hash, *call);
         let now = (*timed || flights.table.clock.is_asked()).then(Instant::now);
         if now.is_some_and(|now| deadline.is_some_and(|deadline| deadline <= now)) {
@@ -138,7 +141,12 @@ where
         }
         // A follower keeps nothing of its own load alive while it waits.
         *load = None;
-        stage.poll(late, task)
+        let polled = match stage {
+            // It has polled its load just now.
+            Stage::Leads(_) => Poll::Pending,
+            _ => stage.go_on(task),
+        };
+        stage.in_time(polled, late, task)
     }
 }
 
@@ -161,12 +169,8 @@ where
     E: Send + Sync + 'static,
 {
     /// Polls what comes after the first poll.
-    fn poll(
-        &mut self,
-        late: &mut Option<Pin<Box<Sleep>>>,
-        task: &mut Context<'_>,
-    ) -> Poll<Outcome<Landed<V>, E>> {
-        let polled = match self {
+    fn go_on(&mut self, task: &mut Context<'_>) -> Poll<Outcome<Landed<V>, E>> {
+        match self {
             Self::Leads(lead) => match lead.poll(task) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Led::Landed(landed)) => Poll::Ready(landed),
@@ -179,7 +183,17 @@ where
             Self::Waits(seat) => seat.poll(task).map(Ended::answer),
             Self::Alone(alone) => alone.as_mut().poll(task),
             Self::Still => panic!("polled after it was ready"),
-        };
+        }
+    }
+
+    /// Ends what has not ended, if it is too late for its caller.
+    #[inline]
+    fn in_time(
+        &mut self,
+        polled: Poll<Outcome<Landed<V>, E>>,
+        late: &mut Option<Pin<Box<Sleep>>>,
+        task: &mut Context<'_>,
+    ) -> Poll<Outcome<Landed<V>, E>> {
         let polled = match (polled, late) {
             (Poll::Pending, Some(late)) => {
                 late.as_mut().poll(task).map(|()| Err(FlightError::TimedOut))

@@ -13,7 +13,6 @@
 //!    that seat (`handed`) until the leader comes for it or is dropped.
 
 use std::hash::Hash;
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -220,8 +219,6 @@ where
     hash: u64,
     id: u64,
     began: Instant,
-    /// Not polled since it laid its load down, in a poll of the same task.
-    new: bool,
     over: bool,
 }
 
@@ -250,7 +247,7 @@ where
         (id, began): (u64, Instant),
         resting: Resting<V, E>,
     ) -> Result<Self, Resting<V, E>> {
-        let mut this = Self { flights, hash, id, began, new: true, over: false };
+        let mut this = Self { flights, hash, id, began, over: false };
         let rests = flights.table.rest(hash, id, resting);
         this.over = rests.is_err();
         rests.map(|()| this)
@@ -259,9 +256,6 @@ where
     /// Polls the load, if it is still this caller's to be polled.
     pub(super) fn poll(&mut self, task: &mut Context<'_>) -> Poll<Led<'a, K, V, E>> {
         let Self { flights, hash, id, began, .. } = *self;
-        if mem::take(&mut self.new) {
-            return Poll::Pending;
-        }
         let mut resting = match flights.table.find(hash, id) {
             Found::Load(resting) => resting,
             Found::Seat(seated) => {
