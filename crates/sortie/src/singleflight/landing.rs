@@ -20,6 +20,9 @@ use crate::singleflight::traffic::Traffic;
 /// What is told of an outcome, beside itself.
 type Beside = (Option<Id>, Option<Held>);
 
+/// An outcome that has not been published.
+type Kept<V, E> = (Outcome<V, E>, Beside);
+
 /// Where the outcome lies, or the outcome if it went to nobody.
 type Landed<V, E> = Result<Arc<Cell<V, E>>, Outcome<V, E>>;
 
@@ -72,10 +75,8 @@ where
         }
         drop(shard);
         let held = self.shared.as_ref().and_then(|shared| shared.hold(&outcome));
-        match self.land_only(hash, id, outcome, (span, held)) {
-            Ok(cell) => Ok(cell),
-            Err((outcome, beside)) => self.land_among(hash, id, outcome, beside),
-        }
+        let landed = self.land_only(hash, id, (outcome, (span, held)));
+        landed.or_else(|kept| self.land_among(hash, id, kept))
     }
 
     /// Ends the one flight of a key, if nobody waits for anything else. Nothing comes of that but
@@ -84,20 +85,19 @@ where
         &self,
         hash: u64,
         id: u64,
-        outcome: Outcome<V, E>,
-        beside: Beside,
-    ) -> Result<Arc<Cell<V, E>>, (Outcome<V, E>, Beside)> {
+        kept: Kept<V, E>,
+    ) -> Result<Arc<Cell<V, E>>, Kept<V, E>> {
         let mut shard = self.shard(hash).lock();
         let Desks { entries, spare, stats, .. } = &mut *shard;
         let Ok(mut found) = entries.find_entry(hash, |entry| entry.has_flight(id)) else {
-            return Err((outcome, beside));
+            return Err(kept);
         };
         let Some(flight) = found.get_mut().full().and_then(|traffic| traffic.only(id)) else {
-            return Err((outcome, beside));
+            return Err(kept);
         };
+        let (outcome, (span, held)) = kept;
         let (how, began) = (Ends::of(&outcome), flight.began);
         let (cell, inline) = (Arc::clone(&flight.party.cell), usize::from(flight.inline));
-        let (span, held) = beside;
         flight.span = span;
         let landing = Landing { held, ..flight.landing(outcome) };
         let seats = flight.party.land(landing);
@@ -119,8 +119,7 @@ where
         self: &Arc<Self>,
         hash: u64,
         id: u64,
-        outcome: Outcome<V, E>,
-        (span, mut held): Beside,
+        (outcome, (span, mut held)): Kept<V, E>,
     ) -> Landed<V, E> {
         let mut untaken = Some(outcome);
         let found = |entry: &Entry<K, V, E>| entry.has_flight(id);
