@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use crate::cores::Cores;
+use crate::cores::{Cores, Ride, Socket};
 use crate::logins::Logins;
 use crate::session::refusal::Refusal;
 
@@ -36,6 +36,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// message comes after a client's first packet, so each may wait for it as long as a login may
 /// take.
 const TURNED_AWAY_MAX: usize = 64;
+
+/// The tasks of connections, wherever they run.
+type Connections = JoinSet<<Ride as Future>::Output>;
 
 /// How many connections may have a task. Clones share it.
 #[derive(Clone, Debug)]
@@ -88,7 +91,7 @@ pub(crate) async fn run<S, F, Fut>(
 ) -> usize
 where
     S: AsyncFnMut(),
-    F: Fn(TcpStream, SocketAddr) -> Fut + Clone + Send + 'static,
+    F: Fn(Socket, SocketAddr) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = ()> + Send,
 {
     let mut connections = JoinSet::new();
@@ -104,8 +107,8 @@ where
     drain.send_replace(true);
     tracing::info!(event = "draining", connections = connections.len(), "draining");
     let ended = async {
-        while let Some(connection) = connections.join_next().await {
-            report(connection);
+        while let Some(ended) = connections.join_next().await {
+            see(ended, &mut connections, cores);
         }
     };
     tokio::select! {
@@ -121,19 +124,19 @@ async fn accept<F, Fut>(
     listener: &TcpListener,
     (room, logins): (&Room, &Logins),
     cores: &Cores,
-    connections: &mut JoinSet<()>,
+    connections: &mut Connections,
     serve: F,
 ) where
-    F: Fn(TcpStream, SocketAddr) -> Fut + Clone + Send + 'static,
+    F: Fn(Socket, SocketAddr) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = ()> + Send,
 {
     loop {
         tokio::select! {
-            Some(ended) = connections.join_next() => report(ended),
+            Some(ended) = connections.join_next() => see(ended, connections, cores),
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let connections_max = room.connections_max();
-                    if !make_room(connections, connections_max, logins).await {
+                    if !make_room(connections, connections_max, logins, cores).await {
                         room.0.closed.fetch_add(1, Ordering::Relaxed);
                         tracing::warn!(
                             event = "refused",
@@ -151,14 +154,13 @@ async fn accept<F, Fut>(
                     let (place, core) = cores.place();
                     let (moving, serve) = (stream.into_std(), serve.clone());
                     let serving = async move {
-                        let _place = place;
                         // Its events are to come to the core where it is served.
-                        match moving.and_then(TcpStream::from_std) {
-                            Ok(stream) => serve(stream, peer).await,
+                        match moving.and_then(Socket::new) {
+                            Ok(socket) => serve(socket, peer).await,
                             Err(error) => tracing::warn!(%error, %peer, "can't serve a connection"),
                         }
                     };
-                    connections.spawn_on(serving, core);
+                    connections.spawn_on(Ride::begin(serving, place), core);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "can't accept a connection");
@@ -170,20 +172,35 @@ async fn accept<F, Fut>(
 }
 
 /// Makes room for one more, if there is none. Returns whether there is.
-async fn make_room(connections: &mut JoinSet<()>, connections_max: usize, logins: &Logins) -> bool {
+async fn make_room(
+    connections: &mut Connections,
+    connections_max: usize,
+    logins: &Logins,
+    cores: &Cores,
+) -> bool {
     if connections.len() >= connections_max && logins.turn_out_oldest() {
         // Meanwhile nobody is accepted: whoever floods us waits, too.
         if let Ok(Some(ended)) = timeout(LEAVE_MAX, connections.join_next()).await {
-            report(ended);
+            see(ended, connections, cores);
         }
     }
     connections.len() < connections_max
 }
 
-fn report(ended: Result<(), JoinError>) {
-    if let Err(error) = ended {
+/// Has a session that only left its core go on at another one.
+fn see(
+    ended: Result<<Ride as Future>::Output, JoinError>,
+    connections: &mut Connections,
+    cores: &Cores,
+) {
+    match ended {
+        Ok(None) => {}
+        Ok(Some(session)) => {
+            let (place, core) = cores.calmest();
+            connections.spawn_on(Ride::go_on(session, place), core);
+        }
         // A panic of one session is that session's end and nobody else's.
-        tracing::error!(%error, "a session ended with a panic");
+        Err(error) => tracing::error!(%error, "a session ended with a panic"),
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::berth::{Berth, Ticket};
@@ -162,14 +163,18 @@ impl Resting {
         self.id
     }
 
-    /// Takes the connection again, if nobody has had it since, and its server has not ended it.
+    /// Takes the connection again, if nobody has had it since, and its server has not ended it. The
+    /// current runtime is told of its events from now on, if another one was.
     ///
-    /// The runtime should be the one that it was used in: the socket's events go there.
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
     pub fn again(self) -> Option<Pooled> {
         let Self { ticket, berth, server, .. } = self;
         let seat = berth.again(&ticket)?;
         let mut pooled = Pooled::lend(Lent { seat, berth, server });
-        if pooled.check().is_ok() && pooled.is_idle() {
+        let is_here = pooled.move_to(&Home(Handle::current())).is_ok();
+        if is_here && pooled.check().is_ok() && pooled.is_idle() {
             return Some(pooled);
         }
         if let Some(lent) = &pooled.lent {

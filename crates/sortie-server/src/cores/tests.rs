@@ -13,13 +13,13 @@ fn cores(count: usize) -> Cores {
 
 /// How many sessions each core has, smallest first.
 fn taken(cores: &Cores) -> Vec<usize> {
-    let mut taken: Vec<usize> = cores.0.iter().map(|core| core.taken.load(Relaxed)).collect();
+    let mut taken: Vec<usize> = cores.0.iter().map(|core| core.desk.taken.load(Relaxed)).collect();
     taken.sort_unstable();
     taken
 }
 
 #[test]
-fn few_sessions_share_a_core_and_many_are_dealt_out_evenly() {
+fn sessions_share_a_core_and_many_at_once_are_dealt_out_evenly() {
     let cores = cores(3);
     let places: Vec<Place> = (0..PACKED_MAX).map(|_| cores.place().0).collect();
     assert_eq!(taken(&cores), [0, 0, PACKED_MAX]);
@@ -35,11 +35,40 @@ fn few_sessions_share_a_core_and_many_are_dealt_out_evenly() {
 fn a_busy_core_is_given_no_more_sessions_while_another_has_none() {
     let cores = cores(2);
     let _first = cores.place();
-    cores.0[0].is_busy.store(true, Relaxed);
+    cores.0[0].desk.load.store(BUSY_MIN + 1, Relaxed);
     let _second = cores.place();
     assert_eq!(taken(&cores), [1, 1]);
     let second = Duration::from_secs(1);
-    assert!(is_busy(second * 3 / 4, second) && !is_busy(second * 2 / 3, second));
+    assert_eq!(
+        (share(second * 3 / 4, second), share(second, Duration::ZERO)),
+        (750, 1_000_000_000)
+    );
+}
+
+#[test]
+fn a_busy_core_gives_a_calm_one_what_makes_both_equal() {
+    let cores = cores(3);
+    let level = |loads: [u32; 3]| {
+        for (core, load) in cores.0.iter().zip(loads) {
+            core.desk.load.store(load, Relaxed);
+            core.desk.active.store(100, Relaxed);
+        }
+        cores.level();
+        assert!(cores.0.iter().all(|core| core.desk.active.load(Relaxed) == 0));
+        cores.0.iter().map(|core| core.desk.leaving.load(Relaxed)).collect::<Vec<_>>()
+    };
+    assert_eq!(level([900, 0, 0]), [50, 0, 0]);
+    let (place, _) = cores.calmest();
+    assert!(Arc::ptr_eq(&place.0, &cores.0[1].desk));
+    assert_eq!(level([900, 300, 500]), [33, 0, 0]);
+    // One at a time.
+    assert_eq!(level([900, 900, 100]), [44, 0, 0]);
+    // Nobody is calm, or nobody busy: nobody moves, and who was to does not any more.
+    assert_eq!(level([1_000, 900, CALM_MAX]), [0, 0, 0]);
+    assert_eq!(level([BUSY_MIN, 0, 0]), [0, 0, 0]);
+    // A session that keeps a core busy by itself stays.
+    assert_eq!(leaving(1, 1_000, 0), 0);
+    assert_eq!(leaving(0, 0, 0), 0);
 }
 
 /// A thread that is only awake, as it would be among others that want the same processor, does
@@ -74,12 +103,12 @@ fn what_a_core_computes_is_measured_and_not_how_long_it_is_awake() {
 #[tokio::test(start_paused = true)]
 async fn a_core_is_busy_by_what_it_has_done_of_late() {
     let cores = cores(2);
-    cores.0[0].is_busy.store(true, Relaxed);
+    cores.0[0].desk.load.store(1_000, Relaxed);
     let mut measured = pin!(cores.keep_measured());
     timeout(BUSY_WINDOW / 2, &mut measured).await.unwrap_err();
-    assert!(cores.0[0].is_busy.load(Relaxed));
+    assert!(cores.0[0].desk.is_busy());
     timeout(BUSY_WINDOW, &mut measured).await.unwrap_err();
-    assert!(!cores.0[0].is_busy.load(Relaxed));
+    assert!(!cores.0[0].desk.is_busy());
 }
 
 #[tokio::test]

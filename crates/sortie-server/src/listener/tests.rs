@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -24,7 +25,7 @@ async fn run_with<Fut: Future<Output = ()>>(
             stopped.notify_one();
         }
     };
-    let serve = move |stream: TcpStream, _peer| {
+    let serve = move |stream: Socket, _peer| {
         let mut draining = draining.clone();
         async move {
             drop(draining.wait_for(|draining| *draining).await);

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::cores::Socket;
 use sortie_postgres::{ConnInfo, Connection, Login};
-use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -92,7 +92,7 @@ pub(crate) async fn serve(
     };
     let (averaging, told) = (Arc::clone(&console), relay.clone());
     let budget = relay.budget().clone();
-    let session = move |stream: TcpStream, peer| {
+    let session = move |stream: Socket, peer| {
         let (relay, console) = (relay.clone(), Arc::clone(&console));
         let ends = Ends { peer: Some(peer), local: stream.local_addr().ok() };
         async move { relay.serve(stream, ends, &console).await }

@@ -5,13 +5,13 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::Error;
 use crate::admin::{self, Admin};
-use crate::cores::Cores;
+use crate::cores::{Cores, Socket};
 use crate::listener::{self, Room};
 use crate::logins::Logins;
 use crate::said::Loopback;
@@ -59,7 +59,7 @@ impl Front {
         beside: impl Future<Output = Infallible>,
         session: F,
     ) where
-        F: Fn(TcpStream, SocketAddr) -> Fut + Clone + Send + 'static,
+        F: Fn(Socket, SocketAddr) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = ()> + Send,
     {
         let (mut signals, (_sender, mut stops)) = (self.signals, self.stops);

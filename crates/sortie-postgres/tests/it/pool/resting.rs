@@ -1,10 +1,12 @@
 //! A connection that was given back, and is taken again by who had it last.
 
+use std::thread;
 use std::time::Duration;
 
 use sortie_postgres::{Pooled, Residue, Resting};
+use tokio::runtime::Builder;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{LONG, config, place, settled, value};
 
@@ -32,6 +34,28 @@ async fn a_connection_is_taken_again_as_it_was_left() {
         assert!(!server.has_room());
     }
     assert_eq!(server.stats().checkouts + server.stats().queued, 6);
+}
+
+#[tokio::test]
+async fn it_is_driven_by_the_runtime_that_takes_it_again() {
+    let place = place().await;
+    let server = place.server(config(1));
+    let (runtime, login) = (Builder::new_current_thread().enable_all().build(), &place.login);
+    let (runtime, one) = (runtime.unwrap(), server.clone());
+    let resting = thread::scope(|scope| {
+        let used = scope.spawn(|| {
+            runtime.block_on(async {
+                let mut mine = one.checkout(login, None, Instant::now() + LONG).await.unwrap();
+                process(&mut mine).await;
+                mine.rest().unwrap()
+            })
+        });
+        used.join().unwrap()
+    });
+    // That runtime is there still, and nobody runs it.
+    let mut mine = resting.again().unwrap();
+    timeout(LONG, process(&mut mine)).await.expect("its events go to where nobody looks");
+    runtime.shutdown_background();
 }
 
 #[tokio::test]
