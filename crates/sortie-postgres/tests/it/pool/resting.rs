@@ -123,7 +123,7 @@ async fn what_is_dropped_while_it_is_used_again_is_looked_after() {
     let resting = place.checkout(&server).await.unwrap().rest().unwrap();
     let mut mine = resting.again().unwrap();
     let query = async { value(&mut mine, "SELECT pg_sleep(600)").await };
-    assert!(tokio::time::timeout(Duration::from_millis(50), query).await.is_err());
+    assert!(timeout(Duration::from_millis(50), query).await.is_err());
     drop(mine);
     let stats = settled(&server).await;
     assert_eq!((stats.idle, stats.in_use, stats.quarantined), (1, 0, 0), "{stats:?}");
