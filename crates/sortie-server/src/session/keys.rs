@@ -70,11 +70,16 @@ impl Keys {
     /// Gives a session its key, with a secret of `length` bytes, or `None` when there are too many
     /// sessions.
     pub(crate) fn register(&self, length: usize) -> Option<Key> {
+        self.register_above(0, length)
+    }
+
+    /// As [`Keys::register`], for one who finds room where there are so many more, too.
+    pub(crate) fn register_above(&self, more: usize, length: usize) -> Option<Key> {
         let (settle, settled) = watch::channel(0);
         let (cancelled, asked) = (Arc::default(), Arc::default());
         let session = Session { secret: secret(length)?, cancelled, asked, settled };
         let mut table = self.table();
-        if table.sessions.len() >= self.0.sessions_max.load(Ordering::Relaxed) {
+        if table.sessions.len() >= self.0.sessions_max.load(Ordering::Relaxed) + more {
             return None;
         }
         let process = loop {
@@ -187,6 +192,15 @@ mod tests {
         assert!(!other.as_mut().enable());
         // The next statement knows nothing of it.
         assert!(!std::pin::pin!(one.cancelled()).enable());
+    }
+
+    #[test]
+    fn some_find_room_above_the_bound() {
+        let keys = Keys::new(1);
+        let _one = keys.register(4).unwrap();
+        assert!(keys.register(4).is_none());
+        let _above = keys.register_above(1, 4).unwrap();
+        assert!(keys.register_above(1, 4).is_none() && keys.len() == 2);
     }
 
     #[tokio::test]

@@ -42,7 +42,11 @@ async fn a_role_and_the_endpoint_have_as_many_sessions_as_they_may() {
     let one = Wire::connect(endpoint.listen()).await;
     let told = ("53300".to_owned(), "sorry, too many clients already".to_owned());
     assert_eq!(refusal(endpoint.listen()).await, told);
-    drop(one);
+    // Whoever wants to see to it has to come in.
+    let admin = Wire::try_connect_to(endpoint.listen(), "tester", "sortie").await;
+    let mut admin = admin.unwrap_or_else(|said| panic!("{said:?}"));
+    assert_eq!(admin.rows("SHOW CLIENTS").await.len(), 2);
+    drop((one, admin));
     endpoint.stop().await;
 }
 
