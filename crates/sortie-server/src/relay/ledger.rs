@@ -166,13 +166,22 @@ impl<P> Ledger<P> {
         self.statements.get(name).map(|statement| &**statement)
     }
 
-    /// A statement was prepared. Returns whether it is within the bounds.
+    /// A statement was prepared. Returns whether it is within the bounds; once one was not, no more
+    /// of those are kept that have a name.
     #[must_use]
     pub(crate) fn prepared(&mut self, name: &[u8], statement: Box<Statement<P>>) -> bool {
         self.forget(name);
+        if self.is_over() && !name.is_empty() {
+            return false;
+        }
         self.statements_bytes += statement.frame.len();
         self.statements.insert(Bytes::copy_from_slice(name), statement);
-        self.statements.len() <= STATEMENTS_MAX && self.statements_bytes <= STATEMENTS_BYTES_MAX
+        !self.is_over()
+    }
+
+    /// Whether more statements were prepared than can be had again.
+    fn is_over(&self) -> bool {
+        self.statements.len() > STATEMENTS_MAX || self.statements_bytes > STATEMENTS_BYTES_MAX
     }
 
     /// A statement is gone.

@@ -80,6 +80,11 @@ impl<P> Course<P> {
             Some(Expect::Parse { name, statement: Some(statement), .. }) => {
                 if !ledger.prepared(&name, statement) {
                     self.soil(ledger, Reason::Bound);
+                    if ledger.number(&name).is_none() {
+                        // Nobody knows what it leaves when it runs.
+                        self.is_spoiled = true;
+                        self.restore(&name, None);
+                    }
                 }
                 Heard::Pass
             }

@@ -354,6 +354,35 @@ fn nothing_is_kept_of_what_was_not_confirmed() {
 }
 
 #[test]
+fn statements_beyond_the_bound_are_the_connections_alone() {
+    let (mut course, mut ledger) = (Course::new(), Ledger::<()>::new());
+    for number in 0..5_000 {
+        let parse = Batch::new().parse(&format!("s{number}"), "select 1", &[]);
+        send(&mut course, &mut ledger, &parse.sync());
+        course.hear(&mut ledger, b'1', true, None);
+        course.hear(&mut ledger, b'Z', true, Some(Status::Idle));
+        assert_eq!(ledger.dirty().is_some(), number >= 2_000, "{number}");
+        assert_eq!(course.is_spoiled(), number > 2_000, "{number}");
+    }
+    assert_eq!((ledger.names().count(), course.here.names().count()), (2_001, 2_001));
+    // What runs them goes out as it is.
+    let last = Batch::new().bind("", "s4999", (0, &[]), 0).execute("").sync();
+    assert_eq!(send(&mut course, &mut ledger, &last), last.bytes());
+    course.hear(&mut ledger, b'2', true, None);
+    course.hear(&mut ledger, b'C', true, None);
+    course.hear(&mut ledger, b'Z', true, Some(Status::Idle));
+    // The unnamed one is known whatever else there is.
+    send(&mut course, &mut ledger, &Batch::new().parse("", "discard all", &[]).sync());
+    course.hear(&mut ledger, b'1', true, None);
+    course.hear(&mut ledger, b'Z', true, Some(Status::Idle));
+    send(&mut course, &mut ledger, &Batch::new().bind("", "", (0, &[]), 0).execute("").sync());
+    course.hear(&mut ledger, b'2', true, None);
+    course.hear(&mut ledger, b'C', true, None);
+    course.hear(&mut ledger, b'Z', true, Some(Status::Idle));
+    assert_eq!((ledger.dirty(), ledger.names().count()), (None, 1));
+}
+
+#[test]
 fn more_than_is_remembered_makes_a_session_dirty() {
     let (mut course, mut ledger) = (Course::new(), Ledger::<()>::new());
     for number in 0..200 {
