@@ -16,7 +16,7 @@ type Shown = (
     fn(&LaneStats) -> Vec<(&'static str, u64)>,
 );
 
-const SHOWN: [Shown; 16] = [
+const SHOWN: [Shown; 17] = [
     ("lane_statements", "Statements of clients by their lane", Counter, Some("lane"), |it| {
         let piped = it.piped.iter().map(|(_, count)| count).sum();
         vec![("shared", it.shared), ("pipe", piped), ("refused", it.refused)]
@@ -75,6 +75,9 @@ const SHOWN: [Shown; 16] = [
     }),
     ("replays", "Statements run again on another connection", Counter, None, |it| {
         alone(it.replays)
+    }),
+    ("mended_batches", "Batches sent again with a statement prepared anew", Counter, None, |it| {
+        alone(it.mended)
     }),
     ("dirty_sessions", "Sessions that became dirty, by reason", Counter, Some("reason"), |it| {
         it.dirty.clone()

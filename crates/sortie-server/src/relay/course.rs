@@ -29,9 +29,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use self::expect::{Expect, Left};
-pub(crate) use self::verify::Verified;
+pub(crate) use self::verify::{NOBODY, Verified};
 use super::effect::{Effects, Reason};
 use super::ledger::{Here, Ledger, Replay};
+use super::mend::Mend;
 use crate::sql::SqlError;
 
 /// What is expected by a session at rest is nothing; so much room for it is kept.
@@ -42,6 +43,8 @@ const KEPT_MAX: usize = 16;
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Course<P> {
     pub(crate) here: Here,
+    /// What may have to be sent again.
+    pub(super) mend: Mend,
     expects: VecDeque<Expect<P>>,
     /// How many of them decide what a name means.
     named: u32,
@@ -95,6 +98,7 @@ impl<P> Course<P> {
     pub(crate) fn new() -> Self {
         Self {
             here: Here::default(),
+            mend: Mend::default(),
             expects: VecDeque::new(),
             named: 0,
             sent: 0,
@@ -260,9 +264,15 @@ impl<P> Course<P> {
     /// The session gives the connection back, and may have it again.
     pub(super) fn rest(&mut self) {
         self.settle();
+        self.mend.rest();
         if self.expects.capacity() > KEPT_MAX {
             self.expects = VecDeque::new();
         }
+    }
+
+    /// Whether the client's batch is in front, and nothing of it is answered.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.answered == 0 && self.settings == 0 && !self.failed && !self.is_replaying()
     }
 
     /// Whether nothing is awaited.

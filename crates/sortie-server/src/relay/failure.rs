@@ -89,7 +89,7 @@ pub(super) fn unbegun(body: &[u8]) -> SqlError {
 }
 
 /// A server's error with this body.
-fn server_error(body: &[u8]) -> Option<ServerError> {
+pub(super) fn server_error(body: &[u8]) -> Option<ServerError> {
     let mut frame = BytesMut::with_capacity(5 + body.len());
     frame.put_u8(b'E');
     frame.put_u32(u32::try_from(body.len() + 4).unwrap_or(u32::MAX));

@@ -91,6 +91,20 @@ pub(crate) fn execute(frame: &[u8]) -> Option<(&[u8], i32)> {
     Some((portal, i32::from_be_bytes(*rest.first_chunk()?)))
 }
 
+/// Whether the Bind in front, all of which is there, is followed by the question for the columns
+/// of its portal.
+pub(crate) fn tells(input: &[u8]) -> bool {
+    let behind = || {
+        let bind = head(input).ok()??;
+        let (portal, _) = self::bind(input.get(..bind.len).filter(|_| bind.tag == b'B')?)?;
+        let rest = input.get(bind.len..)?;
+        let describe = head(rest).ok()??;
+        (describe.tag == b'D').then_some(())?;
+        Some(target(rest.get(..describe.len)?)? == (b'P', portal))
+    };
+    behind().unwrap_or(false)
+}
+
 /// Appends a Query.
 pub(crate) fn query(output: &mut BytesMut, text: &[u8]) {
     frame(output, b'Q', &[text, b"\0"]);

@@ -51,6 +51,9 @@ where
                     self.unready.get_or_insert(Unready::Unset(error));
                 }
             }
+            if event.tag == b'E' && event.ends() && !unset {
+                self.hear_missing(event);
+            }
             if event.tag == b'E' && event.ends() && !unset && self.is_beginning() {
                 let body = event.body(&self.client.output).unwrap_or_default();
                 let error = server_failure::unbegun(body);
@@ -60,6 +63,7 @@ where
                 self.hear_columns(event);
             }
             let heard = self.course.hear(&mut self.ledger, event.tag, event.ends(), status);
+            let heard = self.hear_failed(event, heard);
             if let Some(error) = status.and_then(|status| self.hear_begun(status)) {
                 self.unready.get_or_insert(Unready::Unset(error));
             }
@@ -95,6 +99,7 @@ where
 
     /// The server has answered what the client has asked for.
     pub(super) fn hear_answered(&mut self, is_idle: bool) {
+        self.course.mend.end();
         let took = self.meter.answered(is_idle);
         self.hear_took(took);
     }

@@ -157,7 +157,8 @@ where
         let Some(held) = self.held.take() else { return Ok(()) };
         self.meter.answered(true);
         let (ready, failed, open) = self.course.outstanding();
-        let told = failed && !self.course.is_replaying();
+        let is_told = !self.course.is_replaying() && !self.course.mend.has_failed();
+        let told = failed && is_told;
         let server = &held.leased.server;
         let stateful = server.status() != Status::Idle || self.ledger.dirty().is_some();
         let cut = !server.is_between_received();

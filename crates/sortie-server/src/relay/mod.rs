@@ -53,6 +53,7 @@ mod lazy;
 mod leased;
 mod ledger;
 mod local;
+mod mend;
 mod moving;
 mod plain;
 mod pump;

@@ -159,7 +159,9 @@ where
     fn forward_plain(&mut self, plain: &Plain) {
         self.count(b'E');
         buffers::borrow(&mut self.out);
-        self.out.extend_from_slice(&self.client.input[..plain.len]);
+        let batch = &self.client.input[..plain.len];
+        self.out.extend_from_slice(batch);
+        self.course.mend.begin(batch, true);
         if plain.len == self.client.input.len() {
             self.client.input.clear();
         } else {
@@ -171,6 +173,7 @@ where
     /// Takes in what the server has sent, if it all answers such a batch. Returns whether it does.
     pub(super) fn hear_plain(&mut self) -> bool {
         if self.lazy.is_some()
+            || self.course.mend.has_failed()
             || matches!(self.unready, Some(Unready::Unclean(_) | Unready::Unset(_)))
         {
             return false;

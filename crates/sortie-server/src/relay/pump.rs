@@ -158,8 +158,9 @@ where
     /// Passes on what the client has sent, as far as it is complete and the session needs its
     /// connection for it.
     pub(super) fn accept(&mut self) -> Result<(), Failure> {
-        if self.course.is_replaying() || self.course.is_lacking() {
-            // Nothing of the client's may run before the connection is as its session wants it.
+        if self.course.is_replaying() || self.course.is_lacking() || self.course.mend.has_failed() {
+            // Nothing of the client's may run before the connection is as its session wants it,
+            // or ahead of what is sent again.
             return Ok(());
         }
         if self.begin_there() {
@@ -231,6 +232,7 @@ where
         }
         let begin = begin.len();
         self.passing = len;
+        self.course.mend.give_up();
         self.count(tag);
         buffers::borrow(&mut self.out);
         self.dropping = self.cluster.shards() > 1 && tag != b'd' && self.refuse(begin);
@@ -267,10 +269,12 @@ where
             return false;
         }
         buffers::borrow(&mut self.out);
-        match self.course.verify(&self.ledger, &self.client.input[..len], status, &mut self.out) {
+        let (frame, tells) = (&self.client.input[..len], frames::tells(&self.client.input));
+        match self.course.verify(&self.ledger, frame, (status, tells), &mut self.out) {
             Verified::Ready => {}
             Verified::Waits => return false,
             Verified::Fails(error) => {
+                self.course.mend.give_up();
                 self.course.fail_extended(*error, &mut self.out);
                 self.client.input.advance(len);
                 return true;
@@ -280,6 +284,7 @@ where
             if !self.course.is_skipping() {
                 self.count(tag);
             }
+            self.keep(len);
             let frame = &self.client.input[..len];
             self.course.send(&mut self.ledger, frame, status, &mut self.out);
         }

@@ -17,6 +17,7 @@ pub(crate) struct Lanes {
     pinned: AtomicU64,
     dirty_now: AtomicU64,
     replays: AtomicU64,
+    mended: AtomicU64,
     cancels: AtomicU64,
     lost: AtomicU64,
     observed: AtomicU64,
@@ -46,6 +47,8 @@ pub(crate) struct LaneStats {
     pub(crate) dirty_now: u64,
     /// Statements that were run again on another connection.
     pub(crate) replays: u64,
+    /// Batches that were sent again, with a statement that is prepared anew.
+    pub(crate) mended: u64,
     /// Cancel requests that were forwarded.
     pub(crate) cancels: u64,
     /// Server connections that ended under a session.
@@ -115,6 +118,10 @@ impl Lanes {
         add(&self.replays, statements.into());
     }
 
+    pub(crate) fn mended(&self) {
+        add(&self.mended, 1);
+    }
+
     pub(crate) fn cancelled(&self) {
         add(&self.cancels, 1);
     }
@@ -147,6 +154,7 @@ impl Lanes {
             pinned: read(&self.pinned),
             dirty_now: read(&self.dirty_now),
             replays: read(&self.replays),
+            mended: read(&self.mended),
             cancels: read(&self.cancels),
             lost: read(&self.lost),
             observed: read(&self.observed),

@@ -1,16 +1,21 @@
 //! Prepared statements that are gone without anybody's having said so.
 
-use sortie_testkit::{Batch, Frame, Postgres, Wire};
+use sortie_testkit::{Batch, Frame, Postgres, Server, Wire};
+use tempfile::NamedTempFile;
 
 use crate::lazy::answers;
-use crate::relay::start;
+use crate::relay::{count, start};
 use crate::support::among_others;
 
 /// A view that takes away all prepared statements of whoever reads it: nobody can tell by its name.
+/// A function that says that one is missing.
 const FORGET: &str = "CREATE ROLE reader LOGIN;
     CREATE FUNCTION forget() RETURNS int LANGUAGE plpgsql AS
     $$ BEGIN EXECUTE 'DEALLOCATE ALL'; RETURN 1; END $$;
-    CREATE VIEW forgotten AS SELECT forget(); GRANT SELECT ON forgotten TO reader;";
+    CREATE FUNCTION says() RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+    $$ BEGIN RAISE SQLSTATE '26000'; END $$;
+    CREATE VIEW forgotten AS SELECT forget(); GRANT SELECT ON forgotten TO reader;
+    CREATE VIEW held AS SELECT name FROM pg_prepared_statements; GRANT SELECT ON held TO reader;";
 
 /// Nobody shares what asks for the time.
 fn prepare(number: u32) -> Batch {
@@ -19,6 +24,169 @@ fn prepare(number: u32) -> Batch {
 
 fn run() -> Batch {
     Batch::new().bind("", "s", (0, &[]), 0).execute("").sync()
+}
+
+/// As most drivers run it: they are told of the columns with the rows.
+fn told() -> Batch {
+    Batch::new().bind("", "s", (0, &[]), 0).describe(b'P', "").execute("").sync()
+}
+
+fn query(text: &str) -> Batch {
+    Batch::new().query(text)
+}
+
+/// The types of the frames.
+fn tags(frames: &[Frame]) -> String {
+    frames.iter().map(|frame| char::from(frame.tag)).collect()
+}
+
+fn sqlstate(frames: &[Frame]) -> String {
+    frames.iter().find_map(Frame::report).map_or_else(String::new, |report| report.sqlstate)
+}
+
+async fn stage() -> (Postgres, Server, NamedTempFile) {
+    let postgres = Postgres::start().await;
+    postgres.script(FORGET).await;
+    let url = format!("postgres://reader@{}/postgres", postgres.listen());
+    // One connection for all.
+    let (server, config) = start(&[url], 1).await;
+    (postgres, server, config)
+}
+
+async fn mended(server: &Server) -> i64 {
+    count(&server.metrics().await, "sortie_mended_batches_total", &[])
+}
+
+#[tokio::test]
+async fn a_statement_that_its_server_has_lost_is_prepared_again() {
+    let _others = among_others().await;
+    let (postgres, server, _config) = stage().await;
+    let lost = query("SELECT * FROM forgotten");
+    let mut wire = Wire::connect_as(server.listen(), "reader").await;
+    let prepared = Batch::new().parse("s", "SELECT 1, now() IS NULL", &[]).sync();
+    assert_eq!(tags(&wire.ask(&prepared).await), "1Z");
+    for batch in [run(), told(), run()] {
+        wire.ask(&lost).await;
+        let answer = wire.ask(&batch).await;
+        assert_eq!(tags(&answer).replace('T', ""), "2DCZ", "{answer:?}");
+    }
+    wire.ask(&lost).await;
+    let described = wire.ask(&Batch::new().describe(b'S', "s").sync()).await;
+    assert_eq!(tags(&described), "tTZ");
+    // Whose client was told of its columns, too: they are looked at.
+    wire.ask(&lost).await;
+    assert_eq!(tags(&wire.ask(&run()).await), "2DCZ");
+    assert_eq!(mended(&server).await, 5);
+    // In a transaction nothing can be done again. Behind it the statement is there.
+    for end in ["ROLLBACK", "COMMIT"] {
+        wire.ask(&query("BEGIN; SELECT 1")).await;
+        wire.ask(&lost).await;
+        assert_eq!(sqlstate(&wire.ask(&run()).await), "26000");
+        wire.ask(&query(end)).await;
+        wire.ask(&query("BEGIN; SELECT 1")).await;
+        assert_eq!(tags(&wire.ask(&run()).await), "2DCZ");
+        wire.ask(&query(end)).await;
+    }
+    // What goes on behind it must not overtake it.
+    wire.ask(&lost).await;
+    let pipeline = run().then(&run()).then(&query("SELECT 7"));
+    wire.send(pipeline.bytes()).await;
+    let mut all = String::new();
+    for _ in 0..3 {
+        all += &tags(&wire.until_ready().await);
+    }
+    assert!(["2DCZ2DCZTDCZ", "EZEZTDCZ", "EZ2DCZTDCZ"].contains(&&*all), "{all}");
+    assert_eq!(tags(&wire.ask(&run()).await), "2DCZ");
+    // A session that keeps its connection is not worse off.
+    wire.rows("SELECT forget()").await;
+    assert_eq!(tags(&wire.ask(&run()).await), "2DCZ");
+    // A function may say the same when the statement is planned.
+    let said = mended(&server).await;
+    wire.ask(&Batch::new().parse("says", "SELECT says()", &[]).sync()).await;
+    for _ in 0..2 {
+        let answer = wire.ask(&Batch::new().bind("", "says", (0, &[]), 0).execute("").sync()).await;
+        assert_eq!((tags(&answer), sqlstate(&answer)), ("EZ".to_owned(), "26000".to_owned()));
+    }
+    assert_eq!(mended(&server).await, said);
+    // Whoever says that it is to go means it.
+    wire.ask(&query("DEALLOCATE s")).await;
+    assert_eq!(sqlstate(&wire.ask(&run()).await), "26000");
+    drop(wire);
+    server.abandoned().await;
+    server.stop().await;
+    postgres.stop().await;
+}
+
+/// A write that is sent again has not been done before.
+#[tokio::test]
+async fn what_is_sent_again_runs_once() {
+    let _others = among_others().await;
+    let (postgres, server, _config) = stage().await;
+    postgres.script("CREATE TABLE log (n int4); GRANT ALL ON log TO reader").await;
+    let mut wire = Wire::connect_as(server.listen(), "reader").await;
+    let text = "INSERT INTO log VALUES ($1)";
+    wire.ask(&Batch::new().parse("s", text, &[23]).sync()).await;
+    for number in 0..20 {
+        wire.ask(&query("SELECT * FROM forgotten")).await;
+        let number = number.to_string();
+        let bind = Batch::new().bind("", "s", (0, &[Some(number.as_bytes())]), 0);
+        // The second one runs, or neither of them.
+        let twice = bind.clone().execute("").then(&bind).execute("").sync();
+        assert_eq!(tags(&wire.ask(&twice).await), "2C2CZ");
+    }
+    let all = wire.rows("SELECT count(*), count(DISTINCT n) FROM log").await;
+    assert_eq!(all, [[Some("40".to_owned()), Some("20".to_owned())]]);
+    drop(wire);
+    server.stop().await;
+    postgres.stop().await;
+}
+
+#[tokio::test]
+async fn a_statement_whose_columns_change_is_prepared_again_for_who_is_told_of_them() {
+    let _others = among_others().await;
+    let (postgres, server, _config) = stage().await;
+    postgres
+        .script("CREATE TABLE t (a int4); INSERT INTO t VALUES (1); GRANT ALL ON t TO reader")
+        .await;
+    let mut columns = 1;
+    let mut wire = Wire::connect_as(server.listen(), "reader").await;
+    wire.rows("SET sortie.lane = pipe").await;
+    wire.ask(&Batch::new().parse("s", "SELECT * FROM t", &[]).sync()).await;
+    for _ in 0..4 {
+        assert_eq!(tags(&wire.ask(&run()).await), "2DCZ");
+        postgres.script(&format!("ALTER TABLE t ADD b{columns} int4")).await;
+        columns += 1;
+        // Who does not ask what comes expects what came before.
+        assert_eq!(sqlstate(&wire.ask(&run()).await), "0A000");
+        let answer = wire.ask(&told()).await;
+        assert_eq!(tags(&answer), "2TDCZ", "{answer:?}");
+        let row = answer.iter().find_map(Frame::row).unwrap();
+        assert_eq!(row.len(), columns);
+    }
+    assert_eq!(mended(&server).await, 4);
+    // In a transaction it fails as on the server, and not again behind it.
+    wire.ask(&query("BEGIN; SELECT 1")).await;
+    assert_eq!(tags(&wire.ask(&told()).await), "2TDCZ");
+    wire.ask(&query("COMMIT")).await;
+    postgres.script("ALTER TABLE t ADD c int4").await;
+    wire.ask(&query("BEGIN; SELECT 1")).await;
+    assert_eq!(sqlstate(&wire.ask(&told()).await), "0A000");
+    wire.ask(&query("ROLLBACK")).await;
+    wire.ask(&query("BEGIN; SELECT 1")).await;
+    assert_eq!(tags(&wire.ask(&told()).await), "2TDCZ");
+    wire.ask(&query("COMMIT")).await;
+    // Who was told of them ahead, and is not now, decodes rows by that: it hears of it.
+    let ahead = Batch::new().close(b'S', "s").parse("s", "SELECT * FROM t", &[]);
+    assert_eq!(tags(&wire.ask(&ahead.describe(b'S', "s").sync()).await), "31tTZ");
+    assert_eq!(tags(&wire.ask(&run()).await), "2DCZ");
+    postgres.script("ALTER TABLE t ADD d int4").await;
+    for _ in 0..2 {
+        assert_eq!(sqlstate(&wire.ask(&run()).await), "0A000");
+    }
+    assert_eq!(tags(&wire.ask(&told()).await), "2TDCZ");
+    drop(wire);
+    server.stop().await;
+    postgres.stop().await;
 }
 
 #[tokio::test]
@@ -31,7 +199,7 @@ async fn a_statement_that_is_prepared_again_is_the_new_one_everywhere() {
     // One connection for all: whoever has it next takes away what was left there.
     let (server, _config) = start(&[url], 1).await;
     let forget = || Batch::new().query("SELECT * FROM forgotten");
-    let script = [prepare(1), run(), prepare(3), forget(), run(), prepare(2), run()];
+    let script = [prepare(1), run(), prepare(3), forget(), prepare(2), run()];
     let ours = answers(server.listen(), "postgres", &script).await;
     assert_eq!(ours, answers(there, "postgres", &script).await);
 
@@ -45,6 +213,56 @@ async fn a_statement_that_is_prepared_again_is_the_new_one_everywhere() {
     let row = answer.iter().find_map(Frame::row);
     assert_eq!(row.unwrap()[0].as_deref(), Some("2"), "{answer:?}");
     drop((wire, other));
+    server.abandoned().await;
+    server.stop().await;
+    postgres.stop().await;
+}
+
+/// How many statements are prepared on the connection that this session gets.
+async fn there(wire: &mut Wire) -> i64 {
+    let rows = wire.rows("SELECT count(*) FROM held").await;
+    rows[0][0].as_deref().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_holds_the_statements_of_one_session_that_it_has_used_there() {
+    let _others = among_others().await;
+    let (postgres, server, _config) = stage().await;
+    let many = |count: i64| {
+        let prepare = |batch: Batch, number| {
+            batch.parse(&format!("s{number}"), &format!("SELECT {number}, now()"), &[])
+        };
+        (0..count).fold(Batch::new(), prepare).sync()
+    };
+    let used =
+        |number| Batch::new().bind("", &format!("s{number}"), (0, &[]), 0).execute("").sync();
+    let mut sessions = Vec::new();
+    for _ in 0..5 {
+        let mut wire = Wire::connect_as(server.listen(), "reader").await;
+        assert_eq!(there(&mut wire).await, 0, "what others left is gone");
+        wire.ask(&many(1_900)).await;
+        assert_eq!(there(&mut wire).await, 1_900);
+        sessions.push(wire);
+    }
+    for round in 1..3 {
+        for wire in &mut sessions {
+            for number in 0..round * 10 {
+                assert_eq!(tags(&wire.ask(&used(number * 11)).await), "2DCZ");
+            }
+            assert_eq!(there(wire).await, round * 10);
+        }
+    }
+    // Beyond the bound it is its session's alone, and no burden to whoever comes next.
+    let mut wire = sessions.pop().unwrap();
+    wire.ask(&query("DEALLOCATE ALL")).await;
+    wire.ask(&many(2_500)).await;
+    assert_eq!(there(&mut wire).await, 2_500);
+    for number in [0, 1_999, 2_000, 2_499] {
+        assert_eq!(tags(&wire.ask(&used(number)).await), "2DCZ");
+    }
+    drop(wire);
+    assert_eq!(there(&mut sessions[0]).await, 0);
+    drop(sessions);
     server.abandoned().await;
     server.stop().await;
     postgres.stop().await;

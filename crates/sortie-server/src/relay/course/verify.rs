@@ -24,16 +24,17 @@ pub(crate) enum Verified {
 }
 
 /// The number of no statement: what has the name here is not to be used.
-const NOBODY: u64 = 0;
+pub(crate) const NOBODY: u64 = 0;
 
 impl<P> Course<P> {
     /// A frame is about to go out. If it is the Bind of a statement of whose columns the client was
-    /// told elsewhere, appends what prepares it here and asks for those that it has.
+    /// told elsewhere, appends what prepares it here and asks for those that it has; unless
+    /// the client asks for them itself (`tells`).
     pub(crate) fn verify(
         &mut self,
         ledger: &Ledger<P>,
         frame: &[u8],
-        status: Status,
+        (status, tells): (Status, bool),
         out: &mut BytesMut,
     ) -> Verified {
         if frame[0] != b'B' || self.skipping || !self.is_sure {
@@ -57,7 +58,7 @@ impl<P> Course<P> {
             let error = misbound(statement, name, frame);
             return error.map_or(Verified::Ready, |error| Verified::Fails(Box::new(error)));
         }
-        if statement.told.is_none() {
+        if statement.told.is_none() || tells {
             return Verified::Ready;
         }
         self.oust(frame, out);
