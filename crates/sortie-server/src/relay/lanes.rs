@@ -334,5 +334,26 @@ fn plan<P>(verdict: &Verdict<P>, mode: Mode) -> Result<Arc<P>, PipeReason> {
 /// Whether a text may be about a switch of sortie's own.
 pub(super) fn mentions_own(text: &[u8]) -> bool {
     // Short ones only: nobody hides a SET in a long text.
-    text.len() < 256 && text.windows(7).any(|window| window.eq_ignore_ascii_case(b"sortie."))
+    let name = b"sortie";
+    // There are few points in a text, and letters everywhere.
+    let is_behind = |at: usize| {
+        at.checked_sub(name.len()).is_some_and(|from| text[from..at].eq_ignore_ascii_case(name))
+    };
+    text.len() < 256 && (0..text.len()).any(|at| text[at] == b'.' && is_behind(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn switches_are_seen_wherever_they_are_named() {
+        for text in ["SET sortie.lane = pipe", "sortie.", "a.b Sortie.x", "show SORTIE.share"] {
+            assert!(mentions_own(text.as_bytes()), "{text}");
+        }
+        for text in ["", ".", "sortie", "ortie.x", "SELECT a.b FROM sortie", "sortie .x"] {
+            assert!(!mentions_own(text.as_bytes()), "{text}");
+        }
+        assert!(!mentions_own(format!("{}sortie.x", " ".repeat(256)).as_bytes()));
+    }
 }
