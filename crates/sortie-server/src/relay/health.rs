@@ -212,6 +212,21 @@ impl Watched {
         }
         let given_up = patience.is_some_and(|patience| self.silence >= patience);
         let before = state.given_up.swap(given_up, Relaxed);
+        if given_up && !before {
+            tracing::warn!(
+                event = "server",
+                server = %state.address,
+                answers = false,
+                "the server has answered nothing for too long: it is given up"
+            );
+        } else if before && (heard || is_news) {
+            tracing::info!(
+                event = "server",
+                server = %state.address,
+                answers = true,
+                "the server answers again"
+            );
+        }
         given_up && !before
     }
 

@@ -76,6 +76,17 @@ async fn until_up(sortie: &Endpoint, node: &Node, up: bool) {
     }
 }
 
+/// Waits until the log has this to say of a server.
+async fn until_said(sortie: &Endpoint, node: &Node, words: &str) {
+    let end = Instant::now() + Duration::from_secs(20);
+    let address = node.address().to_string();
+    let is_said = |line: &str| line.contains(words) && line.contains(&address);
+    while !sortie.server.output().lines().any(is_said) {
+        assert!(Instant::now() < end, "{words}: {}", sortie.server.output());
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Asks until this server has answered.
 async fn until_used(sortie: &Endpoint, node: &Node) {
     let end = Instant::now() + Duration::from_secs(20);
@@ -110,6 +121,7 @@ async fn a_stopped_standby_is_left_out(mode: &'static str) {
     assert_eq!(outcome, Err("08006".to_owned()));
     assert!(took >= SILENCE / 2, "given up after {took:?}");
     until_up(&sortie, &stopped, false).await;
+    until_said(&sortie, &stopped, "it is given up").await;
     let known = Instant::now();
     for _ in 0..20 {
         let mut wire = Wire::connect(sortie.listen()).await;
@@ -122,6 +134,7 @@ async fn a_stopped_standby_is_left_out(mode: &'static str) {
     drop(wire);
     stopped.resume().await;
     until_up(&sortie, &stopped, true).await;
+    until_said(&sortie, &stopped, "answers again").await;
     until_used(&sortie, &stopped).await;
     stop.store(true, Ordering::Relaxed);
     let mut counted = (0, 0);
