@@ -37,6 +37,7 @@ const KEPT_MAX: usize = 512;
 
 /// The batch under way, if it may have to be sent again.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Mend {
     /// What was sent of it: first a Bind or a Describe of a statement that is there.
     sent: Vec<u8>,
