@@ -74,6 +74,10 @@ fn a_busy_core_gives_a_calm_one_what_makes_both_equal() {
 /// A thread that is only awake, as it would be among others that want the same processor, does
 /// not compute.
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the thread is to stand still, and has no other task"
+)]
 fn what_a_core_computes_is_measured_and_not_how_long_it_is_awake() {
     let cores = cores(1);
     let core = &cores.0[0];
