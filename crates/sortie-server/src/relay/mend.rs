@@ -11,7 +11,8 @@
 //!
 //! 1. A batch is sent again only if nothing of it has run: its first message has failed, and it
 //!    stood outside of a transaction.
-//! 2. Nothing was sent behind it, and nothing is until it has been sent again: order stays.
+//! 2. Nothing was sent behind it, not even that the client leaves, and nothing is until it has been
+//!    sent again: order stays.
 //! 3. It is sent again once.
 //! 4. A client that is not told of a statement's columns with its rows gets rows of those columns
 //!    that it was told of, or an error.
@@ -170,7 +171,8 @@ where
             Said::Changed if !frames::tells(&mend.sent) => return,
             Said::Changed => drop(here.prepare(name, NOBODY)),
         }
-        let is_alone = mend.is_whole && !mend.is_followed;
+        // Who has said that it leaves has sent nothing that would be passed on.
+        let is_alone = mend.is_whole && !mend.is_followed && self.leaving.is_none();
         let is_outside = self.held.as_ref().is_some_and(|held| {
             held.leased.server.status() == Status::Idle && held.cancelling.is_none()
         });

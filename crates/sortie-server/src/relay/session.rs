@@ -23,6 +23,7 @@ use sortie_postgres::backend::{self, Severity};
 use sortie_postgres::{ConnId, Event, Login, Parameters};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::futures::Notified;
+use tokio::task::coop;
 use tokio::time::Sleep;
 
 use super::client::Client;
@@ -146,6 +147,8 @@ where
         signals: &mut Signals<'_, 'a, D>,
     ) -> Result<Infallible, Failure> {
         loop {
+            // However much a client has sent ahead, the others of this core get their turn.
+            coop::consume_budget().await;
             if self.held.is_some() && !self.is_at_rest() {
                 self.pump(signals).await?;
             } else {

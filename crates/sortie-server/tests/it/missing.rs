@@ -117,6 +117,47 @@ async fn a_statement_that_its_server_has_lost_is_prepared_again() {
     postgres.stop().await;
 }
 
+/// What its client is sent until the end of the connection.
+async fn until_end(mut wire: Wire) -> String {
+    let mut frames = Vec::new();
+    while let Some(frame) = wire.frame().await {
+        frames.push(frame);
+    }
+    tags(&frames)
+}
+
+/// Nothing is sent again for who has said that it leaves, or says what nobody understands.
+#[tokio::test]
+async fn who_leaves_behind_a_lost_statement_is_told_of_it() {
+    let _others = among_others().await;
+    let (postgres, server, _config) = stage().await;
+    postgres.script("CREATE TABLE u (a int4); GRANT ALL ON u TO reader").await;
+    let ends = [(Batch::new().terminate(), "EZ"), (Batch::new().bare(b"\xff\0\0\0\x04"), "EZE")];
+    for (end, expected) in &ends {
+        for lane in ["auto", "pipe"] {
+            let mut wire = Wire::connect_as(server.listen(), "reader").await;
+            wire.rows(&format!("SET sortie.lane = {lane}")).await;
+            wire.ask(&prepare(1)).await;
+            wire.ask(&run()).await;
+            wire.ask(&query("SELECT * FROM forgotten")).await;
+            wire.send(run().then(end).bytes()).await;
+            assert_eq!(until_end(wire).await, *expected, "{lane}");
+        }
+        let mut wire = Wire::connect_as(server.listen(), "reader").await;
+        wire.rows("SET sortie.lane = pipe").await;
+        wire.ask(&Batch::new().parse("s", "SELECT * FROM u", &[]).sync()).await;
+        wire.ask(&told()).await;
+        postgres.script("ALTER TABLE u ADD b int4, ADD c int4").await;
+        wire.send(told().then(end).bytes()).await;
+        assert_eq!(until_end(wire).await, *expected);
+        postgres.script("ALTER TABLE u DROP b, DROP c").await;
+    }
+    assert_eq!(mended(&server).await, 0);
+    server.abandoned().await;
+    server.stop().await;
+    postgres.stop().await;
+}
+
 /// A write that is sent again has not been done before.
 #[tokio::test]
 async fn what_is_sent_again_runs_once() {
