@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::cores::{Cores, Ride, Socket};
 use crate::logins::Logins;
@@ -164,7 +164,7 @@ async fn accept<F, Fut>(
                 }
                 Err(error) => {
                     tracing::warn!(%error, "can't accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
+                    tend(connections, cores, ACCEPT_PAUSE).await;
                 }
             },
         }
@@ -185,6 +185,17 @@ async fn make_room(
         }
     }
     connections.len() < connections_max
+}
+
+/// Does nothing for as long as this but look after the connections that there are.
+async fn tend(connections: &mut Connections, cores: &Cores, pause: Duration) {
+    let tending = async {
+        while let Some(ended) = connections.join_next().await {
+            see(ended, connections, cores);
+        }
+        std::future::pending::<()>().await;
+    };
+    let _is_over = timeout(pause, tending).await;
 }
 
 /// Has a session that only left its core go on at another one.

@@ -21,6 +21,9 @@ pub(super) fn enter(index: usize) {
 }
 
 /// A socket whose events come to the core that uses it, so that none has to be passed on.
+///
+/// It is one task's as a whole: who waits for the one half of it would not be woken any more when
+/// the other half has moved on to another core.
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: TcpStream,

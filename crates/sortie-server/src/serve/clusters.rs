@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::cores::Socket;
 use sortie_postgres::{ConnInfo, Connection, Login};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -17,6 +16,7 @@ use super::{Error, Front, cores, observed, serving, worlds};
 use crate::admin::{Admin, PROBE_MAX, Readiness};
 use crate::config::{Auth, Config, Mode, Tls};
 use crate::console::Console;
+use crate::cores::Socket;
 use crate::judge::SharedLane;
 use crate::listener::Room;
 use crate::logins::Logins;
