@@ -365,7 +365,10 @@ where
     /// Why it ends when it has been told to.
     pub(super) fn killed(&self) -> Failure {
         match (self.meter.entry().is_evicted(), self.client.is_stalled()) {
-            (false, _) => Failure::Fatal(killed()),
+            (false, _) => {
+                let how = "It was ended with KILL, in the admin database.";
+                Failure::Fatal(shutting_down().detail(how))
+            }
             (true, false) => Failure::Fatal(evicted()),
             // It takes nothing: neither would it take a last word.
             (true, true) => Failure::Stalled,
@@ -395,9 +398,4 @@ pub(super) fn cancelled() -> SqlError {
 pub(super) fn shutting_down() -> SqlError {
     let message = "terminating connection due to administrator command";
     SqlError::new(state::ADMIN_SHUTDOWN, message)
-}
-
-/// The end of a session that an administrator has ended.
-fn killed() -> SqlError {
-    shutting_down().detail("It was ended with KILL, in the admin database.")
 }
