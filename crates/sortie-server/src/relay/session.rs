@@ -23,7 +23,6 @@ use sortie_postgres::backend::{self, Severity};
 use sortie_postgres::{ConnId, Event, Login, Parameters};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::futures::Notified;
-use tokio::task::coop;
 use tokio::time::Sleep;
 
 use super::client::Client;
@@ -148,7 +147,7 @@ where
     ) -> Result<Infallible, Failure> {
         loop {
             // However much a client has sent ahead, the others of this core get their turn.
-            coop::consume_budget().await;
+            tokio::task::coop::consume_budget().await;
             if self.held.is_some() && !self.is_at_rest() {
                 self.pump(signals).await?;
             } else {
