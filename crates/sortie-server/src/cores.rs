@@ -4,9 +4,8 @@
 //! would do is left out: no task is stolen, and no worker is woken to look for one.
 //!
 //! Sessions share a core as long as it is not busy: a thread that finds several of them ready
-//! whenever it wakes spends far less on each than two threads that wake for one at a time, and
-//! the clients and servers on the same machine keep their caches. Busy is what computes: a thread
-//! that is awake and waits for its turn would not get on faster on two cores that are as full.
+//! whenever it wakes spends less on each than two threads that wake for one at a time. Busy is what
+//! computes: a thread that is awake may only wait for its turn among the servers that it has asked.
 //! A core that has become busy hands sessions over to one that is nearly idle.
 //!
 //! # Invariants

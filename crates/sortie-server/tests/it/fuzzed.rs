@@ -7,10 +7,9 @@ use std::time::Duration;
 use sortie_testkit::{Batch, Frame, Postgres, Wire};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::hostile::{AT_ONCE, GROWTH_MAX, STARTUP, grown, is_well, ready};
+use crate::hostile::{STARTUP, is_well, ready, withstands};
 use crate::relay::start;
 use crate::stage::{Setup, Stage};
 use crate::support::{Dice, among_others};
@@ -48,27 +47,7 @@ async fn whatever_is_said_after_the_login_only_its_session_suffers() {
     let stage = Stage::take().await;
     // On a standby nobody can write, whatever comes of these texts.
     let setup = Setup { pipe_target: "replica", ..Setup::default() };
-    let (mut endpoint, before) = ready(&stage, setup).await;
-    let listen = endpoint.listen();
-    let mut talking = JoinSet::new();
-    for seed in 0..wanted {
-        talking.spawn(talk(seed, listen));
-        if talking.len() == AT_ONCE {
-            talking.join_next().await.unwrap().unwrap();
-        }
-        if seed % 100 == 0 {
-            is_well(listen).await;
-        }
-    }
-    while let Some(ended) = talking.join_next().await {
-        ended.unwrap();
-    }
-    endpoint.server.abandoned().await;
-    assert!(grown(&endpoint, before) < GROWTH_MAX);
-    let said = endpoint.server.output();
-    assert!(endpoint.server.is_running() && !said.contains("panicked"), "{said}");
-    is_well(listen).await;
-    endpoint.stop().await;
+    withstands(ready(&stage, setup).await, wanted, talk).await;
 }
 
 /// Says a few things, in pieces, and hears what is said to that: whole frames, and then the end.

@@ -17,12 +17,12 @@ use crate::support::{Dice, among_others, connect};
 /// Longer than anything here takes.
 const WITHIN: Duration = Duration::from_secs(60);
 /// What all of them together may add to the endpoint's memory.
-pub(crate) const GROWTH_MAX: u64 = 64 << 20;
+const GROWTH_MAX: u64 = 64 << 20;
 /// Connections that begin in a wrong way, unless `SORTIE_STARTUPS` says how many.
 const STARTUPS: u64 = 400;
 /// Connections that rest, unless `SORTIE_CONNECTIONS` says how many.
 const CONNECTIONS: usize = 500;
-pub(crate) const AT_ONCE: usize = 50;
+const AT_ONCE: usize = 50;
 pub(crate) const STARTUP: &[u8] = b"\0\0\0\x27\0\x03\0\0user\0tester\0database\0postgres\0\0";
 
 /// A hundred megabytes, by the pipe.
@@ -59,7 +59,7 @@ pub(crate) async fn is_well(listen: SocketAddr) {
     timeout(WITHIN, served).await.expect("nobody is hurt by others");
 }
 
-pub(crate) fn grown(endpoint: &Endpoint, before: u64) -> u64 {
+fn grown(endpoint: &Endpoint, before: u64) -> u64 {
     let grown = endpoint.server.resident().saturating_sub(before);
     println!("resident memory grew by {} KiB", grown >> 10);
     grown
@@ -234,15 +234,27 @@ async fn whoever_begins_in_a_wrong_way_is_told_or_ended() {
     let _others = among_others().await;
     let count = std::env::var("SORTIE_STARTUPS").map_or(STARTUPS, |count| count.parse().unwrap());
     let stage = Stage::take().await;
-    let (mut endpoint, before) = ready(&stage, top("login_max = \"1s\"")).await;
+    let ready = ready(&stage, top("login_max = \"1s\"")).await;
+    withstands(ready, count, wrong_startup).await;
+}
+
+/// Has a client come for each seed, some of them at once. Others are served meanwhile, and nothing
+/// of any client stays.
+pub(crate) async fn withstands<C>(
+    (mut endpoint, before): (Endpoint, u64),
+    seeds: u64,
+    mut client: impl FnMut(u64, SocketAddr) -> C,
+) where
+    C: Future<Output = ()> + Send + 'static,
+{
     let listen = endpoint.listen();
     let mut coming = JoinSet::new();
-    for seed in 0..count {
-        coming.spawn(wrong_startup(seed, listen));
+    for seed in 0..seeds {
+        coming.spawn(client(seed, listen));
         if coming.len() == AT_ONCE {
             coming.join_next().await.unwrap().unwrap();
         }
-        if seed % 500 == 0 {
+        if seed % 100 == 0 {
             is_well(listen).await;
         }
     }
