@@ -57,6 +57,11 @@ where
 /// Boxed: no other call must carry room for it.
 type Alone<'a, V, E> = Pin<Box<dyn Future<Output = Outcome<Landed<V>, E>> + Send + 'a>>;
 
+#[cold]
+fn alarm(deadline: Instant) -> Pin<Box<Sleep>> {
+    Box::pin(time::sleep_until(deadline))
+}
+
 /// Nothing in it is polled in place.
 impl<S, L, K, V, E> Unpin for Flying<'_, S, L, K, V, E>
 where
@@ -96,6 +101,23 @@ where
         let (key, load, timed) = (Some(key), Some(load), false);
         Flying { flights: self, hash, call, timed, key, load, stage: Stage::Still, late: None }
     }
+
+    /// Out of the way of calls that are in the table.
+    #[cold]
+    fn apart<L, F>(
+        &self,
+        key: K,
+        deadline: Option<Instant>,
+        now: Option<Instant>,
+        load: L,
+    ) -> Alone<'_, V, E>
+    where
+        L: Fn(FlightCx) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        let now = now.unwrap_or_else(Instant::now);
+        Box::pin(self.solo(key, deadline, now, load))
+    }
 }
 
 impl<S, L, F, K, V, E> Future for Flying<'_, S, L, K, V, E>
@@ -132,12 +154,11 @@ where
             Takeoff::Leads(lead) => Stage::Leads(lead),
             Takeoff::Solo(key) => {
                 let load = load.take().expect("a solo caller's load was not taken");
-                let now = now.unwrap_or_else(Instant::now);
-                Stage::Alone(Box::pin(flights.solo(key, deadline, now, load)))
+                Stage::Alone(flights.apart(key, deadline, now, load))
             }
         };
-        if !matches!(stage, Stage::Alone(_)) {
-            *late = deadline.map(|deadline| Box::pin(time::sleep_until(deadline)));
+        if let (Some(deadline), Stage::Leads(_) | Stage::Waits(_)) = (deadline, &stage) {
+            *late = Some(alarm(deadline));
         }
         // A follower keeps nothing of its own load alive while it waits.
         *load = None;

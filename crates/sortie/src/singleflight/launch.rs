@@ -252,5 +252,10 @@ pub(super) fn span(id: u64, how: &'static str) -> Span {
 #[inline]
 pub(super) fn span_if_heard(id: u64, how: &'static str) -> Option<Span> {
     let heard = LevelFilter::current() >= LevelFilter::DEBUG;
-    heard.then(|| tracing::debug_span!("flight", id, how))
+    heard.then(|| span_heard(id, how))
+}
+
+#[cold]
+fn span_heard(id: u64, how: &'static str) -> Span {
+    tracing::debug_span!("flight", id, how)
 }

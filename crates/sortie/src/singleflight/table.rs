@@ -98,6 +98,12 @@ type SeatedLeader<V, E> = (Seated<V, E>, Option<Box<Waits>>);
 /// A seat, and the cell to be read once its waker was woken.
 pub(super) type Seated<V, E> = (SeatId, Arc<Cell<V, E>>);
 
+/// Apart, so that the way of a call that nobody observes is short.
+#[cold]
+fn observed(observer: &dyn Observer, event: impl FnOnce() -> Event) {
+    observer.event(&event());
+}
+
 impl<K, V, E> Table<K, V, E> {
     pub(super) fn new(
         config: Config,
@@ -152,9 +158,10 @@ impl<K, V, E> Table<K, V, E> {
     }
 
     /// Tells the observer, if there is one.
+    #[inline]
     pub(super) fn tell(&self, event: impl FnOnce() -> Event) {
         if let Some(observer) = &self.observer {
-            observer.event(&event());
+            observed(&**observer, event);
         }
     }
 

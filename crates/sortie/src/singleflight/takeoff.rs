@@ -194,11 +194,8 @@ where
         let outcome = match polled {
             // It is tried again, and that is its task's.
             Ok(Poll::Ready(ended)) if self.table.is_retried(&ended) => {
-                let failed = Box::pin(ready(ended));
-                let mut left = left.expect("a load that may be tried again is kept");
-                let loader = Loader::of(left.as_mut().load(), lineage::ancestors());
-                let landing = (id, began, until);
-                return self.depart(hash, landing, (loader, again), (failed, span), task).into();
+                let left = left.expect("a load that may be tried again is kept");
+                return self.try_again(hash, (id, began, until), ended, (left, again, span), task);
             }
             Ok(Poll::Ready(ended)) => ended,
             Err(payload) => Err(FlightError::panicked(&*payload)),
@@ -209,6 +206,21 @@ where
         };
         let span = span.as_ref().and_then(Span::id);
         Takeoff::Landed(self.landed(hash, id, outcome, began, span))
+    }
+
+    /// A load has failed in its first poll and is its task's from now on.
+    #[cold]
+    fn try_again(
+        &self,
+        hash: u64,
+        landing: (u64, Instant, Option<Instant>),
+        ended: Outcome<V, E>,
+        (mut left, again, span): (Resting<V, E>, Option<FlightCx>, Option<Span>),
+        task: &mut Context<'_>,
+    ) -> Takeoff<'_, K, V, E> {
+        let failed = Box::pin(ready(ended));
+        let loader = Loader::of(left.as_mut().load(), lineage::ancestors());
+        self.depart(hash, landing, (loader, again), (failed, span), task).into()
     }
 
     /// Lands a flight within its leader's first poll.
