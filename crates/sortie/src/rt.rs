@@ -11,10 +11,13 @@ pub(crate) mod sync {
     //! Locks for short sections that never cross an `.await`.
 
     #[cfg(not(sortie_shuttle))]
-    pub(crate) use {parking_lot::Mutex, parking_lot::RwLock, std::sync::atomic::AtomicU64};
+    pub(crate) use {
+        parking_lot::{Mutex, MutexGuard, RwLock},
+        std::sync::atomic::AtomicU64,
+    };
 
     #[cfg(sortie_shuttle)]
-    pub(crate) use shuttle::sync::atomic::AtomicU64;
+    pub(crate) use shuttle::sync::{MutexGuard, atomic::AtomicU64};
 
     /// Shuttle's lock with the face of `parking_lot`'s.
     #[cfg(sortie_shuttle)]
@@ -27,7 +30,7 @@ pub(crate) mod sync {
             Self(shuttle::sync::Mutex::new(value))
         }
 
-        pub(crate) fn lock(&self) -> shuttle::sync::MutexGuard<'_, T> {
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
         }
     }

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tracing::span::Id;
 
 use crate::observe::{Ends, Event};
+use crate::rt::sync::MutexGuard;
 use crate::singleflight::entry::{Entry, State};
 use crate::singleflight::flight::Flight;
 use crate::singleflight::party::{Cell, Landing, Outcome};
@@ -73,9 +74,15 @@ where
             drop(entry);
             return Err(outcome);
         }
-        drop(shard);
-        let held = self.shared.as_ref().and_then(|shared| shared.hold(&outcome));
-        let landed = self.land_only(hash, id, (outcome, (span, held)));
+        let (shard, held) = match &self.shared {
+            None => (shard, None),
+            Some(shared) => {
+                drop(shard);
+                let held = shared.hold(&outcome);
+                (self.shard(hash).lock(), held)
+            }
+        };
+        let landed = self.land_only(shard, hash, id, (outcome, (span, held)));
         landed.or_else(|kept| self.land_among(hash, id, kept))
     }
 
@@ -83,11 +90,11 @@ where
     /// that its callers are woken.
     fn land_only(
         &self,
+        mut shard: MutexGuard<'_, Desks<K, V, E>>,
         hash: u64,
         id: u64,
         kept: Kept<V, E>,
     ) -> Result<Arc<Cell<V, E>>, Kept<V, E>> {
-        let mut shard = self.shard(hash).lock();
         let Desks { entries, spare, stats, .. } = &mut *shard;
         let Ok(mut found) = entries.find_entry(hash, |entry| entry.has_flight(id)) else {
             return Err(kept);
