@@ -38,7 +38,7 @@ pub(super) struct Met {
     pub(super) began: Option<Instant>,
     /// Who waits with it now, itself among them.
     pub(super) fan_out: usize,
-    /// A load that it waits for rests with its leader.
+    /// A load that it waits for rests with its leader, and it is this caller who sees to that.
     pub(super) rests: bool,
     /// When it must look after what it waits for, if no task does.
     pub(super) watch: Option<Instant>,
@@ -87,7 +87,7 @@ where
         let at_limit = at_limit.unwrap_or(self.config.at_limit);
         let soft_age = self.soft_age(hash);
         let nested = !lineage::is_empty();
-        let in_solo = nested && lineage::inside_solo(self.address(), |solo| key.is(solo));
+        let in_solo = nested && Self::inside_solo(self.address(), &key);
         let (mut husk, mut over) = (None, None);
         let mut shard = self.shard(hash).lock();
         let Desks { entries, spare, ids, lone, stats, handed, .. } = &mut *shard;
@@ -139,6 +139,13 @@ where
         loader: impl FnOnce() -> Option<Loader<V, E>>,
     ) -> Option<Arrival<K, V, E>> {
         let Asked { hash, join, now, gate, sitter, soft_age, nested } = asked;
+        let hopes = sitter.until.is_none() || !self.config.join_in_time;
+        if hopes
+            && !nested
+            && let Some(flight) = traffic.open_to_all(join, now)
+        {
+            return self.share(flight, (hash, now), sitter, stats);
+        }
         let choice = traffic.choose(join, &self.config, now);
         match choice {
             Choice::Lead => {
@@ -178,7 +185,7 @@ where
                 self.lingering.leave(since, (hash, id));
             }),
         };
-        if let Some(party) = traffic.party_mut(party).filter(|_| nested) {
+        if nested && let Some(party) = traffic.party_mut(party) {
             party.note(self.address());
         }
         let met = Met { rests, watch: traffic.watch(&self.config, None), ..met };
@@ -186,16 +193,24 @@ where
         Some(Arrival::Follow(now, Self::seated(hash, seat), met, waits))
     }
 
+    #[cold]
+    fn inside_solo(registry: usize, key: &impl Sought<K>) -> bool {
+        lineage::inside_solo(registry, |solo| key.is(solo))
+    }
+
     /// Whether callers have left too much untaken for more to be shared.
-    fn is_full(&self) -> bool {
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| shared.is_full())
     }
 
+    #[cold]
     fn reentrant(stats: &mut FlightStats) -> Arrival<K, V, E> {
         stats.reentrant += 1;
         Arrival::Refused(FlightError::Reentrant, Limit::Reentrant)
     }
 
+    #[cold]
     fn at_limit(does: AtLimit, stats: &mut FlightStats, key: K, why: Limit) -> Arrival<K, V, E> {
         match does {
             AtLimit::Solo => {

@@ -21,6 +21,7 @@ mod clock;
 mod config;
 mod contained;
 mod crew;
+mod crowd;
 mod entry;
 mod error;
 mod flight;

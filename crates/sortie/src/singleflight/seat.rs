@@ -21,6 +21,7 @@ use crate::singleflight::table::{SeatId, Seated, Table};
 
 /// How often a caller lets all others run that can before it needs a load to be with a task. Most
 /// leaders whose loads can go on have polled them by then, and a task costs more than all that.
+/// The first of those who follow does that for all of them.
 const ROUNDS: u8 = 2;
 
 /// A caller's seat. It drives nothing and owns nothing: it may be parked or dropped at any time,

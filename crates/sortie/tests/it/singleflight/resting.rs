@@ -66,6 +66,29 @@ async fn whoever_comes_takes_the_load_from_a_parked_leader() {
     }
 }
 
+/// The first follower sees to the load; the others need it neither polled nor there.
+#[tokio::test(start_paused = true)]
+async fn a_parked_follower_keeps_others_waiting_no_longer_than_a_load_rests() {
+    for leaves in [false, true] {
+        let (flights, loads) = (Flights::new(), Loads::script([Goes::After(2)]));
+        let begun = Instant::now();
+        let leader = parked(&flights, &loads).await;
+        let mut first = Some(parked(&flights, &loads).await);
+        let second = loads.call(&flights).await;
+        if leaves {
+            first = None;
+        }
+        assert_eq!(second.await.unwrap().unwrap(), 1);
+        let most = if leaves { 3 } else { 8 };
+        assert!(since(begun) <= most, "{} ms, of at most {most}", since(begun));
+        if let Some(first) = first {
+            assert_eq!(first.await.unwrap(), 1);
+        }
+        assert_eq!(leader.await.unwrap(), 1);
+        check_quiet(&flights, &loads).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_load_of_a_parked_leader_that_nobody_joins_soon_goes_on_by_itself() {
     let (flights, loads) = (Flights::new(), Loads::script([Goes::After(2)]));
