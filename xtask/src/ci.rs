@@ -3,6 +3,10 @@
 use crate::step::{Outcome, Steps, cargo};
 use crate::{api, licences, tidy};
 
+/// What people take by itself.
+const PACKAGES: [&str; 6] =
+    ["sortie", "sortie-lab", "sortie-postgres", "sortie-redis", "sortie-sqlite", "sortie-server"];
+
 pub(crate) fn run() -> Outcome {
     let steps = Steps::new("ci");
     steps.step("format", &mut cargo(["fmt", "--all", "--check"]))?;
@@ -21,6 +25,11 @@ pub(crate) fn run() -> Outcome {
             "warnings",
         ]),
     )?;
+    // As whoever takes one of them has it: together they lend each other features.
+    for package in PACKAGES {
+        let mut alone = cargo(["check", "--quiet", "--all-features", "-p", package]);
+        steps.step(&format!("{package} alone"), &mut alone)?;
+    }
     // The binary and the library have one name, and so one page: the library's is written last.
     for (title, packages) in [
         ("documentation of the binary", ["-p", "sortie-server"].as_slice()),

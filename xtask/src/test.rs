@@ -1,14 +1,23 @@
 //! `cargo xtask test`: every test, on a machine that may have nothing but cargo.
+//!
+//! Everything is built with one selection of packages and features, the whole workspace: for any
+//! other one cargo would build most crates again, with other features of what they share.
+
+use std::path::Path;
+use std::process::Command;
 
 use crate::leftovers::Watch;
 use crate::needs::{self, Install};
 use crate::step::{Outcome, Steps, cargo, is_kind, repository_files};
 
+/// Where the build of the tests leaves the examples.
+const EXAMPLES: &str = "target/debug/examples";
+
 pub(crate) fn run(install: Install) -> Outcome {
     let steps = Steps::new("test");
     needs::provide(&steps, install)?;
     let watch = Watch::start()?;
-    let in_watch = |mut command: std::process::Command| {
+    let in_watch = |mut command: Command| {
         watch.mark(&mut command);
         command
     };
@@ -20,41 +29,42 @@ pub(crate) fn run(install: Install) -> Outcome {
         "unit, property, documentation and end-to-end tests",
         &mut in_watch(cargo(["test", "--workspace", "--all-features"])),
     )?;
-    for (package, _) in folders_with("benches")? {
-        let title = format!("benches of {package}, each once");
-        let bench = cargo(["test", "--quiet", "-p", &package, "--all-features", "--bench", "*"]);
-        steps.step(&title, &mut in_watch(bench))?;
-    }
-    for (package, examples) in folders_with("examples")? {
-        for example in examples {
-            let run =
-                cargo(["run", "--quiet", "-p", &package, "--all-features", "--example", &example]);
-            steps.step(&format!("example {example}"), &mut in_watch(run))?;
-        }
+    let benches = cargo(["test", "--quiet", "--workspace", "--all-features", "--bench", "*"]);
+    steps.step("benches, each once", &mut in_watch(benches))?;
+    for example in examples_among(&repository_files()?) {
+        let run = Command::new(Path::new(EXAMPLES).join(&example));
+        steps.step(&format!("example {example}"), &mut in_watch(run))?;
     }
     steps.check("nothing is left behind", "cargo xtask test", || watch.finish())?;
     steps.done();
     Ok(())
 }
 
-/// The packages with targets in `crates/PACKAGE/FOLDER/`, and the names of those targets.
-fn folders_with(folder: &str) -> Outcome<Vec<(String, Vec<String>)>> {
-    let mut packages: Vec<(String, Vec<String>)> = Vec::new();
-    for path in repository_files()? {
-        let parts: Vec<&str> = path.split('/').collect();
-        let (package, inside, name) = match parts[..] {
-            ["crates", package, inside, file] if is_kind(file, "rs") => (package, inside, file),
-            ["crates", package, inside, name, "main.rs"] => (package, inside, name),
-            _ => continue,
-        };
-        if inside != folder {
-            continue;
+/// The names of all examples: `crates/PACKAGE/examples/NAME.rs`, or `…/NAME/main.rs`.
+fn examples_among(files: &[String]) -> Vec<String> {
+    let name = |path: &String| match path.split('/').collect::<Vec<_>>()[..] {
+        ["crates", _, "examples", file] if is_kind(file, "rs") => {
+            Some(file.trim_end_matches(".rs").to_owned())
         }
-        let name = name.trim_end_matches(".rs");
-        match packages.last_mut() {
-            Some((last, names)) if last == package => names.push(name.to_owned()),
-            _ => packages.push((package.to_owned(), vec![name.to_owned()])),
-        }
+        ["crates", _, "examples", name, "main.rs"] => Some(name.to_owned()),
+        _ => None,
+    };
+    files.iter().filter_map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_are_found_in_files_and_folders() {
+        let files = [
+            "crates/a/examples/alone.rs",
+            "crates/a/examples/part/of.rs",
+            "crates/b/examples/folder/main.rs",
+            "crates/b/examples/notes.md",
+            "crates/b/benches/bench.rs",
+        ];
+        assert_eq!(examples_among(&files.map(str::to_owned)), ["alone", "folder"]);
     }
-    Ok(packages)
 }
