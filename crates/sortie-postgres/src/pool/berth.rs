@@ -32,6 +32,8 @@ struct Bay<C> {
     booked: bool,
     /// How often it was taken without a word since the book last asked.
     agains: u64,
+    /// It was, since the book last chose among the idle ones.
+    recent: bool,
 }
 
 /// Names a visit, to go on with it.
@@ -41,8 +43,14 @@ pub(super) struct Ticket(u64);
 impl<C> Berth<C> {
     /// A place for a connection that the book knows of.
     pub(super) fn new() -> Arc<Self> {
-        let bay = Bay { conn: None, residue: None, visit: 0, booked: true, agains: 0 };
-        Arc::new(Self(Mutex::new(bay)))
+        Arc::new(Self(Mutex::new(Bay {
+            conn: None,
+            residue: None,
+            visit: 0,
+            booked: true,
+            agains: 0,
+            recent: false,
+        })))
     }
 
     /// The last user takes the connection again, if nobody has had it since.
@@ -53,6 +61,7 @@ impl<C> Berth<C> {
         }
         let conn = bay.conn.take()?;
         bay.agains += 1;
+        bay.recent = true;
         Some(conn)
     }
 
@@ -104,5 +113,10 @@ impl<C> Berth<C> {
     /// How often the connection was taken without a word since this was asked last.
     pub(super) fn take_agains(&self) -> u64 {
         std::mem::take(&mut self.0.lock().agains)
+    }
+
+    /// Whether the connection was taken without a word since this was asked last.
+    pub(super) fn take_recent(&self) -> bool {
+        std::mem::take(&mut self.0.lock().recent)
     }
 }

@@ -35,6 +35,10 @@ use super::slot::{ConnId, Residue, Slot, State};
 /// How many idle connections are looked at to find one of the caller's own runtime.
 const HOME_SCAN_MAX: usize = 8;
 
+/// How many that are in use without a word are passed over to find one that is not: whoever loses
+/// its own to somebody else takes another's next, and so on.
+const FRESHEN_MAX: usize = 64;
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) size_max: u32,

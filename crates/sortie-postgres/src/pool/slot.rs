@@ -124,13 +124,6 @@ impl List {
     ) -> impl Iterator<Item = u32> + use<'_, C, H> {
         walk(self.newest, |index| slots[index as usize].older)
     }
-
-    pub(super) fn oldest_first<C, H>(
-        self,
-        slots: &[Slot<C, H>],
-    ) -> impl Iterator<Item = u32> + use<'_, C, H> {
-        walk(self.oldest, |index| slots[index as usize].newer)
-    }
 }
 
 fn walk(start: u32, next: impl Fn(u32) -> u32) -> impl Iterator<Item = u32> {

@@ -213,8 +213,8 @@ impl Cluster {
         &self.targets(place.shard, target).1[place.server]
     }
 
-    /// Takes a connection to a shard, if possible the one that was had last; of a server that is
-    /// silent, or to be avoided ([`bit`]), only where there is no other.
+    /// Takes a connection to a shard, if possible to the server that was had last, and the one that
+    /// was had there, if it is named; of a server that is silent, or to be avoided ([`bit`]), only where there is no other.
     ///
     /// # Errors
     ///
@@ -227,7 +227,7 @@ impl Cluster {
         &self,
         (shard, target): (usize, PipeTarget),
         login: &Login,
-        prefer: Option<(Place, ConnId)>,
+        prefer: Option<(Place, Option<ConnId>)>,
         avoid: u64,
     ) -> Result<Leased, SqlError> {
         let (servers, pulses) = self.targets(shard, target);
@@ -237,7 +237,7 @@ impl Cluster {
             _ => self.turn.fetch_add(1, Ordering::Relaxed) % servers.len().max(1),
         };
         let first = health::least_crowded(servers, pulses, first, avoid);
-        let known = |server| prefer.filter(|(place, _)| place.server == server).map(|(_, id)| id);
+        let known = |server| prefer.filter(|(place, _)| place.server == server)?.1;
         let leased = |server: usize, pooled| Leased {
             server: pooled,
             place: Place { shard, server },

@@ -314,8 +314,8 @@ where
             self.lanes.replayed(replay.queries);
         }
         self.course.begin(here, replay);
-        let is_other = self.last != Some((leased.place, id));
-        self.last = Some((leased.place, id));
+        let had = Some((leased.place, Some(id)));
+        let is_other = std::mem::replace(&mut self.last, had) != had;
         self.held = Some(Held::new((leased, work), reason, self.lanes));
         if is_other && replay.queries == 0 {
             self.compare(&[]);

@@ -94,6 +94,10 @@ where
         let fits = place.shard == shard && self.cluster.is_abreast(place, target, &self.seen);
         let fits = fits && !self.cluster.valve.is_closed();
         let leased = fits.then_some(rested).and_then(|it| self.cluster.again(it));
+        if fits && leased.is_none() {
+            // Whoever has it goes on to need it: to take it back would be to be robbed again.
+            self.last = Some((place, None));
+        }
         if let Some(leased) = leased {
             if is_as_left {
                 self.course.resume();

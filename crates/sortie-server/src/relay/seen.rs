@@ -175,7 +175,7 @@ impl Cluster {
         &self,
         (shard, target): (usize, PipeTarget),
         login: &Arc<Login>,
-        prefer: Option<(Place, ConnId)>,
+        prefer: Option<(Place, Option<ConnId>)>,
         seen: &mut Seen,
     ) -> Result<Leased, SqlError> {
         // A primary has it all.

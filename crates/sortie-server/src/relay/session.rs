@@ -97,7 +97,7 @@ pub(super) struct Session<'a, S, L: Shared> {
     pub(super) known: Arc<Parameters>,
     /// The connection that it had last, for as long as nobody else has it.
     pub(super) rested: Option<Rested>,
-    pub(super) last: Option<(Place, ConnId)>,
+    pub(super) last: Option<(Place, Option<ConnId>)>,
     /// The session, as the shared lane sees it, at this change of its parameters.
     pub(super) who: Option<(u64, Option<usize>, Arc<Who>)>,
     pub(super) dirty: Option<Gauge<'a>>,

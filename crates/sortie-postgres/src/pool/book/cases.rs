@@ -141,6 +141,30 @@ fn who_had_a_connection_last_has_it_again_without_a_word() {
 }
 
 #[test]
+fn a_stranger_takes_what_its_owner_has_left_and_not_what_is_in_use_all_the_time() {
+    let (mut book, used, now) = with_one(1);
+    let mut acts = Vec::new();
+    book.wait(&1, &0, 1, now, &mut acts).unwrap();
+    let Some(Act::Open { id: left, .. }) = acts.pop() else { panic!("{acts:?}") };
+    book.opened(left, 101, now + Duration::from_secs(5), now, &mut acts);
+    acts.clear();
+    let mark = |owner| Some(Residue { owner, version: 1 });
+    // It was laid down first, but its owner has it again and again.
+    book.put_back(used, 100, mark(1), now, &mut acts);
+    book.put_back(left, 101, mark(2), now, &mut acts);
+    let berth = Arc::clone(&book.slots[used.slot as usize].berth);
+    let mut ticket = berth.ticket();
+    for _ in 0..3 {
+        assert_eq!(berth.again(&ticket), Some(100));
+        ticket = berth.back(100, mark(1)).unwrap();
+        assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 101);
+        book.put_back(left, 101, mark(3), now, &mut acts);
+    }
+    assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 100, "it has been left since");
+    assert!(acts.is_empty(), "{acts:?}");
+}
+
+#[test]
 fn what_rests_is_whoevers_asks_first() {
     let (mut book, id, now) = with_one(1);
     let mut acts = Vec::new();

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::super::berth::Berth;
 use super::super::rack::{Queued, Rack};
 use super::super::slot::{ConnId, Residue, Slot, State};
-use super::{Act, Acts, Book, Gauges, HOME_SCAN_MAX, Taken};
+use super::{Act, Acts, Book, Gauges, FRESHEN_MAX, HOME_SCAN_MAX, Taken};
 
 impl<K, C, W, H, E> Book<K, C, W, H, E>
 where
@@ -44,17 +44,26 @@ where
 
     /// Chooses among the idle ones of a key: the freshest clean one, else the stalest marked one,
     /// whose owner is the least likely to come back for it.
-    pub(super) fn pick(&self, rack: u32, home: &H) -> Option<u32> {
-        let rack = &self.racks[rack as usize];
+    pub(super) fn pick(&mut self, rack: u32, home: &H) -> Option<u32> {
         let at_home = |index: &u32| self.slots[*index as usize].home.as_ref() == Some(home);
-        let clean = || rack.clean.newest_first(&self.slots);
-        let marked = || rack.marked.oldest_first(&self.slots);
-        clean()
-            .take(HOME_SCAN_MAX)
-            .find(at_home)
-            .or_else(|| clean().next())
-            .or_else(|| marked().take(HOME_SCAN_MAX).find(at_home))
-            .or_else(|| marked().next())
+        let clean = || self.racks[rack as usize].clean.newest_first(&self.slots);
+        let picked = clean().take(HOME_SCAN_MAX).find(at_home).or_else(|| clean().next());
+        picked.or_else(|| self.stalest(rack))
+    }
+
+    /// The stalest marked one. What was laid down long ago may be in use all the time, without a
+    /// word: it is passed over, and is among the fresh ones from now on.
+    fn stalest(&mut self, rack: u32) -> Option<u32> {
+        let marked = &mut self.racks[rack as usize].marked;
+        for _ in 0..FRESHEN_MAX {
+            let index = marked.oldest()?;
+            if !self.slots[index as usize].berth.take_recent() {
+                break;
+            }
+            marked.remove(&mut self.slots, index);
+            marked.push(&mut self.slots, index);
+        }
+        marked.oldest()
     }
 
     /// Whoever gets a connection takes it to its own runtime.
