@@ -95,6 +95,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.input.len() < AHEAD_MAX.max(self.room)
     }
 
+    /// Whether nothing of what was read or said is left.
+    pub(super) fn is_even(&self) -> bool {
+        self.input.is_empty() && self.output.is_empty()
+    }
+
     /// How many bytes have come from the client so far, and have gone to it.
     pub(super) fn traffic(&self) -> (u64, u64) {
         self.traffic

@@ -41,6 +41,7 @@ mod directory;
 mod effect;
 mod failure;
 mod frames;
+mod groove;
 mod health;
 mod hear;
 mod hold;
@@ -283,10 +284,8 @@ impl<L: Shared> Inner<L> {
         let drained = pin!(drained(&mut drain));
         let quiet = Quiet::new(self.drain.clone());
         let mut signals = Signals { cancelled, drained, deadline: None, quiet };
-        let ended = tokio::select! {
-            ended = session.run(&mut signals) => ended,
-            () = opened.listed.entry.killed() => Err(session.killed()),
-        };
+        let ended = opened.listed.entry.unless_killed(session.run(&mut signals)).await;
+        let ended = ended.unwrap_or_else(|| Err(session.killed()));
         let is_within = session.is_within_a_frame() || session.client.is_within();
         let failure = match ended {
             Ok(never) => match never {},

@@ -124,6 +124,7 @@ where
         if !(self.held.is_none() && self.resume(shard, reason) && self.is_forthright(plain)) {
             return self.pipe(reason, signals).await;
         }
+        let groove = self.groove(plain, reason);
         let sighting = self.sight();
         if let Some(held) = &mut self.held {
             held.observed = sighting;
@@ -138,7 +139,15 @@ where
         let pumped = self.pump(signals).await;
         // It is of no statement that comes next.
         self.noticed = Noticed::default();
-        pumped
+        pumped?;
+        if self.held.is_some() && self.is_at_rest() && self.client.is_even() {
+            self.release();
+            if let Some(groove) = groove.filter(|_| self.rested.is_some()) {
+                self.client.rest();
+                return self.keep_to(groove, signals).await;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the batch can be passed on, and nothing has to be thought of.

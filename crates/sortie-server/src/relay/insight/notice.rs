@@ -40,6 +40,11 @@ enum Text {
 }
 
 impl Noticed {
+    /// Whether the statement was not looked at.
+    pub(in crate::relay) fn is_nothing(&self) -> bool {
+        self.cause.is_none() && self.key.is_none() && self.foreseen.is_none()
+    }
+
     /// The statement goes out. Returns its cause, and whether that holds although a server has
     /// begun its transaction.
     pub(in crate::relay) fn take(&mut self) -> (Option<Arc<Cause>>, bool) {

@@ -12,13 +12,17 @@ mod meter;
 mod tally;
 
 use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::coop;
 use tokio::time::Instant;
 
 pub(super) use self::meter::{Meter, Work};
@@ -267,7 +271,7 @@ impl Entry {
 
     /// Has the session end. Returns whether nobody has done that before.
     pub(crate) fn kill(&self) -> bool {
-        let is_first = !self.is_told.swap(true, Relaxed);
+        let is_first = !self.is_told.swap(true, Release);
         // It waits for this from its beginning, or finds it then.
         self.ends.notify_one();
         is_first
@@ -286,7 +290,7 @@ impl Entry {
 
     /// Whether it has been told to end.
     pub(crate) fn is_told(&self) -> bool {
-        self.is_told.load(Relaxed)
+        self.is_told.load(Acquire)
     }
 
     /// Resolves when the session is to end. Only the session itself waits for it.
@@ -296,6 +300,36 @@ impl Entry {
     /// Dropping the future loses nothing that was said before.
     pub(crate) async fn killed(&self) {
         self.ends.notified().await;
+    }
+
+    /// Does the session's work, until it is to end: `None` then.
+    ///
+    /// # Cancel safety
+    ///
+    /// As that of the work.
+    pub(in crate::relay) async fn unless_killed<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let (mut work, mut killed) = (pin!(work), pin!(self.killed()));
+        // Whom it wakes: while that is so nothing need be asked.
+        let mut awaits: Option<Waker> = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            let awaited = awaits.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+            if awaited && !self.is_told() {
+                return Poll::Pending;
+            }
+            if killed.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            // Without it a poll only says that there will be another one.
+            awaits = coop::has_budget_remaining().then(|| cx.waker().clone());
+            Poll::Pending
+        })
+        .await
     }
 }
 
