@@ -213,8 +213,9 @@ impl Cluster {
         &self.targets(place.shard, target).1[place.server]
     }
 
-    /// Takes a connection to a shard, if possible to the server that was had last, and the one that
-    /// was had there, if it is named; of a server that is silent, or to be avoided ([`bit`]), only where there is no other.
+    /// Takes a connection to a shard, if possible of the server that was had last, and the one that
+    /// was had there, if it is named; of a server that is silent, or to be avoided ([`bit`]), only
+    /// where there is no other.
     ///
     /// # Errors
     ///

@@ -94,11 +94,7 @@ where
     }
 
     /// Passes the batch on when it comes.
-    fn poll_batch(
-        &mut self,
-        groove: &Groove,
-        cx: &mut Context<'_>,
-    ) -> Result<Poll<Step>, Failure> {
+    fn poll_batch(&mut self, groove: &Groove, cx: &mut Context<'_>) -> Result<Poll<Step>, Failure> {
         let Poll::Ready(filled) = self.client.poll_fill(cx) else {
             let is_done = self.client.has_closed();
             return Ok(if is_done { Poll::Ready(Step::Out) } else { Poll::Pending });

@@ -95,7 +95,7 @@ pub(super) struct Session<'a, S, L: Shared> {
     pub(super) ending: bool,
     /// What the client was told of the server's parameters.
     pub(super) known: Arc<Parameters>,
-    /// The connection that it had last, for as long as nobody else has it.
+    /// The connection that it had last, while nobody else has it; and where it was, whoever has it.
     pub(super) rested: Option<Rested>,
     pub(super) last: Option<(Place, Option<ConnId>)>,
     /// The session, as the shared lane sees it, at this change of its parameters.

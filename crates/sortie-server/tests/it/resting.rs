@@ -1,6 +1,10 @@
-//! A session at rest goes on with the connection that it had last, as long as nobody else wants it.
+//! A session at rest goes on with the connection that it had last, as long as nobody else wants it,
+//! and a batch that it sends over and over goes by as if it were looked at each time.
+
+use std::time::Duration;
 
 use sortie_testkit::{Batch, Frame, Wire};
+use tokio::time::{Instant, sleep};
 
 use crate::relay::until;
 use crate::stage::{Endpoint, Setup, Stage, endpoint};
@@ -93,4 +97,129 @@ async fn what_a_batch_depends_on_is_seen_between_two_of_the_same() {
     run(&mut wire, "x").await;
     drop(wire);
     sortie.stop().await;
+}
+
+/// Sleeps for so many seconds, and tells the server's process.
+fn nap(seconds: &str) -> Batch {
+    Batch::new().bind("", "nap", (0, &[Some(seconds.as_bytes())]), 0).execute("").sync()
+}
+
+/// The same batch until nothing is looked at any more. Returns the process.
+async fn wear_in(wire: &mut Wire) -> String {
+    let mut pid = None;
+    for _ in 0..4 {
+        let answer = wire.ask(&nap("0")).await;
+        let row = answer.iter().find_map(Frame::row).unwrap_or_else(|| panic!("{answer:?}"));
+        pid.clone_from(&row[0]);
+    }
+    pid.expect("it is told")
+}
+
+/// What an answer consists of, or its error.
+fn gist(answer: &[Frame]) -> String {
+    let report = answer.iter().find_map(Frame::report);
+    report.map_or_else(|| tags(answer), |report| report.sqlstate)
+}
+
+fn tags(answer: &[Frame]) -> String {
+    answer.iter().map(|frame| char::from(frame.tag)).collect()
+}
+
+async fn napper(sortie: &Endpoint) -> Wire {
+    let mut wire = Wire::connect(sortie.listen()).await;
+    let text = "SELECT pg_backend_pid(), pg_sleep($1)";
+    wire.ask(&Batch::new().parse("nap", text, &[701]).sync()).await;
+    wear_in(&mut wire).await;
+    wire
+}
+
+#[tokio::test]
+async fn whatever_comes_instead_of_the_batch_is_what_it_is_elsewhere() {
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let sortie = rig(&stage, 2).await;
+    let mut wire = napper(&sortie).await;
+    // The batch in pieces, and more of them than one at once.
+    let batch = nap("0");
+    for byte in batch.bytes() {
+        wire.send(&[*byte]).await;
+    }
+    assert_eq!(gist(&wire.until_ready().await), "2DCZ");
+    wear_in(&mut wire).await;
+    wire.send(&batch.bytes().repeat(3)).await;
+    for _ in 0..3 {
+        assert_eq!(gist(&wire.until_ready().await), "2DCZ");
+    }
+    // One that comes while another runs.
+    wear_in(&mut wire).await;
+    wire.send(nap("0.2").bytes()).await;
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!(gist(&wire.ask(&batch).await), "2DCZ");
+    assert_eq!(gist(&wire.until_ready().await), "2DCZ");
+    // An error of it, and other batches.
+    for (other, said) in [
+        (nap("never"), "22P02"),
+        (Batch::new().bind("", "nap", (0, &[]), 0).execute("").sync(), "08P01"),
+        (Batch::new().bind("", "other", (0, &[]), 0).execute("").sync(), "26000"),
+        (Batch::new().query("SELECT 1"), "TDCZ"),
+        (Batch::new().query("BEGIN; SELECT 1"), "CTDCZ"),
+        (nap("0"), "2DCZ"),
+        (Batch::new().query("ROLLBACK"), "CZ"),
+        (Batch::new().sync(), "Z"),
+        (Batch::new().parse("nap", "SELECT 2, $1::text", &[]).sync(), "42P05"),
+    ] {
+        let answer = wire.ask(&other).await;
+        assert_eq!(gist(&answer), said, "{answer:?}");
+        wear_in(&mut wire).await;
+    }
+    until(&sortie.server, |now| now.sum("sortie_pins_in_flight", &[]) < 0.5).await;
+    drop(wire);
+    sortie.stop().await;
+}
+
+#[tokio::test]
+async fn whatever_comes_from_elsewhere_is_heard_between_equal_batches() {
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let sortie = rig(&stage, 2).await;
+    let mut direct = Wire::connect(stage.primary()).await;
+    let mut wire = napper(&sortie).await;
+    // A cancel of what runs, and one of nothing.
+    wire.send(nap("30").bytes()).await;
+    sleep(Duration::from_millis(100)).await;
+    wire.cancel().await;
+    assert_eq!(gist(&wire.until_ready().await), "57014");
+    wear_in(&mut wire).await;
+    wire.cancel().await;
+    // Its connection is lost while it rests, and while it runs.
+    let pid = wear_in(&mut wire).await;
+    direct.rows(&format!("SELECT pg_terminate_backend({pid}, 5000)")).await;
+    assert_ne!(wear_in(&mut wire).await, pid);
+    let pid = wear_in(&mut wire).await;
+    wire.send(nap("30").bytes()).await;
+    sleep(Duration::from_millis(100)).await;
+    direct.rows(&format!("SELECT pg_terminate_backend({pid}, 5000)")).await;
+    assert_eq!(gist(&wire.until_ready().await), "57P01");
+    wear_in(&mut wire).await;
+    // The client goes while it runs.
+    let pid = wear_in(&mut wire).await;
+    wire.send(nap("30").bytes()).await;
+    sleep(Duration::from_millis(100)).await;
+    drop(wire);
+    let text =
+        format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND state = 'active'");
+    let began = Instant::now();
+    while direct.rows(&text).await[0][0].as_deref() != Some("0") {
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "it is stopped when nobody waits for it"
+        );
+        sleep(Duration::from_millis(50)).await;
+    }
+    until(&sortie.server, |now| now.sum("sortie_pins_in_flight", &[]) < 0.5).await;
+    // The endpoint ends.
+    let mut wire = napper(&sortie).await;
+    let last = async { wire.frame().await.and_then(|frame| frame.report()) };
+    let (_ended, last) = tokio::join!(sortie.server.end("TERM"), last);
+    assert_eq!(last.map(|report| report.sqlstate).as_deref(), Some("57P01"));
 }

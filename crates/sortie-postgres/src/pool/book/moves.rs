@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::super::berth::Berth;
 use super::super::rack::{Queued, Rack};
 use super::super::slot::{ConnId, Residue, Slot, State};
-use super::{Act, Acts, Book, Gauges, FRESHEN_MAX, HOME_SCAN_MAX, Taken};
+use super::{Act, Acts, Book, FRESHEN_MAX, Gauges, HOME_SCAN_MAX, Taken};
 
 impl<K, C, W, H, E> Book<K, C, W, H, E>
 where
