@@ -1,6 +1,7 @@
 //! Client frames where they lie: their length, and the names in them, without taking them apart.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use memchr::memchr;
 use sortie_postgres::FRAME_SMALL_MAX;
 
 /// Type byte and length field.
@@ -39,7 +40,10 @@ pub(crate) fn head(bytes: &[u8]) -> Result<Option<Head>, u8> {
 
 /// A text at the beginning of `bytes`, without its terminator, and what follows it.
 pub(crate) fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|&byte| byte == 0)?;
+    // Names are short, and statements are not.
+    let (near, far) = bytes.split_at(bytes.len().min(16));
+    let end = near.iter().position(|&byte| byte == 0);
+    let end = end.or_else(|| Some(near.len() + memchr(0, far)?))?;
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 

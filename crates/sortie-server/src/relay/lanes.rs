@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use memchr::memchr_iter;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::decide::{self, Single};
@@ -339,7 +340,7 @@ pub(super) fn mentions_own(text: &[u8]) -> bool {
     let is_behind = |at: usize| {
         at.checked_sub(name.len()).is_some_and(|from| text[from..at].eq_ignore_ascii_case(name))
     };
-    text.len() < 256 && (0..text.len()).any(|at| text[at] == b'.' && is_behind(at))
+    text.len() < 256 && memchr_iter(b'.', text).any(is_behind)
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ where
         self.depart();
         (self.world, self.cluster, self.account) = (world, cluster, account);
         // Both are told by places and numbers of what was in force before.
-        (self.who, self.last, self.likeness) = (None, None, None);
+        (self.who, self.last, self.lately.likeness) = (None, None, None);
         Ok(())
     }
 

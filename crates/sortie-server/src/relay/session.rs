@@ -32,7 +32,7 @@ use super::decide::{self, Batch};
 use super::health::Present;
 use super::hold::{Held, Unready};
 use super::homes::Homes;
-use super::insight::{Cause, Noticed};
+use super::insight::{Cause, Lately, Noticed};
 use super::lazy::Lazy;
 use super::leased::{Place, Rested};
 use super::ledger::Ledger;
@@ -108,8 +108,8 @@ pub(super) struct Session<'a, S, L: Shared> {
     /// What is known of the statement in front that takes the pipe, and of the one under way.
     pub(super) noticed: Noticed,
     pub(super) timed: Option<Arc<Cause>>,
-    /// What tells it from others, at this change of its parameters.
-    pub(super) likeness: Option<((u64, Option<usize>), u64)>,
+    /// What it has sent, and who it is, as far as statements are told apart.
+    pub(super) lately: Lately,
 }
 
 /// Whose session it is.

@@ -14,7 +14,7 @@ use super::directory::Directory;
 use super::effect::{Reason, is_readable};
 use super::health::Present;
 use super::homes::Homes;
-use super::insight::Noticed;
+use super::insight::{Lately, Noticed};
 use super::lasting::Lasting;
 use super::ledger::Ledger;
 use super::roster::{Ends, Listed, Meter, Person};
@@ -358,7 +358,7 @@ impl<'a, S, L: Shared> Session<'a, S, L> {
             meter: Meter::new(&opened.listed.entry),
             noticed: Noticed::default(),
             timed: None,
-            likeness: None,
+            lately: Lately::default(),
         }
     }
 }

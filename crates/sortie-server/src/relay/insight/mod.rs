@@ -3,6 +3,7 @@
 //! | part | module |
 //! |---|---|
 //! | a text in two numbers, or as it is shown | `scan` |
+//! | the same, of a text that came before, with other values | `pattern` |
 //! | which statements would have been answered together | `overlap` |
 //! | the session's side | `notice`; of the batch that comes over and over, `again` |
 //! | what comes while a session has a server | `foresee` |
@@ -18,6 +19,7 @@ mod again;
 mod foresee;
 mod notice;
 mod overlap;
+mod pattern;
 mod scan;
 
 use std::collections::HashMap;
@@ -31,6 +33,7 @@ use tokio::time::Instant;
 pub(super) use self::foresee::Foreseen;
 pub(super) use self::notice::Noticed;
 use self::overlap::{Overlaps, Spot};
+pub(super) use self::pattern::Lately;
 use super::shared::PipeReason;
 
 /// Statements that are told apart, each with its reason.
@@ -65,7 +68,7 @@ pub(crate) struct Insight {
 #[derive(Debug)]
 struct Known {
     since: Instant,
-    causes: HashMap<u64, Arc<Cause>>,
+    causes: hashbrown::HashMap<u64, Arc<Cause>>,
 }
 
 /// Statements that look the same, and were not shared for the same reason.
@@ -109,7 +112,7 @@ pub(crate) struct Glance {
 
 impl Default for Insight {
     fn default() -> Self {
-        let known = Known { since: Instant::now(), causes: HashMap::new() };
+        let known = Known { since: Instant::now(), causes: hashbrown::HashMap::new() };
         let (overlapped, overlapped_micros, blind) = Default::default();
         Self {
             causes: Mutex::default(),
@@ -140,7 +143,7 @@ impl Insight {
     fn keep(&self, number: u64, cause: &Arc<Cause>) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.since.elapsed() >= BELIEVED || known.causes.len() >= KNOWN_MAX {
-            *known = Known { since: Instant::now(), causes: HashMap::new() };
+            *known = Known { since: Instant::now(), causes: hashbrown::HashMap::new() };
         }
         known.causes.insert(number, Arc::clone(cause));
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::scan::{mix, scan};
+use super::scan::{Scan, mix};
 use super::{Cause, Foreseen, Glance, Sighting};
 use crate::config::Mode;
 use crate::relay::decide::{self, Single};
@@ -37,6 +37,15 @@ enum Text {
     Sent(Range<usize>, Option<usize>),
     /// In a Parse of before.
     Kept(Bytes),
+}
+
+impl Text {
+    fn text<'t>(&'t self, input: &'t [u8]) -> &'t [u8] {
+        match self {
+            Self::Sent(range, _) => input.get(range.clone()).unwrap_or_default(),
+            Self::Kept(frame) => frames::parse(frame).map_or(&[], |parse| parse.text),
+        }
+    }
 }
 
 impl Noticed {
@@ -80,14 +89,14 @@ where
     /// What tells the session from others whose answers may differ.
     fn likeness(&mut self) -> Option<u64> {
         let state = (self.ledger.at(), self.shard());
-        if let Some((known, likeness)) = self.likeness
+        if let Some((known, likeness)) = self.lately.likeness
             && known == state
         {
             return Some(likeness);
         }
         let who = self.who()?;
         let likeness = self.world.lane.likeness(&who);
-        self.likeness = Some((state, likeness));
+        self.lately.likeness = Some((state, likeness));
         Some(likeness)
     }
 
@@ -129,14 +138,12 @@ where
     pub(super) fn regard_simple(&mut self, len: usize, within: bool) -> Option<PipeReason> {
         let frame = &self.client.input[..len];
         let text = frames::text(&frame[frames::HEADER_LEN..])?.0;
-        if mentions_own(text) && decide::own(&Effects::of(text)).is_some() {
-            return None;
-        }
-        if let Err(reason) = self.may_share(Switches::hint(text)) {
-            return Some(reason);
-        }
+        let scan = match self.regard_text(text)? {
+            Ok(scan) => scan,
+            Err(reason) => return Some(reason),
+        };
         let text = frames::HEADER_LEN..frames::HEADER_LEN + text.len();
-        Some(self.look(&Text::Sent(text, None), None, within))
+        Some(self.look(&Text::Sent(text, None), scan, None, within))
     }
 
     /// As [`Session::regard_simple`], of a batch that is about one statement.
@@ -144,19 +151,29 @@ where
         let Some(parse) = single.parse.clone() else { return self.regard_known(single, within) };
         let frame = &self.client.input[parse.clone()];
         let text = frames::parse(frame)?.text;
-        if mentions_own(text) && decide::own(&Effects::of(text)).is_some() {
-            return None;
-        }
-        if let Err(reason) = self.may_share(Switches::hint(text)) {
-            return Some(reason);
-        }
+        let scan = match self.regard_text(text)? {
+            Ok(scan) => scan,
+            Err(reason) => return Some(reason),
+        };
         if !single.is_plain && !single.is_preparing() {
             return Some(PipeReason::Shape);
         }
         // A Parse: its name, and then the text.
         let from = parse.start + frames::HEADER_LEN + frames::parse(frame)?.name.len() + 1;
         let text = Text::Sent(from..from + text.len(), Some(parse.start));
-        Some(self.look(&text, bound(single), within))
+        Some(self.look(&text, scan, bound(single), within))
+    }
+
+    /// Looks at a text alone: what it is, if it came before, or why it is not shared. `None` if it
+    /// is about the session's own switches.
+    fn regard_text(&self, text: &[u8]) -> Option<Result<Option<Scan>, PipeReason>> {
+        let scan = self.lately.again(text);
+        if scan.is_none() && mentions_own(text) && decide::own(&Effects::of(text)).is_some() {
+            return None;
+        }
+        // One that came before says nothing to us.
+        let hint = if scan.is_some() { Switches::default() } else { Switches::hint(text) };
+        Some(self.may_share(hint).map(|()| scan))
     }
 
     /// As [`Session::regard_single`], of a statement that was prepared before.
@@ -170,7 +187,7 @@ where
         let Some(statement) = self.ledger.known(name) else {
             // It is on its way.
             let frame = self.course.frame_of(&self.ledger, name)?;
-            return Some(self.look(&Text::Kept(frame), bound(single), within));
+            return Some(self.look(&Text::Kept(frame), None, bound(single), within));
         };
         let effects = &statement.effects;
         if decide::own(effects).is_some() {
@@ -184,7 +201,7 @@ where
         }
         if effects.control().is_some() {
             let frame = statement.frame.clone();
-            return Some(self.look(&Text::Kept(frame), bound(single), within));
+            return Some(self.look(&Text::Kept(frame), None, bound(single), within));
         }
         let glance = match &statement.glance {
             Some((known, glance)) if *known == view => Some(glance.clone()),
@@ -210,21 +227,30 @@ where
         let statement = self.ledger.statement(name)?;
         let text = statement.text();
         let cause = self.cluster.insight.cause(text, reason);
-        let glance = Glance { cause, key: mix(&[scan(text).exact, likeness], &[]) };
+        let glance = Glance { cause, key: mix(&[self.lately.scan(text).exact, likeness], &[]) };
         statement.glance = Some((view, glance.clone()));
         Some(glance)
     }
 
     /// Remembers a statement in front: why it is not shared, and its key if it would have been.
-    fn look(&mut self, at: &Text, bind: Option<Bound>, within: bool) -> PipeReason {
+    fn look(
+        &mut self,
+        at: &Text,
+        scan: Option<Scan>,
+        bind: Option<Bound>,
+        within: bool,
+    ) -> PipeReason {
         let Some((who, likeness)) = self.who().zip(self.likeness()) else {
             return PipeReason::Parameters;
         };
         let known_at = self.world.lane.known_at(&who);
-        let scan = scan(self.text(at));
+        let scan = scan.unwrap_or_else(|| {
+            let text = at.text(&self.client.input);
+            self.lately.scan(text)
+        });
         let number = mix(&[scan.shape, likeness, known_at, within.into()], &[]);
         let cause = self.cluster.insight.find(number).unwrap_or_else(|| {
-            let text = self.text(at);
+            let text = at.text(&self.client.input);
             let cause = self.cluster.insight.cause(text, self.judged(&who, at, within));
             self.cluster.insight.keep(number, &cause);
             cause
@@ -236,13 +262,6 @@ where
         reason
     }
 
-    fn text<'t>(&'t self, at: &'t Text) -> &'t [u8] {
-        match at {
-            Text::Sent(range, _) => self.client.input.get(range.clone()).unwrap_or_default(),
-            Text::Kept(frame) => frames::parse(frame).map_or(&[], |parse| parse.text),
-        }
-    }
-
     /// What tells a statement that begins with this key from others, if it is bound like this.
     pub(super) fn key(&self, key: u64, bind: Option<Bound>) -> u64 {
         let Some((bind, rows_max)) = bind else { return key };
@@ -252,7 +271,7 @@ where
 
     /// What is judged of a text.
     fn judged(&self, who: &Who, at: &Text, within: bool) -> PipeReason {
-        let text = self.text(at);
+        let text = at.text(&self.client.input);
         let effects = Effects::of(text);
         let is_spared = match effects.control() {
             Some(Control::Begin(_)) => !within && self.world.lane.reads_committed(who),
@@ -297,7 +316,7 @@ where
         };
         let Some(text) = text else { return };
         let insight = &self.cluster.insight;
-        let number = mix(&[scan(text).shape, reason as u64], &[]);
+        let number = mix(&[self.lately.scan(text).shape, reason as u64], &[]);
         let cause = insight.find(number).unwrap_or_else(|| {
             let cause = insight.cause(text, reason);
             insight.keep(number, &cause);
