@@ -19,12 +19,13 @@ pub(crate) const NAME_BYTES_MAX: usize = 63;
 
 const CONNECTIONS_MAX: u32 = 10_000;
 
-/// Keys of a cluster that people write where others are.
+/// Keys of a cluster that people write where others are: all but `users`, which also the top knows.
 pub(super) const KEYS: &[&str] = &[
     "mode",
     "pipe_target",
     "join",
     "max_join_age",
+    "max_lag",
     "hedge",
     "soft_age",
     "share_max",

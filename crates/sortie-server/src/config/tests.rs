@@ -135,6 +135,17 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_known_one() {
 }
 
 #[test]
+fn all_keys_of_a_cluster_are_known_elsewhere_as_such() {
+    let problem = parse(&format!("{ONE}[clusters.bank.qqqqq]\n")).unwrap_err().remove(0);
+    let (_, known) = problem.split_once("known here: ").unwrap();
+    let mut known: Vec<_> = known.split(", ").filter(|key| *key != "users").collect();
+    let mut listed = cluster::KEYS.to_vec();
+    known.sort_unstable();
+    listed.sort_unstable();
+    assert_eq!(known, listed);
+}
+
+#[test]
 fn keys_in_the_wrong_place_are_told_the_right_one() {
     for key in cluster::KEYS {
         let unknown = format!("unknown key `{key}`; it belongs below `[clusters.");
