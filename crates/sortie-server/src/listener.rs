@@ -5,7 +5,8 @@
 //!
 //! 1. At most `connections_max` connections have a task. For one more the client that has been
 //!    logging in for the longest time is turned out, so that nobody shuts others out by silence.
-//!    Where nobody is logging in it is closed at once.
+//!    Where nobody is logging in it is closed at once. Where the bound was lowered to less than
+//!    there were, as few may come above those as above the bound: operators find a way in.
 //! 2. When [`run`] returns, no connection is left: a drain waits for those that end on their own
 //!    for `DRAIN_MAX`, or until it is told not to wait, and then drops the rest.
 
@@ -49,6 +50,8 @@ struct Space {
     connections_max: AtomicUsize,
     /// Connections that were closed as there was none.
     closed: AtomicU64,
+    /// Sessions that went over to another core.
+    moves: AtomicU64,
 }
 
 impl Room {
@@ -59,7 +62,8 @@ impl Room {
 
     fn new(connections_max: usize) -> Self {
         let connections_max = AtomicUsize::new(connections_max);
-        Self(Arc::new(Space { connections_max, closed: AtomicU64::new(0) }))
+        let (closed, moves) = Default::default();
+        Self(Arc::new(Space { connections_max, closed, moves }))
     }
 
     /// Makes it room for so many from now on; nobody is turned out.
@@ -72,8 +76,33 @@ impl Room {
         self.0.closed.load(Ordering::Relaxed)
     }
 
-    fn connections_max(&self) -> usize {
-        self.0.connections_max.load(Ordering::Relaxed)
+    /// How many sessions went over to another core.
+    pub(crate) fn moves(&self) -> u64 {
+        self.0.moves.load(Ordering::Relaxed)
+    }
+
+    /// How many connections may have a task where there are so many.
+    fn connections_max(&self, crowd: &mut Crowd, open: usize) -> usize {
+        crowd.connections_max(self.0.connections_max.load(Ordering::Relaxed), open)
+    }
+}
+
+/// Those who stay above a bound that was lowered.
+#[derive(Debug, Default)]
+struct Crowd {
+    /// What the bound is, and what holds until that many have left.
+    bound: usize,
+    until: usize,
+}
+
+impl Crowd {
+    /// How many connections there may be by this bound, where there are so many.
+    fn connections_max(&mut self, bound: usize, open: usize) -> usize {
+        let above = open + TURNED_AWAY_MAX;
+        // Afterwards it only falls: whoever comes above is not what others may come above.
+        self.until = if bound < self.bound { above } else { self.until.min(above) };
+        self.bound = bound;
+        bound.max(self.until)
     }
 }
 
@@ -108,7 +137,7 @@ where
     tracing::info!(event = "draining", connections = connections.len(), "draining");
     let ended = async {
         while let Some(ended) = connections.join_next().await {
-            see(ended, &mut connections, cores);
+            see(ended, &mut connections, (&room, cores));
         }
     };
     tokio::select! {
@@ -130,13 +159,14 @@ async fn accept<F, Fut>(
     F: Fn(Socket, SocketAddr) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = ()> + Send,
 {
+    let mut crowd = Crowd::default();
     loop {
         tokio::select! {
-            Some(ended) = connections.join_next() => see(ended, connections, cores),
+            Some(ended) = connections.join_next() => see(ended, connections, (room, cores)),
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let connections_max = room.connections_max();
-                    if !make_room(connections, connections_max, logins, cores).await {
+                    let connections_max = room.connections_max(&mut crowd, connections.len());
+                    if !make_room(connections, connections_max, logins, (room, cores)).await {
                         room.0.closed.fetch_add(1, Ordering::Relaxed);
                         tracing::warn!(
                             event = "refused",
@@ -164,7 +194,7 @@ async fn accept<F, Fut>(
                 }
                 Err(error) => {
                     tracing::warn!(%error, "can't accept a connection");
-                    tend(connections, cores, ACCEPT_PAUSE).await;
+                    tend(connections, (room, cores), ACCEPT_PAUSE).await;
                 }
             },
         }
@@ -176,7 +206,7 @@ async fn make_room(
     connections: &mut Connections,
     connections_max: usize,
     logins: &Logins,
-    cores: &Cores,
+    cores: (&Room, &Cores),
 ) -> bool {
     if connections.len() >= connections_max && logins.turn_out_oldest() {
         // Meanwhile nobody is accepted: whoever floods us waits, too.
@@ -188,7 +218,7 @@ async fn make_room(
 }
 
 /// Does nothing for as long as this but look after the connections that there are.
-async fn tend(connections: &mut Connections, cores: &Cores, pause: Duration) {
+async fn tend(connections: &mut Connections, cores: (&Room, &Cores), pause: Duration) {
     let tending = async {
         while let Some(ended) = connections.join_next().await {
             see(ended, connections, cores);
@@ -202,11 +232,13 @@ async fn tend(connections: &mut Connections, cores: &Cores, pause: Duration) {
 fn see(
     ended: Result<<Ride as Future>::Output, JoinError>,
     connections: &mut Connections,
-    cores: &Cores,
+    (room, cores): (&Room, &Cores),
 ) {
     match ended {
         Ok(None) => {}
         Ok(Some(session)) => {
+            room.0.moves.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(event = "moved", "a session goes on at another core");
             let (place, core) = cores.calmest();
             connections.spawn_on(Ride::go_on(session, place), core);
         }

@@ -123,7 +123,8 @@ impl Snapshot {
             "client_stalls",
             "Connections ended as their client took nothing",
             clients.stalls,
-        )
+        )?;
+        page.counter("session_moves", "Sessions that went over to another core", clients.moves)
     }
 
     fn encode_flights(&self, page: &mut Page<'_>) -> fmt::Result {

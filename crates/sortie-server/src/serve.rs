@@ -181,7 +181,7 @@ fn scrape(
 ) -> Box<dyn Fn() -> Snapshot + Send + Sync> {
     let replicas: Vec<Replica> = shards.iter().flatten().cloned().collect();
     Box::new(move || Snapshot {
-        clients: sessions.stats().with_closed(room.closed()),
+        clients: sessions.stats().with_listened(room.closed(), room.moves()),
         process: ProcessStats::read(),
         flights: reads.flights(),
         hedge: reads.hedges(),

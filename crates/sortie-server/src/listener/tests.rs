@@ -96,3 +96,27 @@ async fn one_connection_too_many_is_closed_at_once_and_the_others_live_on() {
 async fn closed(mut stream: TcpStream) -> usize {
     stream.read(&mut [0]).await.unwrap_or(0)
 }
+
+#[test]
+fn where_fewer_may_be_than_are_there_others_find_a_way_in() {
+    let room = Room::for_sessions(200);
+    let mut crowd = Crowd::default();
+    let mut may = |open| room.connections_max(&mut crowd, open);
+    assert_eq!(may(100), 264);
+    room.change(10);
+    assert_eq!(may(100), 100 + TURNED_AWAY_MAX, "as many above those who stay");
+    assert_eq!(may(164), 164, "and no more than these");
+    assert_eq!(may(60), 60 + TURNED_AWAY_MAX);
+    assert_eq!(may(124), 124, "what has become free stays free");
+    assert_eq!(may(3), 10 + TURNED_AWAY_MAX);
+    room.change(20);
+    assert_eq!(may(84), 20 + TURNED_AWAY_MAX);
+}
+
+#[tokio::test]
+async fn a_session_that_leaves_its_core_goes_on_and_is_counted() {
+    let (room, cores, mut connections) = (Room::new(1), Cores::start().unwrap(), JoinSet::new());
+    see(Ok(Some(Box::pin(async {}))), &mut connections, (&room, &cores));
+    assert!(connections.join_next().await.unwrap().unwrap().is_none(), "it has ended");
+    assert_eq!((connections.len(), room.moves()), (0, 1));
+}

@@ -5,7 +5,7 @@ fn snapshot() -> Snapshot {
     let mut snapshot = Snapshot::default();
     snapshot.clients.statements = 200;
     snapshot.clients.refusals = Refusals::default().read();
-    snapshot.clients = snapshot.clients.with_closed(3);
+    snapshot.clients = snapshot.clients.with_listened(3, 4);
     snapshot.process = ProcessStats::read();
     snapshot.budget = Some(BudgetStats { used: 30, used_max: 400, holders: 1, ended: 2 });
     snapshot.flights.leaders = 2;
@@ -46,6 +46,7 @@ fn names_and_labels_are_those_that_dashboards_know() {
     for sample in [
         "sortie_client_statements_total 200",
         "sortie_logins_refused_total{reason=\"room\"} 3",
+        "sortie_session_moves_total 4",
         "sortie_logins_refused_total{reason=\"password\"} 0",
         "sortie_backend_statements_total 10",
         "sortie_buffered_bytes_in_flight 30",

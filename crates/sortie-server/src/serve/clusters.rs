@@ -119,7 +119,7 @@ fn administration(
         Box::new(move || {
             let world = relay.world();
             let ReadStats { flights, descriptions, hedges: hedge, legs } = world.lane.stats();
-            let clients = relay.stats().with_closed(room.closed());
+            let clients = relay.stats().with_listened(room.closed(), room.moves());
             let (lanes, process) = (relay.lanes(), ProcessStats::read());
             let clusters = world.clusters.iter();
             let health = clusters.clone().flat_map(|cluster| cluster.health()).collect();

@@ -23,6 +23,8 @@ pub(crate) struct Key {
     process: i32,
     session: Session,
     settle: watch::Sender<u64>,
+    /// It found room above the bound.
+    is_above: bool,
     keys: Keys,
 }
 
@@ -35,6 +37,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Table {
     sessions: HashMap<i32, Session>,
+    /// How many of them found room above the bound.
+    above: usize,
     last: i32,
 }
 
@@ -73,15 +77,19 @@ impl Keys {
         self.register_above(0, length)
     }
 
-    /// As [`Keys::register`], for one who finds room where there are so many more, too.
+    /// As [`Keys::register`], for one who finds room where there are too many, too, unless so many
+    /// have found theirs like that.
     pub(crate) fn register_above(&self, more: usize, length: usize) -> Option<Key> {
         let (settle, settled) = watch::channel(0);
         let (cancelled, asked) = (Arc::default(), Arc::default());
         let session = Session { secret: secret(length)?, cancelled, asked, settled };
         let mut table = self.table();
-        if table.sessions.len() >= self.0.sessions_max.load(Ordering::Relaxed) + more {
+        // The bound may have been lowered to less than there are.
+        let is_above = table.sessions.len() >= self.0.sessions_max.load(Ordering::Relaxed);
+        if is_above && table.above >= more {
             return None;
         }
+        table.above += usize::from(is_above);
         let process = loop {
             table.last = table.last.checked_add(1).unwrap_or(1);
             let process = table.last;
@@ -91,7 +99,7 @@ impl Keys {
                 break process;
             }
         };
-        Some(Key { process, session, settle, keys: self.clone() })
+        Some(Key { process, session, settle, is_above, keys: self.clone() })
     }
 
     /// Cancels what the session with this key is running. `None` for a wrong key.
@@ -160,7 +168,9 @@ impl Cancel {
 
 impl Drop for Key {
     fn drop(&mut self) {
-        self.keys.table().sessions.remove(&self.process);
+        let mut table = self.keys.table();
+        table.sessions.remove(&self.process);
+        table.above -= usize::from(self.is_above);
     }
 }
 
@@ -201,6 +211,19 @@ mod tests {
         assert!(keys.register(4).is_none());
         let _above = keys.register_above(1, 4).unwrap();
         assert!(keys.register_above(1, 4).is_none() && keys.len() == 2);
+    }
+
+    #[test]
+    fn they_find_it_also_where_the_bound_is_below_what_there_is() {
+        let keys = Keys::new(3);
+        let all: Vec<_> = (0..3).map(|_| keys.register(4).unwrap()).collect();
+        keys.limit(1);
+        for _ in 0..2 {
+            let _above = keys.register_above(1, 4).unwrap();
+            assert!(keys.register_above(1, 4).is_none() && keys.register(4).is_none());
+        }
+        drop(all);
+        assert!(keys.register(4).is_some() && keys.len() == 0);
     }
 
     #[tokio::test]

@@ -33,6 +33,8 @@ pub(crate) struct ClientStats {
     pub(crate) cancels: u64,
     /// Connections given up because their client took nothing.
     pub(crate) stalls: u64,
+    /// Sessions that went over to another core.
+    pub(crate) moves: u64,
     /// Sessions that began.
     pub(crate) logins: u64,
     /// Clients that were not let in, by reason.
@@ -40,9 +42,11 @@ pub(crate) struct ClientStats {
 }
 
 impl ClientStats {
-    /// With those that were closed before anybody talked with them.
-    pub(crate) fn with_closed(mut self, closed: u64) -> Self {
+    /// With those that were closed before anybody talked with them, and those that went over to
+    /// another core.
+    pub(crate) fn with_listened(mut self, closed: u64, moves: u64) -> Self {
         self.refusals[Refusal::Room as usize].1 += closed;
+        self.moves = moves;
         self
     }
 }
@@ -98,6 +102,8 @@ impl Stats {
             errors: self.errors.load(Ordering::Relaxed),
             cancels: self.cancels.load(Ordering::Relaxed),
             stalls: self.stalls.load(Ordering::Relaxed),
+            // The listener counts them.
+            moves: 0,
             logins: self.logins.load(Ordering::Relaxed),
             refusals: self.refusals.read(),
         }
