@@ -76,9 +76,9 @@ where
         }
         let (shard, held) = match &self.shared {
             None => (shard, None),
-            Some(shared) => {
+            Some(budget) => {
                 drop(shard);
-                let held = shared.hold(&outcome);
+                let held = budget.hold(&outcome);
                 (self.shard(hash).lock(), held)
             }
         };
