@@ -18,6 +18,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::buffers;
+use super::insight::Noticed;
 use super::plain::Plain;
 use super::session::{Session, Signals};
 use super::shared::{PipeReason, Shared};
@@ -30,6 +31,8 @@ pub(super) struct Groove {
     name: Bytes,
     shard: usize,
     reason: PipeReason,
+    /// It is noticed what sharing it would save.
+    is_observed: bool,
 }
 
 /// How it goes on.
@@ -46,13 +49,13 @@ where
     L: Shared,
 {
     /// What would follow if this batch came again, which takes the pipe for this reason.
-    pub(super) fn groove(&self, plain: &Plain, reason: PipeReason) -> Option<Groove> {
-        // What is observed is looked at each time.
-        self.noticed.is_nothing().then(|| Groove {
+    pub(super) fn groove(&self, plain: &Plain, reason: PipeReason) -> Groove {
+        Groove {
             name: Bytes::copy_from_slice(&self.client.input[plain.name.clone()]),
             shard: self.shard().unwrap_or(0),
             reason,
-        })
+            is_observed: !self.noticed.is_nothing(),
+        }
     }
 
     /// Serves the client until it wants something else.
@@ -61,7 +64,14 @@ where
         groove: Groove,
         signals: &mut Signals<'_, 'a, D>,
     ) -> Result<(), Failure> {
-        poll_fn(|cx| self.poll_groove(&groove, cx, signals)).await
+        poll_fn(|cx| self.poll_groove(&groove, cx, signals)).await?;
+        if self.held.is_none() {
+            return Ok(());
+        }
+        let pumped = self.pump(signals).await;
+        // It is of no statement that comes next.
+        self.noticed = Noticed::default();
+        pumped
     }
 
     fn poll_groove<D: Future<Output = ()>>(
@@ -105,14 +115,20 @@ where
         let Some(plain) = Plain::of(input) else { return out };
         if plain.len != input.len()
             || input[plain.name.clone()] != *groove.name
+            || (groove.is_observed && self.observe_plain(&plain) != Some(groove.reason))
             || !self.resume(groove.shard, groove.reason)
             || !self.course.is_open()
         {
             return out;
         }
-        let Some(held) = &self.held else { return out };
+        let sighting = self.sight();
+        let Some(held) = &mut self.held else { return out };
+        held.observed = sighting;
+        held.foreseen = self.noticed.foreseen();
         self.seen.pipe(held.leased.place);
         self.count(b'E');
+        self.pass_foreseen(plain.len);
+        self.noticed = Noticed::default();
         let batch = std::mem::take(&mut self.client.input);
         self.course.mend.begin(&batch, true);
         self.course.send_plain();

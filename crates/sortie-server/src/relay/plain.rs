@@ -142,7 +142,7 @@ where
         pumped?;
         if self.held.is_some() && self.is_at_rest() && self.client.is_even() {
             self.release();
-            if let Some(groove) = groove.filter(|_| self.rested.is_some()) {
+            if self.rested.is_some() {
                 self.client.rest();
                 return self.keep_to(groove, signals).await;
             }
