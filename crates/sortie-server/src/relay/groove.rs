@@ -161,14 +161,23 @@ where
             return self.poll_beside(cx);
         };
         held.leased.pulse.heard();
-        self.hear();
+        let is_plain = self.hear_plain();
+        if is_plain {
+            self.recount();
+        } else {
+            self.hear();
+        }
         if let Err(error) = received {
             self.lose(&error)?;
             return out;
         }
+        if !is_plain {
+            // Anything may be otherwise now: what is prepared here, to begin with.
+            return out;
+        }
         let Poll::Ready(flushed) = self.client.poll_flush(cx) else { return out };
         flushed?;
-        if self.unready.is_some() || !self.is_at_rest() {
+        if !self.is_at_rest() {
             return out;
         }
         self.release();

@@ -105,7 +105,7 @@ where
     }
 
     /// Sees to it that nothing is awaited that the server does not know of.
-    fn recount(&mut self) {
+    pub(super) fn recount(&mut self) {
         let quiet = self.held.as_ref().is_some_and(|held| held.leased.server.is_quiet());
         if quiet && self.out.is_empty() && !self.course.is_answered() {
             // Something was counted otherwise than the server did it.
