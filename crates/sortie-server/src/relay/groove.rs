@@ -22,6 +22,7 @@ use super::insight::Noticed;
 use super::plain::Plain;
 use super::session::{Session, Signals};
 use super::shared::{PipeReason, Shared};
+use crate::config::Mode;
 use crate::session::failure::Failure;
 
 /// The batch, and what was found out about it.
@@ -31,6 +32,8 @@ pub(super) struct Groove {
     name: Bytes,
     shard: usize,
     reason: PipeReason,
+    /// What is done with statements that could be shared, which an operator may change.
+    mode: Mode,
     /// It is noticed what sharing it would save.
     is_observed: bool,
 }
@@ -54,6 +57,7 @@ where
             name: Bytes::copy_from_slice(&self.client.input[plain.name.clone()]),
             shard: self.shard().unwrap_or(0),
             reason,
+            mode: self.cluster.mode(self.account.mode),
             is_observed: !self.noticed.is_nothing(),
         }
     }
@@ -105,16 +109,19 @@ where
 
     /// Passes the batch on when it comes.
     fn poll_batch(&mut self, groove: &Groove, cx: &mut Context<'_>) -> Result<Poll<Step>, Failure> {
+        let out = Ok(Poll::Ready(Step::Out));
+        if !self.client.is_even() || !self.out.is_empty() {
+            return out;
+        }
         let Poll::Ready(filled) = self.client.poll_fill(cx) else {
-            let is_done = self.client.has_closed();
-            return Ok(if is_done { Poll::Ready(Step::Out) } else { Poll::Pending });
+            return if self.client.has_closed() { out } else { Ok(Poll::Pending) };
         };
         filled?;
-        let out = Ok(Poll::Ready(Step::Out));
         let input = &self.client.input;
         let Some(plain) = Plain::of(input) else { return out };
         if plain.len != input.len()
             || input[plain.name.clone()] != *groove.name
+            || self.cluster.mode(self.account.mode) != groove.mode
             || (groove.is_observed && self.observe_plain(&plain) != Some(groove.reason))
             || !self.resume(groove.shard, groove.reason)
             || !self.course.is_open()

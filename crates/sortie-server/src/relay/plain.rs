@@ -144,6 +144,7 @@ where
             self.release();
             if self.rested.is_some() {
                 self.client.rest();
+                buffers::give_back(&mut self.out);
                 return self.keep_to(groove, signals).await;
             }
         }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use sortie_testkit::{Batch, Frame, Wire};
 use tokio::time::{Instant, sleep};
 
-use crate::relay::until;
+use crate::relay::{count, until};
 use crate::stage::{Endpoint, Setup, Stage, endpoint};
 use crate::support::among_others;
+use crate::unbound::set_mode;
 
 async fn rig(stage: &Stage, connections_max: u32) -> Endpoint {
     let setup = Setup { mode: "pipe", connections_max, ..Setup::default() };
@@ -222,4 +223,29 @@ async fn whatever_comes_from_elsewhere_is_heard_between_equal_batches() {
     let last = async { wire.frame().await.and_then(|frame| frame.report()) };
     let (_ended, last) = tokio::join!(sortie.server.end("TERM"), last);
     assert_eq!(last.map(|report| report.sqlstate).as_deref(), Some("57P01"));
+}
+
+#[tokio::test]
+async fn a_mode_that_is_set_holds_from_the_next_of_equal_batches_on() {
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let sortie = rig(&stage, 2).await;
+    let mut wire = Wire::connect(sortie.listen()).await;
+    wire.ask(&Batch::new().parse("s", "SELECT label FROM items WHERE id = $1", &[23]).sync()).await;
+    let batch = Batch::new().bind("", "s", (0, &[Some(b"7")]), 0).execute("").sync();
+    let told = async |lane: &str| {
+        let label = format!("lane=\"{lane}\"");
+        count(&sortie.server.metrics().await, "sortie_lane_statements_total", &[&label])
+    };
+    for mode in ["pipe", "share", "pipe", "share"] {
+        set_mode(&sortie.server, mode).await;
+        let lane = if mode == "share" { "shared" } else { "pipe" };
+        let before = told(lane).await;
+        for _ in 0..5 {
+            assert_eq!(gist(&wire.ask(&batch).await), "2DCZ");
+        }
+        assert_eq!(told(lane).await - before, 5, "{mode}");
+    }
+    drop(wire);
+    sortie.stop().await;
 }
