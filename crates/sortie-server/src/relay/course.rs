@@ -280,6 +280,13 @@ impl<P> Course<P> {
         self.expects.is_empty() && !self.skipping
     }
 
+    /// Whether an answer is awaited, and not only the end of a batch whose messages are answered: a
+    /// Flush has that said before.
+    pub(super) fn is_owed(&self) -> bool {
+        let waits = |expect: &Expect<P>| matches!(expect, Expect::Ran { .. } | Expect::Control);
+        self.skipping || self.expects.iter().any(|expect| !waits(expect))
+    }
+
     /// Everything has been answered, by the server's own count.
     pub(crate) fn settle(&mut self) {
         // Only a COPY can have left something: the server overlooks a Sync inside of it.

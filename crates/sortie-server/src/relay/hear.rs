@@ -107,7 +107,7 @@ where
     /// Sees to it that nothing is awaited that the server does not know of.
     pub(super) fn recount(&mut self) {
         let quiet = self.held.as_ref().is_some_and(|held| held.leased.server.is_quiet());
-        if quiet && self.out.is_empty() && !self.course.is_answered() {
+        if quiet && self.out.is_empty() && self.course.is_owed() {
             // Something was counted otherwise than the server did it.
             self.course.settle();
             self.course.lose_count(&mut self.ledger);

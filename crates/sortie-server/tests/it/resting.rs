@@ -249,3 +249,26 @@ async fn a_mode_that_is_set_holds_from_the_next_of_equal_batches_on() {
     drop(wire);
     sortie.stop().await;
 }
+
+#[tokio::test]
+async fn who_flushes_behind_a_begin_and_waits_is_not_dirty() {
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let sortie = rig(&stage, 2).await;
+    let mut wire = Wire::connect(sortie.listen()).await;
+    let begin = || Batch::new().parse("", "BEGIN", &[]).bind("", "", (0, &[]), 0).execute("");
+    for _ in 0..3 {
+        wire.send(begin().flush().bytes()).await;
+        for tag in [b'1', b'2', b'C'] {
+            assert_eq!(wire.frame().await.map(|frame| frame.tag), Some(tag));
+        }
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(gist(&wire.ask(&Batch::new().sync()).await), "Z");
+        assert_eq!(gist(&wire.ask(&Batch::new().query("SELECT 1")).await), "TDCZ");
+        assert_eq!(gist(&wire.ask(&Batch::new().query("COMMIT")).await), "CZ");
+    }
+    until(&sortie.server, |now| now.sum("sortie_pins_in_flight", &[]) < 0.5).await;
+    assert_eq!(count(&sortie.server.metrics().await, "sortie_dirty_sessions_total", &[]), 0);
+    drop(wire);
+    sortie.stop().await;
+}
