@@ -344,7 +344,7 @@ fn agrees_with_the_reference() {
     }
     // A schedule that never comes to a rule proves nothing about it.
     let sums = sums.into_inner();
-    assert!(sums.iter().all(|sum| *sum > u64::from(cases / 100)), "{sums:?}");
+    assert!(sums.iter().all(|sum| *sum > u64::from(cases / 25)), "{sums:?}");
 }
 
 #[test]
