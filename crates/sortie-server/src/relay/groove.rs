@@ -128,25 +128,15 @@ where
         {
             return out;
         }
-        let sighting = self.sight();
-        let Some(held) = &mut self.held else { return out };
-        held.observed = sighting;
-        held.foreseen = self.noticed.foreseen();
-        self.seen.pipe(held.leased.place);
-        self.count(b'E');
-        self.pass_foreseen(plain.len);
+        self.begin_plain(&plain);
         self.noticed = Noticed::default();
-        let batch = std::mem::take(&mut self.client.input);
-        self.course.mend.begin(&batch, true);
-        self.course.send_plain();
         let Some(held) = &mut self.held else { return out };
-        let mut left = &batch[..];
+        let mut left = &self.client.input[..];
         let sent = held.leased.server.poll_send(cx, &mut left);
         if !left.is_empty() {
             buffers::borrow(&mut self.out);
             self.out.extend_from_slice(left);
         }
-        self.client.input = batch;
         self.client.input.clear();
         buffers::give_back(&mut self.client.input);
         match sent {

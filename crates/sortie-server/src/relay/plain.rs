@@ -125,14 +125,8 @@ where
             return self.pipe(reason, signals).await;
         }
         let groove = self.groove(plain, reason);
-        let sighting = self.sight();
-        if let Some(held) = &mut self.held {
-            held.observed = sighting;
-            held.foreseen = self.noticed.foreseen();
-            self.seen.pipe(held.leased.place);
-        }
+        self.begin_plain(plain);
         self.forward_plain(plain);
-        self.pass_foreseen(plain.len);
         if !self.client.input.is_empty() {
             self.accept()?;
         }
@@ -165,19 +159,29 @@ where
             && self.course.here.number(name) == number
     }
 
-    /// Passes the batch on.
-    fn forward_plain(&mut self, plain: &Plain) {
+    /// The batch in front goes to the connection that the session holds.
+    pub(super) fn begin_plain(&mut self, plain: &Plain) {
+        let sighting = self.sight();
+        if let Some(held) = &mut self.held {
+            held.observed = sighting;
+            held.foreseen = self.noticed.foreseen();
+            self.seen.pipe(held.leased.place);
+        }
         self.count(b'E');
+        self.course.mend.begin(&self.client.input[..plain.len], true);
+        self.course.send_plain();
+        self.pass_foreseen(plain.len);
+    }
+
+    /// Passes it on.
+    fn forward_plain(&mut self, plain: &Plain) {
         buffers::borrow(&mut self.out);
-        let batch = &self.client.input[..plain.len];
-        self.out.extend_from_slice(batch);
-        self.course.mend.begin(batch, true);
+        self.out.extend_from_slice(&self.client.input[..plain.len]);
         if plain.len == self.client.input.len() {
             self.client.input.clear();
         } else {
             self.client.input.advance(plain.len);
         }
-        self.course.send_plain();
     }
 
     /// Takes in what the server has sent, if it all answers such a batch. Returns whether it does.
