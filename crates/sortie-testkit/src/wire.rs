@@ -219,6 +219,11 @@ impl Wire {
 }
 
 impl Frame {
+    /// The types of these frames, one letter each.
+    pub fn tags(frames: &[Self]) -> String {
+        frames.iter().map(|frame| char::from(frame.tag)).collect()
+    }
+
     /// The whole frames in what a server said.
     pub fn all(said: &[u8]) -> Vec<Self> {
         let (mut rest, mut frames) = (Bytes::copy_from_slice(said), Vec::new());

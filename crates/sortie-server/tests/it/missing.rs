@@ -35,11 +35,6 @@ fn query(text: &str) -> Batch {
     Batch::new().query(text)
 }
 
-/// The types of the frames.
-fn tags(frames: &[Frame]) -> String {
-    frames.iter().map(|frame| char::from(frame.tag)).collect()
-}
-
 fn sqlstate(frames: &[Frame]) -> String {
     frames.iter().find_map(Frame::report).map_or_else(String::new, |report| report.sqlstate)
 }
@@ -64,18 +59,18 @@ async fn a_statement_that_its_server_has_lost_is_prepared_again() {
     let lost = query("SELECT * FROM forgotten");
     let mut wire = Wire::connect_as(server.listen(), "reader").await;
     let prepared = Batch::new().parse("s", "SELECT 1, now() IS NULL", &[]).sync();
-    assert_eq!(tags(&wire.ask(&prepared).await), "1Z");
+    assert_eq!(Frame::tags(&wire.ask(&prepared).await), "1Z");
     for batch in [run(), told(), run()] {
         wire.ask(&lost).await;
         let answer = wire.ask(&batch).await;
-        assert_eq!(tags(&answer).replace('T', ""), "2DCZ", "{answer:?}");
+        assert_eq!(Frame::tags(&answer).replace('T', ""), "2DCZ", "{answer:?}");
     }
     wire.ask(&lost).await;
     let described = wire.ask(&Batch::new().describe(b'S', "s").sync()).await;
-    assert_eq!(tags(&described), "tTZ");
+    assert_eq!(Frame::tags(&described), "tTZ");
     // Whose client was told of its columns, too: they are looked at.
     wire.ask(&lost).await;
-    assert_eq!(tags(&wire.ask(&run()).await), "2DCZ");
+    assert_eq!(Frame::tags(&wire.ask(&run()).await), "2DCZ");
     assert_eq!(mended(&server).await, 5);
     // In a transaction nothing can be done again. Behind it the statement is there.
     for end in ["ROLLBACK", "COMMIT"] {
@@ -84,7 +79,7 @@ async fn a_statement_that_its_server_has_lost_is_prepared_again() {
         assert_eq!(sqlstate(&wire.ask(&run()).await), "26000");
         wire.ask(&query(end)).await;
         wire.ask(&query("BEGIN; SELECT 1")).await;
-        assert_eq!(tags(&wire.ask(&run()).await), "2DCZ");
+        assert_eq!(Frame::tags(&wire.ask(&run()).await), "2DCZ");
         wire.ask(&query(end)).await;
     }
     // What goes on behind it must not overtake it.
@@ -93,19 +88,22 @@ async fn a_statement_that_its_server_has_lost_is_prepared_again() {
     wire.send(pipeline.bytes()).await;
     let mut all = String::new();
     for _ in 0..3 {
-        all += &tags(&wire.until_ready().await);
+        all += &Frame::tags(&wire.until_ready().await);
     }
     assert!(["2DCZ2DCZTDCZ", "EZEZTDCZ", "EZ2DCZTDCZ"].contains(&&*all), "{all}");
-    assert_eq!(tags(&wire.ask(&run()).await), "2DCZ");
+    assert_eq!(Frame::tags(&wire.ask(&run()).await), "2DCZ");
     // A session that keeps its connection is not worse off.
     wire.rows("SELECT forget()").await;
-    assert_eq!(tags(&wire.ask(&run()).await), "2DCZ");
+    assert_eq!(Frame::tags(&wire.ask(&run()).await), "2DCZ");
     // A function may say the same when the statement is planned.
     let said = mended(&server).await;
     wire.ask(&Batch::new().parse("says", "SELECT says()", &[]).sync()).await;
     for _ in 0..2 {
         let answer = wire.ask(&Batch::new().bind("", "says", (0, &[]), 0).execute("").sync()).await;
-        assert_eq!((tags(&answer), sqlstate(&answer)), ("EZ".to_owned(), "26000".to_owned()));
+        assert_eq!(
+            (Frame::tags(&answer), sqlstate(&answer)),
+            ("EZ".to_owned(), "26000".to_owned())
+        );
     }
     assert_eq!(mended(&server).await, said);
     // Whoever says that it is to go means it.
@@ -123,7 +121,7 @@ async fn until_end(mut wire: Wire) -> String {
     while let Some(frame) = wire.frame().await {
         frames.push(frame);
     }
-    tags(&frames)
+    Frame::tags(&frames)
 }
 
 /// Nothing is sent again for who has said that it leaves, or says what nobody understands.
@@ -173,7 +171,7 @@ async fn what_is_sent_again_runs_once() {
         let bind = Batch::new().bind("", "s", (0, &[Some(number.as_bytes())]), 0);
         // The second one runs, or neither of them.
         let twice = bind.clone().execute("").then(&bind).execute("").sync();
-        assert_eq!(tags(&wire.ask(&twice).await), "2C2CZ");
+        assert_eq!(Frame::tags(&wire.ask(&twice).await), "2C2CZ");
     }
     let all = wire.rows("SELECT count(*), count(DISTINCT n) FROM log").await;
     assert_eq!(all, [[Some("40".to_owned()), Some("20".to_owned())]]);
@@ -194,37 +192,37 @@ async fn a_statement_whose_columns_change_is_prepared_again_for_who_is_told_of_t
     wire.rows("SET sortie.lane = pipe").await;
     wire.ask(&Batch::new().parse("s", "SELECT * FROM t", &[]).sync()).await;
     for _ in 0..4 {
-        assert_eq!(tags(&wire.ask(&run()).await), "2DCZ");
+        assert_eq!(Frame::tags(&wire.ask(&run()).await), "2DCZ");
         postgres.script(&format!("ALTER TABLE t ADD b{columns} int4")).await;
         columns += 1;
         // Who does not ask what comes expects what came before.
         assert_eq!(sqlstate(&wire.ask(&run()).await), "0A000");
         let answer = wire.ask(&told()).await;
-        assert_eq!(tags(&answer), "2TDCZ", "{answer:?}");
+        assert_eq!(Frame::tags(&answer), "2TDCZ", "{answer:?}");
         let row = answer.iter().find_map(Frame::row).unwrap();
         assert_eq!(row.len(), columns);
     }
     assert_eq!(mended(&server).await, 4);
     // In a transaction it fails as on the server, and not again behind it.
     wire.ask(&query("BEGIN; SELECT 1")).await;
-    assert_eq!(tags(&wire.ask(&told()).await), "2TDCZ");
+    assert_eq!(Frame::tags(&wire.ask(&told()).await), "2TDCZ");
     wire.ask(&query("COMMIT")).await;
     postgres.script("ALTER TABLE t ADD c int4").await;
     wire.ask(&query("BEGIN; SELECT 1")).await;
     assert_eq!(sqlstate(&wire.ask(&told()).await), "0A000");
     wire.ask(&query("ROLLBACK")).await;
     wire.ask(&query("BEGIN; SELECT 1")).await;
-    assert_eq!(tags(&wire.ask(&told()).await), "2TDCZ");
+    assert_eq!(Frame::tags(&wire.ask(&told()).await), "2TDCZ");
     wire.ask(&query("COMMIT")).await;
     // Who was told of them ahead, and is not now, decodes rows by that: it hears of it.
     let ahead = Batch::new().close(b'S', "s").parse("s", "SELECT * FROM t", &[]);
-    assert_eq!(tags(&wire.ask(&ahead.describe(b'S', "s").sync()).await), "31tTZ");
-    assert_eq!(tags(&wire.ask(&run()).await), "2DCZ");
+    assert_eq!(Frame::tags(&wire.ask(&ahead.describe(b'S', "s").sync()).await), "31tTZ");
+    assert_eq!(Frame::tags(&wire.ask(&run()).await), "2DCZ");
     postgres.script("ALTER TABLE t ADD d int4").await;
     for _ in 0..2 {
         assert_eq!(sqlstate(&wire.ask(&run()).await), "0A000");
     }
-    assert_eq!(tags(&wire.ask(&told()).await), "2TDCZ");
+    assert_eq!(Frame::tags(&wire.ask(&told()).await), "2TDCZ");
     drop(wire);
     server.stop().await;
     postgres.stop().await;
@@ -288,7 +286,7 @@ async fn a_connection_holds_the_statements_of_one_session_that_it_has_used_there
     for round in 1..3 {
         for wire in &mut sessions {
             for number in 0..round * 10 {
-                assert_eq!(tags(&wire.ask(&used(number * 11)).await), "2DCZ");
+                assert_eq!(Frame::tags(&wire.ask(&used(number * 11)).await), "2DCZ");
             }
             assert_eq!(there(wire).await, round * 10);
         }
@@ -299,7 +297,7 @@ async fn a_connection_holds_the_statements_of_one_session_that_it_has_used_there
     wire.ask(&many(2_500)).await;
     assert_eq!(there(&mut wire).await, 2_500);
     for number in [0, 1_999, 2_000, 2_499] {
-        assert_eq!(tags(&wire.ask(&used(number)).await), "2DCZ");
+        assert_eq!(Frame::tags(&wire.ask(&used(number)).await), "2DCZ");
     }
     drop(wire);
     assert_eq!(there(&mut sessions[0]).await, 0);

@@ -72,21 +72,16 @@ async fn rows_in_portions_are_answered_as_postgresql_answers_them() {
     server.stop().await;
 }
 
-/// The tags of an answer, and what its end says.
-fn shape(answer: &[Frame]) -> String {
-    answer.iter().map(|frame| char::from(frame.tag)).collect()
-}
-
 #[tokio::test]
 async fn the_first_rows_of_all_shards_are_the_first_of_what_is_merged() {
     let _others = among_others().await;
     let cluster = cluster().await;
     let (server, _config, mut wire) = before_shards(&cluster).await;
     let all = wire.ask(&parsed(0).sync()).await;
-    assert_eq!(shape(&all), "12TDDDDDDDDDCZ");
+    assert_eq!(Frame::tags(&all), "12TDDDDDDDDDCZ");
     for (rows_max, expected) in [(2, "12TDDsZ"), (9, "12TDDDDDDDDDsZ"), (10, "12TDDDDDDDDDCZ")] {
         let some = wire.ask(&parsed(rows_max).sync()).await;
-        assert_eq!(shape(&some), expected);
+        assert_eq!(Frame::tags(&some), expected);
         let rows = |answer: &[Frame]| answer.iter().filter_map(Frame::row).collect::<Vec<_>>();
         assert_eq!(rows(&some), rows(&all)[..rows(&some).len()]);
     }

@@ -119,11 +119,7 @@ async fn wear_in(wire: &mut Wire) -> String {
 /// What an answer consists of, or its error.
 fn gist(answer: &[Frame]) -> String {
     let report = answer.iter().find_map(Frame::report);
-    report.map_or_else(|| tags(answer), |report| report.sqlstate)
-}
-
-fn tags(answer: &[Frame]) -> String {
-    answer.iter().map(|frame| char::from(frame.tag)).collect()
+    report.map_or_else(|| Frame::tags(answer), |report| report.sqlstate)
 }
 
 async fn napper(sortie: &Endpoint) -> Wire {
