@@ -105,7 +105,8 @@ impl Server {
     }
 
     /// Returns a connection of this login: the preferred one if it is idle, else one that no
-    /// session left anything on, else any; and waits in a fair queue if there is none.
+    /// session left anything on, else any, if possible not what its last user goes on with
+    /// ([`Pooled::rest`]); and waits in a fair queue if there is none.
     ///
     /// Dropping the future leaves the queue. A connection that was being opened for it is still
     /// opened, and serves somebody else.

@@ -20,13 +20,20 @@ fn with_one(key: u8) -> (TestBook, ConnId, Instant) {
     (book, id, now)
 }
 
+/// Another connection of the key 1, number 101, is open and in use by somebody at home there.
+fn another(book: &mut TestBook, home: u8, now: Instant) -> ConnId {
+    let mut acts = Vec::new();
+    book.wait(&1, &home, 1, now, &mut acts).unwrap();
+    let Some(Act::Open { id, .. }) = acts.pop() else { panic!("{acts:?}") };
+    book.opened(id, 101, now + Duration::from_secs(5), now, &mut acts);
+    id
+}
+
 #[test]
 fn a_session_finds_its_own_connection_again() {
     let (mut book, mine, now) = with_one(1);
     let mut acts = Vec::new();
-    book.wait(&1, &0, 1, now, &mut acts).unwrap();
-    let Some(Act::Open { id: other, .. }) = acts.pop() else { panic!("{acts:?}") };
-    book.opened(other, 101, now + Duration::from_secs(5), now, &mut acts);
+    let other = another(&mut book, 0, now);
     let residue = Some(Residue { owner: 7, version: 3 });
     book.put_back(mine, 100, residue, now, &mut acts);
     book.put_back(other, 101, None, now, &mut acts);
@@ -45,9 +52,7 @@ fn a_session_finds_its_own_connection_again() {
 fn a_connection_of_the_own_runtime_is_preferred() {
     let (mut book, here, now) = with_one(1);
     let mut acts = Vec::new();
-    book.wait(&1, &9, 1, now, &mut acts).unwrap();
-    let Some(Act::Open { id: there, .. }) = acts.pop() else { panic!("{acts:?}") };
-    book.opened(there, 101, now + Duration::from_secs(5), now, &mut acts);
+    let there = another(&mut book, 9, now);
     book.put_back(here, 100, None, now, &mut acts);
     book.put_back(there, 101, None, now, &mut acts);
     assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 100);
@@ -144,10 +149,7 @@ fn who_had_a_connection_last_has_it_again_without_a_word() {
 fn a_stranger_takes_what_its_owner_has_left_and_not_what_is_in_use_all_the_time() {
     let (mut book, used, now) = with_one(1);
     let mut acts = Vec::new();
-    book.wait(&1, &0, 1, now, &mut acts).unwrap();
-    let Some(Act::Open { id: left, .. }) = acts.pop() else { panic!("{acts:?}") };
-    book.opened(left, 101, now + Duration::from_secs(5), now, &mut acts);
-    acts.clear();
+    let left = another(&mut book, 0, now);
     let mark = |owner| Some(Residue { owner, version: 1 });
     // It was laid down first, but its owner has it again and again.
     book.put_back(used, 100, mark(1), now, &mut acts);
