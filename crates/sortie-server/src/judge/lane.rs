@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::parameters::unreadable;
 use super::past::{Past, is_still_known};
-use super::{Judge, Opinion, look};
+use super::{Judge, Looked, Opinion, look};
 use crate::read::{
     Alone, Description, Floors, PgReplica, ReadConfig, ReadPath, ReadStats, Reply, Who, Wish,
 };
@@ -51,7 +51,7 @@ pub(super) struct Lane {
     /// Those of each shard that reads go to.
     replicas: Vec<Vec<PgReplica>>,
     /// The servers of each shard, in the order in which they are looked at.
-    servers: Vec<Vec<Server>>,
+    servers: Vec<Vec<Looked>>,
     known: watch::Sender<Option<Arc<Known>>>,
     /// How often that has changed: counted behind the change.
     changes: AtomicU64,
@@ -134,7 +134,7 @@ impl Lane {
             ..ReadConfig::default()
         };
         let servers = |[read, other]: [Vec<(String, Server)>; 2]| {
-            read.into_iter().chain(other).map(|(_, server)| server).collect()
+            read.iter().chain(&other).map(|(_, server)| Looked::new(server)).collect()
         };
         Self {
             config: config.clone(),

@@ -3,6 +3,9 @@
 //! Each shard is asked, and of each shard all servers that answer: one that lags behind, or has
 //! what its standbys will have soon, may be read from as well. What is not the same on all of them
 //! is nobody's. Objects that were made after `initdb` have numbers from 16,384 on.
+//!
+//! Each look has a connection of its own, beside the server's pool: that may be full, and then a
+//! session would lose one that it means to have again.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -11,7 +14,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use sortie_postgres::{Body, Login, Request, Server};
+use sortie_postgres::{Body, Login, PoolConfig, Pooled, Request, Server};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::raw::{RawColumn, RawFunction, RawRelation, RawShard};
@@ -25,6 +28,8 @@ const LOOK_MAX: Duration = Duration::from_secs(10);
 const OTHERS_MAX: Duration = Duration::from_secs(2);
 /// Bytes of one answer.
 const ANSWER_MAX: usize = 64 << 20;
+/// The name of the connections that look.
+const APPLICATION: &str = "sortie look";
 
 const RELATIONS: &str = "
     SELECT n.nspname, c.relname, c.oid,
@@ -136,6 +141,35 @@ pub(crate) enum LookError {
     Unreachable { shard: usize, reason: String },
 }
 
+/// A server that is looked at.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    pool: Server,
+    beside: Server,
+}
+
+impl Looked {
+    /// A server with this pool.
+    pub(crate) fn new(pool: &Server) -> Self {
+        let mut config = PoolConfig::default();
+        (config.size_max, config.warm_min) = (1, 0);
+        Self { pool: pool.clone(), beside: Server::new(pool.info().clone(), config) }
+    }
+
+    /// A connection for one look. Where the server lets no more in it is one of the pool's: what
+    /// is known must not be outdated for that.
+    async fn connect(&self, deadline: Instant) -> Result<Pooled, String> {
+        let login = Login::of(self.pool.info());
+        let named = login.clone().parameter("application_name", APPLICATION);
+        if let Ok(mut own) = self.beside.checkout(&named, None, deadline).await {
+            // The next look goes wherever the server's name leads then.
+            own.doom();
+            return Ok(own);
+        }
+        checkout(&self.pool, &login, deadline).await.map_err(|error| error.to_string())
+    }
+}
+
 /// Looks at every shard, through all of its servers that answer soon.
 ///
 /// # Errors
@@ -146,7 +180,7 @@ pub(crate) enum LookError {
 ///
 /// Dropping the future calls its statements back.
 pub(crate) async fn look(
-    shards: &[Vec<Server>],
+    shards: &[Vec<Looked>],
     tables: &[TableConfig],
 ) -> Result<Known, LookError> {
     let mut raw = Vec::new();
@@ -157,7 +191,7 @@ pub(crate) async fn look(
 }
 
 async fn look_at_shard(
-    (shard, servers): (usize, &Vec<Server>),
+    (shard, servers): (usize, &Vec<Looked>),
 ) -> Result<Vec<RawShard>, LookError> {
     let mut looking: FuturesUnordered<_> =
         servers.iter().map(|server| timeout(LOOK_MAX, look_at(server))).collect();
@@ -184,19 +218,18 @@ async fn look_at_shard(
     }
 }
 
-async fn look_at(server: &Server) -> Result<RawShard, String> {
-    let login = Login::of(server.info());
-    let deadline = Instant::now() + LOOK_MAX;
+async fn look_at(server: &Looked) -> Result<RawShard, String> {
+    let mut server = server.connect(Instant::now() + LOOK_MAX).await?;
     let mut shard = RawShard::default();
-    for row in ask(server, &login, deadline, RULES).await? {
+    for row in ask(&mut server, RULES).await? {
         (shard.bytewise, shard.overridden) = (flag(&row, 0), flag(&row, 1));
         shard.reads_committed = flag(&row, 2);
     }
-    for row in ask(server, &login, deadline, RELATIONS).await? {
+    for row in ask(&mut server, RELATIONS).await? {
         let relation = RawRelation { oid: number(&row, 2), kind: text(&row, 3).to_owned() };
         shard.relations.insert((text(&row, 0).into(), text(&row, 1).into()), relation);
     }
-    for row in ask(server, &login, deadline, COLUMNS).await? {
+    for row in ask(&mut server, COLUMNS).await? {
         let collation = match text(&row, 7) {
             "bytes" => Collation::C,
             "default" if shard.bytewise => Collation::C,
@@ -213,7 +246,7 @@ async fn look_at(server: &Server) -> Result<RawShard, String> {
         };
         shard.columns.entry(number(&row, 0)).or_default().push(column);
     }
-    let defined = ask(server, &login, deadline, DEFINITIONS).await?;
+    let defined = ask(&mut server, DEFINITIONS).await?;
     if defined.len() <= DEFINITIONS_MAX {
         let definitions = shard.definitions.insert(HashMap::new());
         for row in &defined {
@@ -221,15 +254,15 @@ async fn look_at(server: &Server) -> Result<RawShard, String> {
             definitions.entry(number(row, 0)).or_default().push(definition);
         }
     }
-    for row in ask(server, &login, deadline, FUNCTIONS).await? {
+    for row in ask(&mut server, FUNCTIONS).await? {
         let function =
             RawFunction { volatile: flag(&row, 1), made: flag(&row, 2), changing: flag(&row, 3) };
         shard.functions.insert(text(&row, 0).into(), function);
     }
-    for row in ask(server, &login, deadline, TYPES).await? {
+    for row in ask(&mut server, TYPES).await? {
         shard.types.insert(text(&row, 0).into());
     }
-    for row in ask(server, &login, deadline, OPERATORS).await? {
+    for row in ask(&mut server, OPERATORS).await? {
         shard.operators.insert(text(&row, 0).into());
     }
     Ok(shard)
@@ -237,21 +270,14 @@ async fn look_at(server: &Server) -> Result<RawShard, String> {
 
 type Row = Vec<Option<Bytes>>;
 
-async fn ask(
-    server: &Server,
-    login: &Login,
-    deadline: Instant,
-    sql: &str,
-) -> Result<Vec<Row>, String> {
-    let pooled = checkout(server, login, deadline).await;
-    let mut pooled = pooled.map_err(|error| error.to_string())?;
+async fn ask(server: &mut Pooled, sql: &str) -> Result<Vec<Row>, String> {
     let mut frame = BytesMut::new();
     frame.put_u8(b'Q');
     frame.put_u32(u32::try_from(sql.len() + 5).unwrap_or(u32::MAX));
     frame.put_slice(sql.as_bytes());
     frame.put_u8(0);
     let request = Request::new(frame.freeze()).whole_max(ANSWER_MAX);
-    let reply = pooled.exchange(request).await.map_err(|error| match error.server() {
+    let reply = server.exchange(request).await.map_err(|error| match error.server() {
         Some(report) => report.to_string(),
         None => error.to_string(),
     })?;

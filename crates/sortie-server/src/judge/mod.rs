@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use self::cache::Cache;
 pub(crate) use self::lane::{ClusterServers, SharedLane};
-use self::load::look;
+use self::load::{Looked, look};
 use crate::relay::PipeReason;
 use crate::sql::{
     Canonical, Harm, Known, Placement, Prepared, Proof, Shareable, SqlError, Unsteady,

@@ -61,6 +61,49 @@ async fn two_sessions_take_turns_on_one_connection() {
     sortie.stop().await;
 }
 
+/// Longer than from one look at a server's catalogs to the end of the next.
+const LOOKED_MAX: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn who_looks_at_the_catalogs_takes_no_connection_from_a_session() {
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    // Another role than the cluster's: its connections are for nobody else.
+    let more = "[clusters.postgres.users.tester]\n[clusters.postgres.users.narrow]\n";
+    let setup = Setup { mode: "pipe", connections_max: 2, more, ..Setup::default() };
+    let sortie = stage.endpoint(setup).await;
+    let mut wires = Vec::new();
+    for _ in 0..2 {
+        let mut wire = Wire::connect_as(sortie.listen(), "narrow").await;
+        prepare(&mut wire).await;
+        // Somebody waits while the second connection is opened.
+        wire.send(Batch::new().query("SELECT pg_sleep(0.2)").bytes()).await;
+        wires.push(wire);
+    }
+    let mut pids = Vec::new();
+    for wire in &mut wires {
+        wire.until_ready().await;
+        pids.push(run(wire, "x").await.0);
+    }
+    assert_ne!(pids[0], pids[1]);
+    let mut direct = Wire::connect(stage.primary()).await;
+    let text = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()";
+    // Whoever has connected so far is counted by then.
+    sleep(Duration::from_secs(2)).await;
+    let (began, before) = (Instant::now(), direct.rows(text).await);
+    let mut has_looked = false;
+    while !has_looked {
+        assert!(began.elapsed() < LOOKED_MAX, "nobody has looked");
+        has_looked = direct.rows(text).await != before;
+        for (wire, pid) in wires.iter_mut().zip(&pids) {
+            assert_eq!(run(wire, "x").await.0, *pid, "after {:?}", began.elapsed());
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    drop((wires, direct));
+    sortie.stop().await;
+}
+
 #[tokio::test]
 async fn what_a_batch_depends_on_is_seen_between_two_of_the_same() {
     let _others = among_others().await;
