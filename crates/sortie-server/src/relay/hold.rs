@@ -154,6 +154,7 @@ where
         }
         self.lanes.lost();
         self.out.clear();
+        let cut = self.is_within_a_frame();
         let Some(held) = self.held.take() else { return Ok(()) };
         self.meter.answered(true);
         let (ready, failed, open) = self.course.outstanding();
@@ -161,7 +162,6 @@ where
         let told = failed && is_told;
         let server = &held.leased.server;
         let stateful = server.status() != Status::Idle || self.ledger.dirty().is_some();
-        let cut = !server.is_between_received();
         if !self.course.is_unset() {
             self.forget_cancel();
         }
@@ -353,7 +353,8 @@ where
 
     /// Whether the last that the client has got is the beginning of a frame.
     pub(super) fn is_within_a_frame(&self) -> bool {
-        self.held.as_ref().is_some_and(|held| !held.leased.server.is_between_received())
+        let is_between = |held: &Held<'_>| held.leased.server.is_between_received();
+        !(self.course.mend.is_within() || self.held.as_ref().is_none_or(is_between))
     }
 
     /// Gives the connection back, if the session has one and needs it no more.

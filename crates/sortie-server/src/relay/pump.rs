@@ -115,9 +115,13 @@ where
             if let Some(why) = self.take_unready() {
                 return Poll::Ready(Ok(Stop::Unready(why)));
             }
-            if moved && !self.client.input.is_empty() && (replaying || !self.is_at_rest()) {
-                // It waited for room, or for the end of a replay.
+            // It is sent again, and goes on its way here; or it waited for room, or for the end of
+            // a replay.
+            let is_again = self.course.mend.is_again() && self.course.is_clear();
+            let has_waited = moved && (replaying || !self.is_at_rest());
+            if (is_again || has_waited) && !self.client.input.is_empty() {
                 self.accept()?;
+                moved = true;
             }
             if let Poll::Ready(flushed) = self.client.poll_flush(cx) {
                 flushed?;
@@ -187,7 +191,7 @@ where
                 }
                 continue;
             }
-            if !self.foresee() {
+            if !self.course.mend.is_again() && !self.foresee() {
                 break;
             }
             let input = &mut self.client.input;
@@ -274,17 +278,19 @@ where
             Verified::Ready => {}
             Verified::Waits => return false,
             Verified::Fails(error) => {
+                let _is_again = self.course.mend.pass(len);
                 self.course.mend.give_up();
                 self.course.fail_extended(*error, &mut self.out);
                 self.client.input.advance(len);
                 return true;
             }
         }
+        let is_again = self.course.mend.pass(len);
         if !(self.cluster.shards() > 1 && self.refuse(len)) {
-            if !self.course.is_skipping() {
+            if !is_again && !self.course.is_skipping() {
                 self.count(tag);
             }
-            self.keep(len);
+            self.keep(len, is_again);
             let frame = &self.client.input[..len];
             self.course.send(&mut self.ledger, frame, status, &mut self.out);
         }

@@ -43,6 +43,7 @@ mod leftovers;
 mod logs;
 mod long;
 mod losers;
+mod mended;
 mod missing;
 mod never_old;
 mod observed;

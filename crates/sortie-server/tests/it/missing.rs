@@ -9,12 +9,13 @@ use crate::support::among_others;
 
 /// A view that takes away all prepared statements of whoever reads it: nobody can tell by its name.
 /// A function that says that one is missing.
-const FORGET: &str = "CREATE ROLE reader LOGIN;
+pub(crate) const FORGET: &str = "CREATE ROLE reader LOGIN;
     CREATE FUNCTION forget() RETURNS int LANGUAGE plpgsql AS
     $$ BEGIN EXECUTE 'DEALLOCATE ALL'; RETURN 1; END $$;
     CREATE FUNCTION says() RETURNS int IMMUTABLE LANGUAGE plpgsql AS
     $$ BEGIN RAISE SQLSTATE '26000'; END $$;
     CREATE VIEW forgotten AS SELECT forget(); GRANT SELECT ON forgotten TO reader;
+    CREATE TABLE known (a int4); INSERT INTO known VALUES (1); GRANT ALL ON known TO reader;
     CREATE VIEW held AS SELECT name FROM pg_prepared_statements; GRANT SELECT ON held TO reader;";
 
 /// Nobody shares what asks for the time.
@@ -22,24 +23,24 @@ fn prepare(number: u32) -> Batch {
     Batch::new().parse("s", &format!("SELECT {number}, now() IS NULL"), &[]).sync()
 }
 
-fn run() -> Batch {
+pub(crate) fn run() -> Batch {
     Batch::new().bind("", "s", (0, &[]), 0).execute("").sync()
 }
 
 /// As most drivers run it: they are told of the columns with the rows.
-fn told() -> Batch {
+pub(crate) fn told() -> Batch {
     Batch::new().bind("", "s", (0, &[]), 0).describe(b'P', "").execute("").sync()
 }
 
-fn query(text: &str) -> Batch {
+pub(crate) fn query(text: &str) -> Batch {
     Batch::new().query(text)
 }
 
-fn sqlstate(frames: &[Frame]) -> String {
+pub(crate) fn sqlstate(frames: &[Frame]) -> String {
     frames.iter().find_map(Frame::report).map_or_else(String::new, |report| report.sqlstate)
 }
 
-async fn stage() -> (Postgres, Server, NamedTempFile) {
+pub(crate) async fn stage() -> (Postgres, Server, NamedTempFile) {
     let postgres = Postgres::start().await;
     postgres.script(FORGET).await;
     let url = format!("postgres://reader@{}/postgres", postgres.listen());
@@ -48,7 +49,7 @@ async fn stage() -> (Postgres, Server, NamedTempFile) {
     (postgres, server, config)
 }
 
-async fn mended(server: &Server) -> i64 {
+pub(crate) async fn mended(server: &Server) -> i64 {
     count(&server.metrics().await, "sortie_mended_batches_total", &[])
 }
 
