@@ -4,6 +4,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use memchr::memchr;
 use sortie_postgres::FRAME_SMALL_MAX;
 
+use super::decide::BEGIN_LEN;
+
 /// Type byte and length field.
 pub(crate) const HEADER_LEN: usize = 5;
 
@@ -96,17 +98,21 @@ pub(crate) fn execute(frame: &[u8]) -> Option<(&[u8], i32)> {
 }
 
 /// Whether the Bind in front, all of which is there, is followed by the question for the columns
-/// of its portal.
-pub(crate) fn tells(input: &[u8]) -> bool {
-    let behind = || {
-        let bind = head(input).ok()??;
-        let (portal, _) = self::bind(input.get(..bind.len).filter(|_| bind.tag == b'B')?)?;
-        let rest = input.get(bind.len..)?;
-        let describe = head(rest).ok()??;
-        (describe.tag == b'D').then_some(())?;
-        Some(target(rest.get(..describe.len)?)? == (b'P', portal))
+/// of its portal; `None` where what follows it is not there yet.
+pub(crate) fn tells(input: &[u8]) -> Option<bool> {
+    let portal = || {
+        let bind = head(input).ok()?.filter(|bind| bind.tag == b'B')?;
+        Some((bind.len, self::bind(input.get(..bind.len)?)?.0))
     };
-    behind().unwrap_or(false)
+    let Some((len, portal)) = portal() else { return Some(false) };
+    let rest = &input[len..];
+    match head(rest) {
+        Ok(Some(describe)) if describe.tag == b'D' && describe.len <= BEGIN_LEN => {
+            Some(target(rest.get(..describe.len)?) == Some((b'P', portal)))
+        }
+        Ok(None) => None,
+        _ => Some(false),
+    }
 }
 
 /// Appends a Query.

@@ -190,7 +190,7 @@ where
         match said {
             Said::Missing => here.forget(name),
             // Who does not ask what comes expects what came before.
-            Said::Changed if !frames::tells(&mend.sent) => return,
+            Said::Changed if frames::tells(&mend.sent) != Some(true) => return,
             Said::Changed => drop(here.prepare(name, NOBODY)),
         }
         // Who has said that it leaves has sent nothing that would be passed on.
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn a_client_is_told_of_columns_by_what_stands_behind_the_bind() {
         let told = bind().describe(b'P', "p").execute("p").sync();
-        assert!(frames::tells(told.bytes()));
+        assert_eq!(frames::tells(told.bytes()), Some(true));
         let others = [
             bind().execute("p").sync(),
             bind().describe(b'P', "q").execute("p").sync(),
@@ -262,8 +262,14 @@ mod tests {
             Batch::new().describe(b'S', "s").describe(b'P', "p").sync(),
             Batch::new(),
         ];
+        let (bytes, bind) = (told.bytes(), bind().bytes().len());
+        for end in bind..bytes.len() {
+            let is_there = frames::head(&bytes[bind..end]).unwrap();
+            let is_there = is_there.is_some_and(|describe| bind + describe.len <= end);
+            assert_eq!(frames::tells(&bytes[..end]), is_there.then_some(true), "{end}");
+        }
         for other in others {
-            assert!(!frames::tells(other.bytes()), "{other:?}");
+            assert_eq!(frames::tells(other.bytes()), Some(false), "{other:?}");
         }
     }
 

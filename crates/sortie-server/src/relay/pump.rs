@@ -276,7 +276,11 @@ where
         let (frame, tells) = (&self.client.input[..len], frames::tells(&self.client.input));
         match self.course.verify(&self.ledger, frame, (status, tells), &mut self.out) {
             Verified::Ready => {}
-            Verified::Waits => return false,
+            Verified::Waits => {
+                // For what stands behind it.
+                self.client.room_for(len + BEGIN_LEN);
+                return false;
+            }
             Verified::Fails(error) => {
                 let _is_again = self.course.mend.pass(len);
                 self.course.mend.give_up();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sortie_testkit::{Batch, FaultProxy, Frame, Injection, Postgres, Server, Way, Wire};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::missing::{FORGET, mended, query, run, sqlstate, stage, told};
 use crate::relay::{count, start};
@@ -102,6 +102,51 @@ async fn who_loses_the_connection_with_the_statement_is_told_so() {
     }
     let counts = proxy.counts();
     assert_eq!((counts.cuts, counts.injected), (4, 1));
+    server.stop().await;
+    postgres.stop().await;
+}
+
+/// The server loses the statement within a transaction, where nothing is sent again.
+async fn lose(wire: &mut Wire) {
+    wire.ask(&query("BEGIN; SELECT 1")).await;
+    wire.ask(&query("SELECT * FROM forgotten")).await;
+    assert_eq!(sqlstate(&wire.ask(&run()).await), "26000");
+    wire.ask(&query("ROLLBACK")).await;
+}
+
+/// A session that keeps its connection passes a batch on as it comes.
+#[tokio::test]
+async fn who_asks_for_columns_asks_for_them_in_whatever_pieces() {
+    let _others = among_others().await;
+    let (postgres, server, _config) = stage().await;
+    let mut wire = Wire::connect_as(server.listen(), "reader").await;
+    wire.rows("CREATE TEMP TABLE mine (a int4)").await;
+    let parse = Batch::new().parse("s", "SELECT * FROM known", &[]).describe(b'S', "s").sync();
+    assert_eq!(Frame::tags(&wire.ask(&parse).await), "1tTZ");
+    let batch = told();
+    let bind = Batch::new().bind("", "s", (0, &[]), 0).bytes().len();
+    for (nth, at) in [0, 3, bind, bind + 2, bind + 6, batch.bytes().len() - 2].iter().enumerate() {
+        lose(&mut wire).await;
+        postgres.script(&format!("ALTER TABLE known ADD b{nth} int4")).await;
+        let (first, rest) = batch.bytes().split_at(*at);
+        wire.send(first).await;
+        sleep(Duration::from_millis(50)).await;
+        wire.send(rest).await;
+        let answer = wire.until_ready().await;
+        assert_eq!(Frame::tags(&answer), "2TDCZ", "{at}: {answer:?}");
+    }
+    // Without that question it goes on, too, when the server is told to answer.
+    let anew = Batch::new().close(b'S', "s").then(&parse);
+    assert_eq!(Frame::tags(&wire.ask(&anew).await), "31tTZ");
+    lose(&mut wire).await;
+    let bind = Batch::new().bind("", "s", (0, &[]), 0);
+    wire.send(bind.bytes()).await;
+    sleep(Duration::from_millis(50)).await;
+    wire.send(Batch::new().flush().bytes()).await;
+    assert_eq!(wire.frame().await.map(|frame| frame.tag), Some(b'2'));
+    wire.ask(&Batch::new().sync()).await;
+    drop(wire);
+    server.abandoned().await;
     server.stop().await;
     postgres.stop().await;
 }

@@ -17,7 +17,8 @@ use crate::sql::{SqlError, Token, lex};
 pub(crate) enum Verified {
     /// Nothing stands against it.
     Ready,
-    /// The server has been asked for the columns of its statement.
+    /// The server has been asked for the columns of its statement; or what stands behind it is not
+    /// there yet.
     Waits,
     /// The client is told this instead.
     Fails(Box<SqlError>),
@@ -29,12 +30,12 @@ pub(crate) const NOBODY: u64 = 0;
 impl<P> Course<P> {
     /// A frame is about to go out. If it is the Bind of a statement of whose columns the client was
     /// told elsewhere, appends what prepares it here and asks for those that it has; unless
-    /// the client asks for them itself (`tells`).
+    /// the client asks for them itself (`tells`; `None` if that is not known yet).
     pub(crate) fn verify(
         &mut self,
         ledger: &Ledger<P>,
         frame: &[u8],
-        (status, tells): (Status, bool),
+        (status, tells): (Status, Option<bool>),
         out: &mut BytesMut,
     ) -> Verified {
         if frame[0] != b'B' || self.skipping || !self.is_sure {
@@ -58,8 +59,11 @@ impl<P> Course<P> {
             let error = misbound(statement, name, frame);
             return error.map_or(Verified::Ready, |error| Verified::Fails(Box::new(error)));
         }
-        if statement.told.is_none() || tells {
+        if statement.told.is_none() || tells == Some(true) {
             return Verified::Ready;
+        }
+        if tells.is_none() {
+            return Verified::Waits;
         }
         self.oust(frame, out);
         self.ensure(ledger, name, out);
