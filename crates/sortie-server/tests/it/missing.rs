@@ -83,15 +83,19 @@ async fn a_statement_that_its_server_has_lost_is_prepared_again() {
         assert_eq!(Frame::tags(&wire.ask(&run()).await), "2DCZ");
         wire.ask(&query(end)).await;
     }
-    // What goes on behind it must not overtake it.
-    wire.ask(&lost).await;
-    let pipeline = run().then(&run()).then(&query("SELECT 7"));
-    wire.send(pipeline.bytes()).await;
-    let mut all = String::new();
-    for _ in 0..3 {
-        all += &Frame::tags(&wire.until_ready().await);
+    // Nothing is sent again for who has sent more behind it.
+    let mut direct = Wire::connect_as(postgres.listen(), "reader").await;
+    direct.ask(&prepared).await;
+    for wire in [&mut wire, &mut direct] {
+        wire.ask(&lost).await;
+        wire.send(run().then(&run()).then(&query("SELECT 7")).bytes()).await;
+        let mut all = String::new();
+        for _ in 0..3 {
+            all += &Frame::tags(&wire.until_ready().await);
+        }
+        assert_eq!(all, "EZEZTDCZ");
     }
-    assert!(["2DCZ2DCZTDCZ", "EZEZTDCZ", "EZ2DCZTDCZ"].contains(&&*all), "{all}");
+    drop(direct);
     assert_eq!(Frame::tags(&wire.ask(&run()).await), "2DCZ");
     // A session that keeps its connection is not worse off.
     wire.rows("SELECT forget()").await;
