@@ -40,8 +40,9 @@ impl Connection {
     /// Waits for bytes from the server, and appends them to `into` and what is in them to
     /// `events`. The events' offsets count from the start of `into`.
     ///
-    /// One call reads once: at most the room that `into` has, or 16 KiB if that is little.
-    /// Dropping the future loses nothing.
+    /// One call reads once: at most the room that `into` has, or 16 KiB if that is little. While
+    /// nothing comes, what was sent and has not gone out yet goes out. Dropping the future loses
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -90,7 +91,24 @@ impl Connection {
         if self.unfinished {
             return Poll::Ready(Err(io::Error::other("an exchange on it was not finished")));
         }
-        self.poll_read(cx, into, events)
+        let received = self.poll_read(cx, into, events);
+        if received.is_pending()
+            && let Poll::Ready(Err(error)) = self.poll_flush(cx)
+        {
+            self.broken = true;
+            return Poll::Ready(Err(error));
+        }
+        received
+    }
+
+    /// Writes what the stream still holds back of what it has taken: whoever has nothing more to
+    /// send need not come again for that.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write_all(
@@ -126,11 +144,7 @@ impl Connection {
             self.unflushed = true;
             frames.advance(sent);
         }
-        if self.unflushed {
-            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-            self.unflushed = false;
-        }
-        Poll::Ready(Ok(()))
+        self.poll_flush(cx)
     }
 
     /// Counts the frames in what was sent.

@@ -1,8 +1,10 @@
 //! Batches and their replies.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use sortie_postgres::backend::Status;
-use sortie_postgres::{Body, Connection, ExchangeError, Reply, Request, TlsMode};
+use sortie_postgres::{Address, Body, Connection, ExchangeError, Reply, Request, TlsMode};
+use sortie_testkit::{FaultProxy, Flow, Way};
+use tokio::task::yield_now;
 
 use super::{at, cluster, extended, open, rig, session, simple};
 
@@ -251,4 +253,38 @@ async fn long(mut connection: Connection) {
         events.clear();
     }
     assert!(connection.is_idle());
+}
+
+#[tokio::test]
+async fn what_the_encryption_holds_back_goes_out_while_an_answer_is_awaited() {
+    let rig = rig::shared().await;
+    let proxy = FaultProxy::start(rig.node.address()).await;
+    let mut info = rig.info("trusty", TlsMode::Require);
+    info.address = Address::tcp("127.0.0.1", proxy.listen().port());
+    let mut connection = open(&info).await;
+    proxy.flow(Way::Up, Flow::Stall);
+    let text = Bytes::from(format!("--{}", "x".repeat(8_000)));
+    let mut query = BytesMut::new();
+    sortie_postgres::Frontend::Query { text }.encode(&mut query);
+    loop {
+        let mut frames = &query[..];
+        let sent = std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(connection.poll_send(cx, &mut frames))
+        });
+        let sent = sent.await;
+        if sent.is_pending() {
+            assert!(frames.is_empty(), "the encryption has taken it");
+            break;
+        }
+        yield_now().await;
+    }
+    proxy.flow(Way::Up, Flow::Free);
+    let answered = async {
+        while connection.owed() > 0 {
+            let (mut answer, mut events) = (BytesMut::new(), Vec::new());
+            connection.receive(&mut answer, &mut events).await.unwrap();
+        }
+    };
+    let within = std::time::Duration::from_secs(20);
+    tokio::time::timeout(within, answered).await.expect("the server has got all of it");
 }
