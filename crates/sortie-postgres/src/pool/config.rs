@@ -42,8 +42,10 @@ pub struct PoolConfig {
     pub cancels_max: u32,
     /// How long a cancel request, or cleaning up behind a session, may take. Default five seconds.
     pub cancel_timeout: Duration,
-    /// How long a query that is expected to end soon may take to do so, before it is cancelled
-    /// all the same. Default 50 ms.
+    /// How long a query that nobody waits for may take to end by itself, at most, before it is
+    /// cancelled: all of this if it is [expected](crate::Pooled::expect_end) to end sooner than a
+    /// cancel would, as long as a cancel takes if nothing is known. Zero: not at all. Default
+    /// 50 ms.
     pub drain_max: Duration,
     /// How often a server (14 or newer) looks whether we still are there while it runs a query.
     /// Zero leaves the server's own setting. Default 500 ms.

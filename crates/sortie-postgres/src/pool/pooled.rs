@@ -19,8 +19,8 @@ use crate::reaper::Left;
 ///
 /// Dropping it is always right, at any moment and inside of any dropped future: an idle connection
 /// goes back to its pool; one whose last query still runs is set apart until the query has been
-/// stopped (it is cancelled on the server, or drained if it is about to end), a transaction that
-/// is open is rolled back; a broken one is closed.
+/// stopped (it is cancelled on the server, unless it ends sooner than a cancel takes), a
+/// transaction that is open is rolled back; a broken one is closed.
 pub struct Pooled {
     /// Present until the drop.
     lent: Option<Lent>,
@@ -112,7 +112,9 @@ impl Pooled {
     }
 
     /// Says when the query that runs now, or the next one, will probably have ended. On a drop
-    /// shortly before it the query is left to end instead of being cancelled.
+    /// shortly before it the query is left to end, on one long before it it is cancelled at once;
+    /// with nothing said, or past that time, it is cancelled when it has gone on for as long as a
+    /// cancel takes.
     pub fn expect_end(&mut self, at: Instant) {
         self.expected_end = Some(at);
     }

@@ -77,7 +77,7 @@ pub(super) struct Quarantine {
 }
 
 impl Quarantine {
-    /// Begins. `drain`: the query will have ended before a request could stop it.
+    /// Begins. `drain`: the query may end before a request could stop it.
     pub(super) fn begin(drain: bool, reckless: bool) -> (Self, Step) {
         let (phase, step) =
             if drain { (Phase::Draining, Step::Wait) } else { (Phase::Asking, Step::Ask) };

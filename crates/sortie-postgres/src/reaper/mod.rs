@@ -4,8 +4,8 @@
 //! A `CancelRequest` names a process of the server, not a query. It travels on a connection of its
 //! own, and strikes some time before the server closes that connection. So the connection whose
 //! query was cancelled is kept apart until both have come: its own `ReadyForQuery` and the end of
-//! the request's connection. Where a query will probably have ended before a request could stop
-//! it, it is left to end.
+//! the request's connection. A query that will probably have ended before a request could stop it
+//! is left to end, and one of which nobody knows gets as long as a request would take.
 //!
 //! [`machine`] decides, this file does.
 
@@ -152,10 +152,10 @@ impl Reaper {
         request: &mut Option<Flying>,
     ) -> bool {
         let mut since = Instant::now();
-        let drain = left.remaining.is_some_and(|remaining| remaining <= self.cost());
-        let (mut state, mut step) = Quarantine::begin(drain, self.reckless);
+        let patience = self.patience(left.remaining);
+        let (mut state, mut step) = Quarantine::begin(!patience.is_zero(), self.reckless);
         let mut asking = None;
-        let mut until = since + self.drain_max;
+        let mut until = since + patience;
         loop {
             match step {
                 Step::Wait if state.is_spent() => {
@@ -200,6 +200,17 @@ impl Reaper {
         }
         self.learn(state.cancels(), since.elapsed());
         true
+    }
+
+    /// How long a query is left to end by itself before it is asked to.
+    fn patience(&self, remaining: Option<Duration>) -> Duration {
+        let cost = self.cost();
+        match remaining {
+            // Whatever is left of it, this takes at most twice as long as to choose right.
+            None => cost.min(self.drain_max),
+            Some(remaining) if remaining <= cost => self.drain_max,
+            Some(_longer) => Duration::ZERO,
+        }
     }
 
     fn learn(&self, cancels: u32, took: Duration) {

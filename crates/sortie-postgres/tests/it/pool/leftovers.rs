@@ -102,6 +102,21 @@ async fn a_query_that_is_about_to_end_is_left_to_end() {
     assert_eq!((stats.drained, stats.cancels_sent, stats.idle), (1, 0, 1));
 }
 
+/// The same where nobody has said when it ends: it is waited for as long as a cancel would take.
+#[tokio::test]
+async fn queries_that_end_sooner_than_a_cancel_are_left_to_end() {
+    let place = place().await;
+    let server = place.server(config(1));
+    for _ in 0..60 {
+        let after = Duration::from_millis(3);
+        abandon(server.clone(), place.login.clone(), "SELECT pg_sleep(0.006)", after).await;
+    }
+    let stats = settled(&server).await;
+    assert_eq!((stats.killed, stats.idle), (0, 1), "{stats:?}");
+    // On a busy machine some take longer than a cancel.
+    assert!(stats.drained > stats.cancelled, "{stats:?}");
+}
+
 #[tokio::test]
 async fn what_was_expected_to_end_and_does_not_is_cancelled() {
     let place = place().await;
