@@ -1,6 +1,7 @@
 //! Pools and the reaper, on a real PostgreSQL.
 
 mod checkout;
+mod checks;
 mod kills;
 mod leftovers;
 mod resting;
