@@ -29,21 +29,43 @@ pub(crate) struct Place {
     secured: Option<Secured>,
 }
 
+/// One of the addresses that a server may be reached at.
 #[derive(Clone, Debug)]
-enum Peer {
+pub(super) enum Peer {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
-/// Dials the server: the addresses that its name has now, in turn, until one answers.
-pub(crate) async fn dial(info: &ConnInfo, login: &Login) -> Result<(Stream, Place), ConnectCause> {
-    if let Some(path) = info.address.socket() {
-        let stream = UnixStream::connect(&path).await.map_err(ConnectCause::Dial)?;
-        return Ok((Stream::Unix(stream), Place { peer: Peer::Unix(path), secured: None }));
+/// The addresses that the server's name has now.
+pub(super) async fn peers(info: &ConnInfo) -> Result<Vec<Peer>, ConnectCause> {
+    let (host, port) = match &info.address {
+        Address::Tcp { host, port } => (host.as_str(), *port),
+        Address::Unix { .. } => {
+            return Ok(info.address.socket().map(Peer::Unix).into_iter().collect());
+        }
+    };
+    if let Some(address) = info.host_address {
+        return Ok(vec![Peer::Tcp(SocketAddr::from((address, port)))]);
     }
+    let found = lookup_host((host, port)).await.map_err(ConnectCause::Lookup)?;
+    Ok(found.map(Peer::Tcp).collect())
+}
+
+/// Dials one of them.
+pub(super) async fn dial(
+    info: &ConnInfo,
+    login: &Login,
+    peer: Peer,
+) -> Result<(Stream, Place), ConnectCause> {
+    let address = match &peer {
+        Peer::Tcp(address) => *address,
+        Peer::Unix(path) => {
+            let stream = UnixStream::connect(path).await.map_err(ConnectCause::Dial)?;
+            return Ok((Stream::Unix(stream), Place { peer, secured: None }));
+        }
+    };
     let secured = Secured::of(info, login).await?;
-    let (address, mut stream) = reach(info).await?;
-    let peer = Peer::Tcp(address);
+    let mut stream = connect(address).await.map_err(ConnectCause::Dial)?;
     let Some(secured) = secured else {
         return Ok((Stream::Tcp(stream), Place { peer, secured: None }));
     };
@@ -77,25 +99,6 @@ impl Place {
             )),
         }
     }
-}
-
-async fn reach(info: &ConnInfo) -> Result<(SocketAddr, TcpStream), ConnectCause> {
-    let Address::Tcp { host, port } = &info.address else {
-        let error = io::Error::new(io::ErrorKind::InvalidInput, "a Unix socket has no port");
-        return Err(ConnectCause::Dial(error));
-    };
-    let addresses = match info.host_address {
-        Some(address) => vec![SocketAddr::from((address, *port))],
-        None => lookup_host((host.as_str(), *port)).await.map_err(ConnectCause::Lookup)?.collect(),
-    };
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match connect(address).await {
-            Ok(stream) => return Ok((address, stream)),
-            Err(error) => last = error,
-        }
-    }
-    Err(ConnectCause::Dial(last))
 }
 
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {

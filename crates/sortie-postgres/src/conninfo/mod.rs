@@ -51,7 +51,9 @@ pub struct ConnInfo {
     pub credential: Credential,
     /// Whether and how the connection is encrypted.
     pub tls: Tls,
-    /// How long dialling and logging in may take together.
+    /// How long looking the name up, dialling and logging in may take together. Of several
+    /// addresses of one name each gets an equal share of what is left of it, one after the other
+    /// (in libpq each gets all of it).
     pub connect_timeout: Duration,
     /// Parameters to start a session with, for example `application_name`.
     pub parameters: Vec<(String, String)>,
