@@ -86,7 +86,7 @@ async fn serve(listener: &TcpListener, state: &str, said: &str) -> (u32, Vec<Tcp
     (refused, sessions)
 }
 
-fn frame(output: &mut BytesMut, tag: u8, body: &[u8]) {
+pub(super) fn frame(output: &mut BytesMut, tag: u8, body: &[u8]) {
     output.put_u8(tag);
     output.put_u32(u32::try_from(body.len()).unwrap() + 4);
     output.put_slice(body);

@@ -1,5 +1,6 @@
 //! Pools and the reaper, on a real PostgreSQL.
 
+mod cancels;
 mod checkout;
 mod checks;
 mod kills;
