@@ -43,7 +43,7 @@ pub enum ErrorClass {
     NeedsPrimary,
     /// The server's own trouble: ask another one.
     FailOver,
-    /// An internal error: ask one other server, and if that one says so too, it is the answer.
+    /// An internal error: another server may not have it, and more than one other need not be asked.
     FailOverOnce,
     /// We cancelled it ourselves. Nobody is told.
     Ours,
@@ -104,7 +104,7 @@ pub fn classify(code: &str, routine: &str, asked: Asked) -> ErrorClass {
         Rule::Answer | Rule::Schema | Rule::ReadOnly | Rule::Conflict | Rule::Cancelled => {
             ErrorClass::Answer
         }
-        Rule::Server | Rule::Login | Rule::Corrupt => ErrorClass::FailOver,
+        Rule::Server => ErrorClass::FailOver,
         Rule::Internal => ErrorClass::FailOverOnce,
     }
 }
@@ -121,35 +121,11 @@ fn unsupported(routine: &str, asked: Asked) -> ErrorClass {
     }
 }
 
-/// Whether a server that says this should get no more reads for a while: it turns our logins
-/// away, or its data are damaged.
-pub fn ejects(code: &str) -> bool {
-    matches!(rule(code), Rule::Login | Rule::Corrupt)
-}
-
-/// Whether somebody should be woken: the server's data are damaged.
-pub fn alarms(code: &str) -> bool {
-    rule(code) == Rule::Corrupt
-}
-
-impl ErrorClass {
-    /// The class's name in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Answer => "answer",
-            Self::Reprepare => "reprepare",
-            Self::LagSuspect => "lag_suspect",
-            Self::NeedsPrimary => "needs_primary",
-            Self::FailOver => "failover",
-            Self::FailOverOnce => "failover_once",
-            Self::Ours => "ours",
-        }
-    }
-}
-
 /// What a hedged read does about it. What needs the primary ends the call, since all the other
 /// standbys would say the same; a statement to be prepared again is asked of another server, if
-/// the attempt did not do so itself.
+/// the attempt did not do so itself. Nothing is counted: what may come of a change of the schema,
+/// or of an internal error, is asked of every other replica, as far as the call's attempts go, and
+/// if all say so the call is [`Exhausted`](sortie::HedgeErrorKind::Exhausted).
 impl From<ErrorClass> for Class {
     fn from(class: ErrorClass) -> Self {
         match class {

@@ -19,10 +19,6 @@ pub(super) enum Rule {
     Cancelled,
     /// The server's own trouble.
     Server,
-    /// The server does not let us in.
-    Login,
-    /// Damaged data.
-    Corrupt,
     /// A bug, or damaged memory.
     Internal,
 }
@@ -51,7 +47,7 @@ pub(super) const TABLE: &[(&str, Rule)] = &[
     ("25006", Rule::ReadOnly),
     ("26", Rule::Prepared),
     ("27", Rule::Answer),
-    ("28", Rule::Login),
+    ("28", Rule::Server), // It does not let us in.
     ("2B", Rule::Answer),
     ("2D", Rule::Answer),
     ("2F", Rule::Answer),
@@ -82,8 +78,8 @@ pub(super) const TABLE: &[(&str, Rule)] = &[
     ("HV", Rule::Answer), // Foreign data: the same foreign server for all.
     ("P0", Rule::Answer), // Raised on purpose.
     ("XX", Rule::Internal),
-    ("XX001", Rule::Corrupt),
-    ("XX002", Rule::Corrupt),
+    ("XX001", Rule::Server), // Damaged data,
+    ("XX002", Rule::Server), // or indexes.
 ];
 
 /// The rule for a code; an unknown class is somebody's own, raised on purpose.

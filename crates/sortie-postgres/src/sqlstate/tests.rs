@@ -77,10 +77,6 @@ fn a_servers_own_trouble_fails_over() {
         }
     }
     assert_eq!(classify("XX000", "", standby), ErrorClass::FailOverOnce);
-    let ejecting: Vec<_> = codes().filter(|code| ejects(code)).collect();
-    assert_eq!(ejecting, ["28000", "28P01", "XX001", "XX002"]);
-    let alarming: Vec<_> = codes().filter(|code| alarms(code)).collect();
-    assert_eq!(alarming, ["XX001", "XX002"]);
 }
 
 #[test]
@@ -138,6 +134,6 @@ fn a_hedged_read_understands_every_class() {
         (ErrorClass::Ours, Class::Abstain),
     ];
     for (class, hedge) in expected {
-        assert_eq!(Class::from(class), hedge, "{}", class.as_str());
+        assert_eq!(Class::from(class), hedge, "{class:?}");
     }
 }
