@@ -43,7 +43,7 @@ pub enum ErrorClass {
     NeedsPrimary,
     /// The server's own trouble: ask another one.
     FailOver,
-    /// An internal error: another server may not have it, and more than one other need not be asked.
+    /// An internal error: another server may not have it, and more than one need not be asked.
     FailOverOnce,
     /// We cancelled it ourselves. Nobody is told.
     Ours,
