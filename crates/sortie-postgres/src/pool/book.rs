@@ -39,6 +39,9 @@ const HOME_SCAN_MAX: usize = 8;
 /// its own to somebody else takes another's next, and so on.
 const FRESHEN_MAX: usize = 64;
 
+/// Whoever has used a connection within this time would have to do without it if another took it.
+const MISSED_WITHIN: Duration = Duration::from_secs(1);
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) size_max: u32,
@@ -138,12 +141,16 @@ where
         idle + in_use + connecting + quarantined
     }
 
-    /// Takes an idle connection: the preferred one, else one without residue, else any.
+    /// Takes an idle connection: the preferred one, else one without residue, else any. If somebody
+    /// will miss that another one is opened, as long as there is room: sessions that take each
+    /// other's have to make them their own each time.
     pub(super) fn checkout(
         &mut self,
         key: &K,
         prefer: Option<ConnId>,
         home: &H,
+        now: Instant,
+        acts: &mut Acts<K, C, W, H, E>,
     ) -> Option<Taken<C>> {
         let preferred = prefer.filter(|id| {
             let slot = self.slots.get(id.slot as usize);
@@ -159,8 +166,12 @@ where
         let rack = *self.by_key.get(key)?;
         // Ends: what is not there is no longer among the idle ones then.
         loop {
-            let index = self.pick(rack, home)?;
+            let index = self.pick(rack, home, now)?;
+            let is_missed = self.is_missed(index, now);
             if let Some(taken) = self.take(index, home) {
+                if is_missed {
+                    self.grow(rack, home, now, acts);
+                }
                 return Some(taken);
             }
         }

@@ -106,7 +106,9 @@ impl Server {
 
     /// Returns a connection of this login: the preferred one if it is idle, else one that no
     /// session left anything on, else any, if possible not what its last user goes on with
-    /// ([`Pooled::rest`]); and waits in a fair queue if there is none.
+    /// ([`Pooled::rest`]); and waits in a fair queue if there is none. Who gets one that another
+    /// has just used, and left something on, does not wait either, but one more is opened for
+    /// whoever comes next, while there are fewer than [`size_max`](PoolConfig::size_max).
     ///
     /// Dropping the future leaves the queue. A connection that was being opened for it is still
     /// opened, and serves somebody else.
@@ -189,12 +191,12 @@ impl Server {
 
     fn idle(&self, login: &Login, prefer: Option<ConnId>, home: &Home) -> Option<Pooled> {
         loop {
-            let taken = {
-                let mut book = self.0.book.lock();
-                let taken = book.0.checkout(login, prefer, home)?;
+            let now = Instant::now();
+            let taken = self.0.change(|book, acts| {
+                let taken = book.0.checkout(login, prefer, home, now, acts)?;
                 book.1.checkouts += 1;
-                taken
-            };
+                Some(taken)
+            })?;
             let mut pooled = Pooled::new(&self.0, taken);
             // The server may have ended the session while nobody looked.
             if pooled.move_to(home).is_ok() && pooled.check().is_ok() && pooled.is_idle() {
@@ -219,7 +221,7 @@ impl Server {
         let (sender, mut receiver) = oneshot::channel();
         let ticket = self.0.change(|book, acts| {
             // Between the look at the idle ones and now somebody may have returned one.
-            if let Some(taken) = book.0.checkout(login, None, &home) {
+            if let Some(taken) = book.0.checkout(login, None, &home, begun, acts) {
                 acts.push(Act::Give { taken, waiter: sender });
                 book.1.checkouts += 1;
                 return Ok(0);

@@ -80,6 +80,11 @@ impl<E> Rest<E> {
         self.pause.as_ref().filter(|(until, _)| now < *until).map(|(_, error)| error)
     }
 
+    /// Whether the last attempt failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
     pub(super) fn until(&self) -> Option<Instant> {
         self.pause.as_ref().map(|&(until, _)| until)
     }

@@ -29,6 +29,14 @@ fn another(book: &mut TestBook, home: u8, now: Instant) -> ConnId {
     id
 }
 
+/// What somebody gets who asks for one of the key 1, for whom nothing is opened.
+fn ask(book: &mut TestBook, prefer: Option<ConnId>, now: Instant) -> Option<Taken<u32>> {
+    let mut acts = Vec::new();
+    let taken = book.checkout(&1, prefer, &0, now, &mut acts);
+    assert!(acts.is_empty(), "{acts:?}");
+    taken
+}
+
 #[test]
 fn a_session_finds_its_own_connection_again() {
     let (mut book, mine, now) = with_one(1);
@@ -38,14 +46,18 @@ fn a_session_finds_its_own_connection_again() {
     book.put_back(mine, 100, residue, now, &mut acts);
     book.put_back(other, 101, None, now, &mut acts);
 
-    let taken = book.checkout(&1, Some(mine), &0).unwrap();
+    let taken = ask(&mut book, Some(mine), now).unwrap();
     assert_eq!((taken.conn, taken.residue), (100, residue));
     book.put_back(mine, 100, residue, now, &mut acts);
-    assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 101, "a stranger takes the clean one");
-    assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 100, "and then any");
-    assert!(book.checkout(&1, Some(mine), &0).is_none(), "what is in use is nobody else's");
+    assert_eq!(ask(&mut book, None, now).unwrap().conn, 101, "a stranger takes the clean one");
+    let later = now + SECOND;
+    assert_eq!(ask(&mut book, None, later).unwrap().conn, 100, "and then any");
+    assert!(ask(&mut book, Some(mine), now).is_none(), "what is in use is nobody else's");
     book.put_back(mine, 100, None, now, &mut acts);
-    assert!(book.checkout(&2, Some(mine), &0).is_none(), "another key's is not mine");
+    assert!(
+        book.checkout(&2, Some(mine), &0, now, &mut acts).is_none(),
+        "another key's is not mine"
+    );
 }
 
 #[test]
@@ -55,8 +67,8 @@ fn a_connection_of_the_own_runtime_is_preferred() {
     let there = another(&mut book, 9, now);
     book.put_back(here, 100, None, now, &mut acts);
     book.put_back(there, 101, None, now, &mut acts);
-    assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 100);
-    assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 101, "allow any");
+    assert_eq!(ask(&mut book, None, now).unwrap().conn, 100);
+    assert_eq!(ask(&mut book, None, now).unwrap().conn, 101, "allow any");
 }
 
 #[test]
@@ -141,7 +153,8 @@ fn who_had_a_connection_last_has_it_again_without_a_word() {
     assert!(berth.back(100, marked).is_err());
     book.put_back(id, 100, marked, now, &mut acts);
     assert!(acts.is_empty(), "{acts:?}");
-    assert_eq!(book.checkout(&1, None, &0).unwrap().residue, marked);
+    let taken = book.checkout(&1, None, &0, now, &mut acts).unwrap();
+    assert_eq!(taken.residue, marked);
     assert_eq!(berth.again(&ticket), None);
 }
 
@@ -159,10 +172,59 @@ fn a_stranger_takes_what_its_owner_has_left_and_not_what_is_in_use_all_the_time(
     for _ in 0..3 {
         assert_eq!(berth.again(&ticket), Some(100));
         ticket = berth.back(100, mark(1)).unwrap();
-        assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 101);
+        assert_eq!(ask(&mut book, None, now).unwrap().conn, 101);
         book.put_back(left, 101, mark(3), now, &mut acts);
     }
-    assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 100, "it has been left since");
+    let later = now + SECOND;
+    assert_eq!(ask(&mut book, None, later).unwrap().conn, 100, "it has been left since");
+    assert!(acts.is_empty(), "{acts:?}");
+}
+
+#[test]
+fn whoever_takes_what_will_be_missed_has_another_one_opened() {
+    let (mut book, id, now) = with_one(1);
+    let (residue, mut acts) = (Some(Residue { owner: 7, version: 3 }), Vec::new());
+    book.slots[0].expires = now + 100 * SECOND;
+    let take = |book: &mut TestBook, now: Instant| {
+        let mut acts = Vec::new();
+        let taken = book.checkout(&1, None, &0, now, &mut acts).unwrap();
+        (taken.conn, acts.pop())
+    };
+    // Its user is gone, or has been away for long, or has left nothing.
+    book.put_back(id, 100, residue, now, &mut acts);
+    assert!(matches!(take(&mut book, now), (100, None)));
+    let berth = Arc::clone(&book.slots[0].berth);
+    book.put_back(id, 100, residue, now, &mut acts);
+    assert!(matches!(take(&mut book, now + SECOND), (100, None)));
+    book.put_back(id, 100, None, now, &mut acts);
+    assert!(matches!(take(&mut book, now), (100, None)));
+    // Its user comes again and again, since long ago.
+    let mut ticket = berth.ticket();
+    book.put_back(id, 100, residue, now, &mut acts);
+    for _ in 0..2 {
+        assert_eq!(berth.again(&ticket), Some(100));
+        ticket = berth.back(100, residue).unwrap();
+    }
+    let now = now + SECOND;
+    let (100, Some(Act::Open { id: more, key: 1, home: Some(0) })) = take(&mut book, now) else {
+        panic!("nothing is opened");
+    };
+    book.opened(more, 101, now + 100 * SECOND, now, &mut acts);
+    assert_eq!(ask(&mut book, None, now).unwrap().conn, 101, "who was robbed robs nobody");
+    // A server that lets no more in is not asked again for this.
+    for scope in [Scope::Server, Scope::Key] {
+        book.put_back(id, 100, residue, now, &mut acts);
+        let (100, Some(Act::Open { id: more, .. })) = take(&mut book, now) else { panic!() };
+        book.failed(more, (scope, 9), 0, now, &mut acts);
+        let later = now + 10 * SECOND;
+        book.put_back(id, 100, residue, later, &mut acts);
+        assert!(matches!(take(&mut book, later), (100, None)), "{scope:?}");
+        (book.rest, book.racks[0].rest) = Default::default();
+    }
+    // Nor is there more than there may be.
+    book.limits.size_max = 2;
+    book.put_back(id, 100, residue, now, &mut acts);
+    assert!(matches!(take(&mut book, now), (100, None)));
     assert!(acts.is_empty(), "{acts:?}");
 }
 
@@ -174,13 +236,13 @@ fn what_rests_is_whoevers_asks_first() {
     let berth = Arc::clone(&book.slots[0].berth);
     let mine = berth.ticket();
     book.put_back(id, 100, None, now, &mut acts);
-    assert_eq!(book.checkout(&1, None, &0).unwrap().conn, 100, "nothing is held back");
+    assert_eq!(ask(&mut book, None, now).unwrap().conn, 100, "nothing is held back");
     let theirs = berth.ticket();
     book.put_back(id, 100, None, now, &mut acts);
     assert_eq!(berth.again(&mine), None, "it rests for its last user alone");
     assert_eq!(berth.again(&theirs), Some(100));
 
-    assert!(book.checkout(&1, Some(id), &0).is_none());
+    assert!(ask(&mut book, Some(id), now).is_none());
     book.wait(&1, &0, 5, now, &mut acts).unwrap();
     assert!(berth.back(100, None).is_err(), "somebody waits for it");
     book.put_back(id, 100, None, now, &mut acts);

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::super::berth::Berth;
 use super::super::rack::{Queued, Rack};
 use super::super::slot::{ConnId, Residue, Slot, State};
-use super::{Act, Acts, Book, FRESHEN_MAX, Gauges, HOME_SCAN_MAX, Taken};
+use super::{Act, Acts, Book, FRESHEN_MAX, Gauges, HOME_SCAN_MAX, MISSED_WITHIN, Taken};
 
 impl<K, C, W, H, E> Book<K, C, W, H, E>
 where
@@ -44,16 +44,16 @@ where
 
     /// Chooses among the idle ones of a key: the freshest clean one, else the stalest marked one,
     /// whose owner is the least likely to come back for it.
-    pub(super) fn pick(&mut self, rack: u32, home: &H) -> Option<u32> {
+    pub(super) fn pick(&mut self, rack: u32, home: &H, now: Instant) -> Option<u32> {
         let at_home = |index: &u32| self.slots[*index as usize].home.as_ref() == Some(home);
         let clean = || self.racks[rack as usize].clean.newest_first(&self.slots);
         let picked = clean().take(HOME_SCAN_MAX).find(at_home).or_else(|| clean().next());
-        picked.or_else(|| self.stalest(rack))
+        picked.or_else(|| self.stalest(rack, now))
     }
 
     /// The stalest marked one. What was laid down long ago may be in use all the time, without a
     /// word: it is passed over, and is among the fresh ones from now on.
-    fn stalest(&mut self, rack: u32) -> Option<u32> {
+    fn stalest(&mut self, rack: u32, now: Instant) -> Option<u32> {
         let marked = &mut self.racks[rack as usize].marked;
         for _ in 0..FRESHEN_MAX {
             let index = marked.oldest()?;
@@ -62,8 +62,35 @@ where
             }
             marked.remove(&mut self.slots, index);
             marked.push(&mut self.slots, index);
+            self.slots[index as usize].idle_since = now;
         }
         marked.oldest()
+    }
+
+    /// Whether somebody who has left something on this idle connection will come for it soon.
+    pub(super) fn is_missed(&self, index: u32, now: Instant) -> bool {
+        let slot = &self.slots[index as usize];
+        // Besides the slot only whoever may have it again knows the berth.
+        slot.is_marked
+            && Arc::strong_count(&slot.berth) > 1
+            && now < slot.idle_since + MISSED_WITHIN
+    }
+
+    /// Opens a connection of this rack that nobody waits for, if that is easily done.
+    pub(super) fn grow(
+        &mut self,
+        rack: u32,
+        home: &H,
+        now: Instant,
+        acts: &mut Acts<K, C, W, H, E>,
+    ) {
+        if self.gauges.connecting < self.limits.connecting_max
+            && self.size() < self.limits.size_max
+            && !self.rest.has_failed()
+            && !self.racks[rack as usize].rest.has_failed()
+        {
+            self.open(rack, Some(home.clone()), now, acts);
+        }
     }
 
     /// Whoever gets a connection takes it to its own runtime.

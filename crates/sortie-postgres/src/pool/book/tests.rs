@@ -167,7 +167,7 @@ impl Model {
 
     fn ask(&mut self, key: u8, home: u8, prefer: usize, acts: &mut Acts<u8, u32, u32, u8, u8>) {
         let prefer = self.known.values().nth(prefer).copied();
-        if let Some(taken) = self.book.checkout(&key, prefer, &home) {
+        if let Some(taken) = self.book.checkout(&key, prefer, &home, self.now, acts) {
             assert!(self.queue(key).is_empty(), "a newcomer overtakes nobody of its key");
             self.lend(taken, key);
             return;

@@ -79,6 +79,35 @@ async fn two_who_rest_alternate_on_one_connection() {
 }
 
 #[tokio::test]
+async fn two_who_take_each_others_connection_have_one_each_soon() {
+    let place = place().await;
+    let server = place.server(config(2));
+    let left = |owner| Some(Residue { owner, version: 1 });
+    let mut one = place.checkout(&server).await.unwrap();
+    one.set_residue(left(1));
+    let resting = one.rest().unwrap();
+    let mut two = server.try_checkout(&place.login, None).expect("nobody waits for another");
+    assert_eq!(two.residue(), left(1));
+    assert!(resting.again().is_none());
+    let opened = async {
+        while server.stats().idle == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(LONG, opened).await.expect("another one is opened");
+    let mut one = server.try_checkout(&place.login, None).unwrap();
+    assert_eq!(one.residue(), None);
+    for _ in 0..5 {
+        for (mine, owner) in [(&mut one, 1), (&mut two, 2)] {
+            mine.set_residue(left(owner));
+            *mine = mine.rest().unwrap().again().expect("nobody needs it");
+            assert_eq!(mine.residue(), left(owner));
+        }
+    }
+    assert_eq!(server.stats().opened, 2);
+}
+
+#[tokio::test]
 async fn who_waits_has_it_before_who_rests() {
     let place = place().await;
     let server = place.server(config(1));
