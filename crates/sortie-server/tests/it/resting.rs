@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use sortie_testkit::{Batch, Frame, Wire};
+use sortie_testkit::{Batch, Frame, Postgres, Wire};
 use tokio::time::{Instant, sleep};
 
-use crate::relay::{count, until};
+use crate::lazy::shared;
+use crate::relay::{count, start, until};
 use crate::stage::{Endpoint, Setup, Stage, endpoint};
 use crate::support::among_others;
 use crate::unbound::set_mode;
@@ -102,6 +103,36 @@ async fn who_looks_at_the_catalogs_takes_no_connection_from_a_session() {
     }
     drop((wires, direct));
     sortie.stop().await;
+}
+
+#[tokio::test]
+async fn where_no_more_are_let_in_the_catalogs_are_looked_at_by_the_pool() {
+    let _others = among_others().await;
+    let postgres = Postgres::start().await;
+    postgres.script("CREATE ROLE limited LOGIN CONNECTION LIMIT 2").await;
+    let url = format!("postgres://limited@{}/postgres", postgres.listen());
+    let (server, _config) = start(&[url], 1).await;
+    let mut wire = Wire::connect_as(server.listen(), "limited").await;
+    let mut direct = Wire::connect_as(postgres.listen(), "postgres").await;
+    let text = "SELECT count(*), count(*) FILTER (WHERE application_name = 'sortie watch') \
+                FROM pg_stat_activity WHERE usename = 'limited'";
+    let began = Instant::now();
+    // One that asks whether the server answers, and the pool's.
+    while direct.rows(text).await != [[Some("2".to_owned()), Some("1".to_owned())]] {
+        assert!(began.elapsed() < LOOKED_MAX);
+        wire.rows("SELECT 1").await;
+        sleep(Duration::from_millis(50)).await;
+    }
+    postgres.script("CREATE TABLE late (a int4); GRANT SELECT ON late TO limited").await;
+    let began = Instant::now();
+    while shared(&server.metrics().await) == 0 {
+        assert!(began.elapsed() < LOOKED_MAX, "nothing new is known");
+        wire.rows("SELECT a FROM late").await;
+        sleep(Duration::from_millis(50)).await;
+    }
+    drop(wire);
+    server.stop().await;
+    postgres.stop().await;
 }
 
 #[tokio::test]
