@@ -135,7 +135,7 @@ where
         traffic: &mut Traffic<V, E>,
         asked: Asked<'_>,
         (ids, stats): (&mut Ids, &mut FlightStats),
-        husk: &mut Option<Waiting<V, E>>,
+        husk: &mut Option<Box<Waiting<V, E>>>,
         loader: impl FnOnce() -> Option<Loader<V, E>>,
     ) -> Option<Arrival<K, V, E>> {
         let Asked { hash, join, now, gate, sitter, soft_age, nested } = asked;

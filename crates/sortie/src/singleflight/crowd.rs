@@ -20,7 +20,7 @@ impl<V, E> Traffic<V, E> {
     #[inline]
     pub(super) fn open_to_all(&mut self, join: Join, now: Instant) -> Option<&mut Flight<V, E>> {
         let (fence, alone) = (self.fence, self.next.is_none() && self.waiting.is_none());
-        self.running.as_mut().filter(|it| {
+        self.running.as_deref_mut().filter(|it| {
             let driven = !it.local && it.idle_since.is_none() && it.inherited.is_empty();
             alone && driven && it.id >= fence && !it.late(now) && it.suits(join)
         })

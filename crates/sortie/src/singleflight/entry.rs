@@ -33,7 +33,7 @@ pub(super) enum State<V, E> {
         /// Between two polls of its leader.
         rests: Bed<V, E>,
     },
-    Full(Box<Traffic<V, E>>),
+    Full(Traffic<V, E>),
 }
 
 impl<V, E> State<V, E> {
@@ -50,7 +50,7 @@ impl<V, E> State<V, E> {
             Some(gate) => {
                 let began = began.unwrap_or_else(Instant::now);
                 let flight = Flight::inline(id, began, soft_age, Some(Arc::clone(gate)));
-                Self::Full(Box::new(Traffic::new(flight)))
+                Self::Full(Traffic::new(flight))
             }
         }
     }
@@ -66,7 +66,7 @@ impl<K, V, E> Entry<K, V, E> {
                 flight.not_before = epoch;
             }
             flight.rests = rests.take();
-            self.state = State::Full(Box::new(Traffic::new(flight)));
+            self.state = State::Full(Traffic::new(flight));
         }
         self.full().expect("made full above")
     }

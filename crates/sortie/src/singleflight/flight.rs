@@ -78,7 +78,7 @@ pub(super) struct Effects<V, E> {
     pub(super) evicted: Vec<(u64, u64)>,
     /// Holds the user's closures and values, whose drop is the user's code.
     pub(super) rubbish: Vec<Flight<V, E>>,
-    pub(super) unwaited: Option<Waiting<V, E>>,
+    pub(super) unwaited: Option<Box<Waiting<V, E>>>,
     pub(super) spent: Vec<Loader<V, E>>,
     /// Callers who have to look what is to be done.
     pub(super) wakes: Vec<Waker>,
@@ -154,8 +154,8 @@ impl<V, E> Flight<V, E> {
         began: Instant,
         soft_age: Duration,
         gate: Option<Arc<Gate>>,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             id,
             began,
             not_before: began,
@@ -173,7 +173,7 @@ impl<V, E> Flight<V, E> {
             idle_since: None,
             relieved: false,
             losses: 0,
-        }
+        })
     }
 
     /// Whether nobody but its leader can be waiting for it.

@@ -5,7 +5,7 @@
 
 use std::hash::Hash;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use crate::rt::time::{self, Instant, Sleep};
 use crate::singleflight::SingleFlight;
@@ -215,15 +215,13 @@ where
         late: &mut Option<Pin<Box<Sleep>>>,
         task: &mut Context<'_>,
     ) -> Poll<Outcome<Landed<V>, E>> {
-        let polled = match (polled, late) {
-            (Poll::Pending, Some(late)) => {
-                late.as_mut().poll(task).map(|()| Err(FlightError::TimedOut))
-            }
-            (polled, _) => polled,
+        let polled = if polled.is_ready() {
+            polled
+        } else {
+            ready!(late.as_mut().map_or(Poll::Pending, |late| late.as_mut().poll(task)));
+            Poll::Ready(Err(FlightError::TimedOut))
         };
-        if polled.is_ready() {
-            *self = Self::Still;
-        }
+        *self = Self::Still;
         polled
     }
 }

@@ -31,7 +31,7 @@ impl<V, E> Traffic<V, E> {
     /// The flight with this id, if there is one party here, and it waits for that flight.
     fn only(&mut self, id: u64) -> Option<&mut Flight<V, E>> {
         let only = self.next.is_none() && self.waiting.is_none();
-        self.running.as_mut().filter(|it| {
+        self.running.as_deref_mut().filter(|it| {
             let known = it.inherited.is_empty() && it.idle_since.is_none() && it.rests.is_none();
             only && known && it.id == id && !it.party.answered()
         })

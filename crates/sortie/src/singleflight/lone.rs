@@ -35,7 +35,8 @@ pub(super) trait Leavable<V, E>: Future<Output = Outcome<V, E>> + Send {
 pub(super) struct Rest {
     /// The runtime that the load is to run in.
     pub(super) handle: Handle,
-    pub(super) span: Option<Span>,
+    /// Boxed: it is large, and most loads have none.
+    pub(super) span: Option<Box<Span>>,
     pub(super) waker: Waker,
     pub(super) until: Option<Instant>,
 }
@@ -53,7 +54,7 @@ pin_project! {
 
 impl Rest {
     pub(super) fn span_id(&self) -> Option<Id> {
-        self.span.as_ref().and_then(Span::id)
+        self.span.as_ref().and_then(|span| span.id())
     }
 }
 
@@ -83,7 +84,7 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let _entered = this.rest.as_ref().and_then(|rest| rest.span.as_ref()).map(Span::enter);
+        let _entered = this.rest.as_ref().and_then(|rest| rest.span.as_deref()).map(Span::enter);
         let loading = this.loading.as_mut().as_pin_mut().expect("it runs when it is polled");
         let ended = ready!(loading.poll(task));
         // The load's own things are released before anybody is told of its outcome.

@@ -109,10 +109,10 @@ impl<V, E> Traffic<V, E> {
             // It began later, so it is late enough for all.
             next.inherit(&mut flight, fx);
         } else {
-            let new = || Waiting::new(Party::new(desk.ids.next()), None);
+            let new = || Box::new(Waiting::new(Party::new(desk.ids.next()), None));
             self.waiting.get_or_insert_with(new).inherit(&mut flight, fx);
         }
-        fx.rubbish.push(flight);
+        fx.rubbish.push(*flight);
         self.settle(desk, now, fx);
     }
 
@@ -154,7 +154,7 @@ impl<V, E> Traffic<V, E> {
         let behind = |flight: &Flight<V, E>| {
             flight.local && flight.late(now) && flight.parties().any(|its| its.id == party)
         };
-        if self.next.is_none() && self.running.as_ref().is_some_and(behind) {
+        if self.next.is_none() && self.running.as_deref().is_some_and(behind) {
             return Turn::Arrive;
         }
         Turn::Wait(self.watch(desk.config, Some(now)))

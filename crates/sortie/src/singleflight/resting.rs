@@ -53,21 +53,25 @@ fn poll<V, E>(
 }
 
 impl<V, E> Traffic<V, E> {
+    pub(super) fn flights_mut(&mut self) -> impl Iterator<Item = &mut Flight<V, E>> {
+        self.running.iter_mut().chain(&mut self.next).map(|flight| &mut **flight)
+    }
+
     /// The flight whose load rests with its leader.
     pub(super) fn resting_mut(&mut self) -> Option<&mut Flight<V, E>> {
-        self.running.iter_mut().chain(&mut self.next).find(|flight| flight.rests.is_some())
+        self.flights_mut().find(|flight| flight.rests.is_some())
     }
 
     /// The flight with this id, if it is all there is and nobody but its leader waits for it.
     pub(super) fn alone(&mut self, id: u64) -> Option<&mut Flight<V, E>> {
         let alone = self.is_unshared() && id >= self.fence;
-        self.running.as_mut().filter(|it| alone && it.id == id)
+        self.running.as_deref_mut().filter(|it| alone && it.id == id)
     }
 
     /// Whether there is one flight, and nobody but its leader waits.
     pub(super) fn is_unshared(&self) -> bool {
         let alone = self.next.is_none() && self.waiting.is_none();
-        alone && self.running.as_ref().is_some_and(Flight::is_unshared)
+        alone && self.running.as_deref().is_some_and(Flight::is_unshared)
     }
 }
 
@@ -204,6 +208,7 @@ where
         flight.bell = launch::bell(&self.config);
         let (bell, alarm) = (flight.bell.clone(), flight.alarm(&self.config, flight.began));
         self.waiters.0.fetch_add(1, Relaxed);
+        let span = span.map(|span| *span);
         Some(HandOver { id, loading, span, loader, bell, alarm })
     }
 }

@@ -23,7 +23,7 @@ impl<V, E> Traffic<V, E> {
     pub(super) fn settle(&mut self, desk: &mut Desk<'_>, now: Instant, fx: &mut Effects<V, E>) {
         if self.waiting.as_ref().is_some_and(|waiting| waiting.wanted(now) == 0) {
             fx.unwaited = self.waiting.take();
-            let parties = fx.unwaited.iter_mut().flat_map(Waiting::parties_mut);
+            let parties = fx.unwaited.iter_mut().flat_map(|it| it.parties_mut());
             fx.landed.extend(parties.filter_map(|party| party.end(now, FlightError::TimedOut)));
         }
         self.end_idle(desk, now, fx);
@@ -36,7 +36,7 @@ impl<V, E> Traffic<V, E> {
         let closed = self.running.as_ref().is_none_or(|it| !self.open(it, now));
         if closed && let Some(waiting) = self.waiting.take_if(|it| it.is_ready(fx)) {
             desk.stats.nexts += 1;
-            self.begin(waiting, Begins::Next, desk, fx);
+            self.begin(*waiting, Begins::Next, desk, fx);
         } else if let Some(running) = &mut self.running
             && running.late(now)
             && !running.is_spent(desk.config, now)
@@ -122,7 +122,7 @@ impl<V, E> Traffic<V, E> {
         let ended = |party: &mut Party<V, E>| party.end(now, rest.clone());
         fx.landed.extend(flight.parties_mut().filter_map(ended));
         fx.aborts.extend(flight.task.take());
-        fx.rubbish.push(flight);
+        fx.rubbish.push(*flight);
     }
 
     /// What the task of a flight has to do now that a timer or its bell rang.

@@ -270,7 +270,8 @@ where
                 .depart(hash, (id, began, until), (loader, again), (left, span), task)
                 .into();
         };
-        let rest = Rest { handle, span, waker: task.waker().clone(), until };
+        let (span, waker) = (span.map(Box::new), task.waker().clone());
+        let rest = Rest { handle, span, waker, until };
         *left.as_mut().rest_mut() = Some(rest);
         match Lead::begin(self, hash, (id, began), left) {
             Ok(lead) => Takeoff::Leads(lead),
@@ -290,6 +291,7 @@ where
         let rest = left.as_mut().rest_mut().take().expect("its leader would have left it");
         let Rest { handle, span, until, .. } = rest;
         let loader = Loader { load, ancestors: Vec::new(), handle: Some(handle) };
+        let span = span.map(|span| *span);
         self.depart(hash, (id, began, until), (loader, None), (left, span), task)
     }
 

@@ -35,9 +35,9 @@ use crate::singleflight::tether::Tether;
 pub(super) struct Traffic<V, E> {
     /// Flights with a smaller id are closed: the key was forgotten after they began.
     pub(super) fence: u64,
-    pub(super) running: Option<Flight<V, E>>,
-    pub(super) next: Option<Flight<V, E>>,
-    pub(super) waiting: Option<Waiting<V, E>>,
+    pub(super) running: Option<Box<Flight<V, E>>>,
+    pub(super) next: Option<Box<Flight<V, E>>>,
+    pub(super) waiting: Option<Box<Waiting<V, E>>>,
 }
 
 /// The id of a party, a seat in it, and the cell where the outcome will be.
@@ -58,7 +58,7 @@ pub(super) enum Choice {
 
 impl<V, E> Traffic<V, E> {
     #[inline]
-    pub(super) fn new(first: Flight<V, E>) -> Self {
+    pub(super) fn new(first: Box<Flight<V, E>>) -> Self {
         Self { fence: 0, running: Some(first), next: None, waiting: None }
     }
 
@@ -71,24 +71,25 @@ impl<V, E> Traffic<V, E> {
     }
 
     pub(super) fn flights(&self) -> impl Iterator<Item = &Flight<V, E>> {
-        self.running.iter().chain(&self.next)
+        self.running.iter().chain(&self.next).map(|flight| &**flight)
     }
 
     pub(super) fn flight_mut(&mut self, id: u64) -> Option<&mut Flight<V, E>> {
-        self.running.iter_mut().chain(&mut self.next).find(|flight| flight.id == id)
+        self.flights_mut().find(|flight| flight.id == id)
     }
 
     /// Finds a party that still waits. An answered one may stand for as long as the first poll of
     /// its flight lasts; its seats are gone.
     pub(super) fn party_mut(&mut self, id: u64) -> Option<&mut Party<V, E>> {
-        let begun = self.running.iter_mut().chain(&mut self.next).flat_map(Flight::parties_mut);
-        let mut all = begun.chain(self.waiting.iter_mut().flat_map(Waiting::parties_mut));
+        let begun = self.running.iter_mut().chain(&mut self.next);
+        let begun = begun.flat_map(|it| it.parties_mut());
+        let mut all = begun.chain(self.waiting.iter_mut().flat_map(|it| it.parties_mut()));
         all.find(|party| party.id == id && !party.answered())
     }
 
     pub(super) fn has_party(&self, id: u64) -> bool {
         let begun = self.flights().flat_map(Flight::parties);
-        let mut all = begun.chain(self.waiting.iter().flat_map(Waiting::parties));
+        let mut all = begun.chain(self.waiting.iter().flat_map(|it| it.parties()));
         all.any(|party| party.id == id && !party.answered())
     }
 
@@ -131,7 +132,7 @@ impl<V, E> Traffic<V, E> {
 
     /// How long a caller who makes this choice is expected to wait, if loads take so long.
     pub(super) fn remaining(&self, choice: Choice, expected: Duration, now: Instant) -> Duration {
-        let left = |flight: &Option<Flight<V, E>>| {
+        let left = |flight: &Option<Box<Flight<V, E>>>| {
             flight.as_ref().map_or(Duration::ZERO, |flight| {
                 expected.saturating_sub(now.saturating_duration_since(flight.began))
             })
@@ -145,7 +146,7 @@ impl<V, E> Traffic<V, E> {
 
     /// The flights that must end before a caller who makes this choice is answered.
     pub(super) fn waited_for(&self, choice: Choice) -> impl Iterator<Item = u64> {
-        let newest = self.next.as_ref().filter(|_| choice == Choice::JoinNext);
+        let newest = self.next.as_deref().filter(|_| choice == Choice::JoinNext);
         let flights = newest.into_iter().chain(self.flights().filter(move |_| newest.is_none()));
         flights.map(|flight| flight.id)
     }
@@ -166,7 +167,7 @@ impl<V, E> Traffic<V, E> {
     }
 
     /// Gives a flight that begins its place: it relieves the one that runs, if one does.
-    pub(super) fn seat(&mut self, flight: Flight<V, E>) {
+    pub(super) fn seat(&mut self, flight: Box<Flight<V, E>>) {
         self.may_be_left_to(&flight);
         match &mut self.running {
             Some(running) => {
@@ -184,7 +185,7 @@ impl<V, E> Traffic<V, E> {
         began: Instant,
         soft_age: Duration,
         gate: Option<Arc<Gate>>,
-    ) -> Option<Waiting<V, E>> {
+    ) -> Option<Box<Waiting<V, E>>> {
         debug_assert!(self.next.is_none(), "a key has at most two flights");
         let mut flight = Flight::inline(id, began, soft_age, gate);
         let mut waiting = self.waiting.take();
@@ -209,7 +210,7 @@ impl<V, E> Traffic<V, E> {
         loader: impl FnOnce() -> Option<Loader<V, E>>,
         wanted: impl Fn(Instant, u64),
     ) -> (Seat<V, E>, Met) {
-        for flight in self.running.iter_mut().chain(&mut self.next) {
+        for flight in self.flights_mut() {
             if let Some(since) = flight.idle_since.take() {
                 wanted(since, flight.id);
             }
@@ -232,7 +233,7 @@ impl<V, E> Traffic<V, E> {
         party: u64,
         loader: impl FnOnce() -> Option<Loader<V, E>>,
     ) -> (Seat<V, E>, Met) {
-        let new = || Waiting::new(Party::new(party), None);
+        let new = || Box::new(Waiting::new(Party::new(party), None));
         let waiting = self.waiting.get_or_insert_with(new);
         if waiting.loader.is_none() {
             waiting.loader = loader();
@@ -342,7 +343,7 @@ impl<V, E> Traffic<V, E> {
         desk.ended(&flight, how, answered + usize::from(flight.inline), fx);
         // One, as a rule; room for the four that a first push makes is large.
         fx.rubbish.reserve_exact(1);
-        fx.rubbish.push(flight);
+        fx.rubbish.push(*flight);
         self.settle(desk, Instant::now(), fx);
         ended
     }

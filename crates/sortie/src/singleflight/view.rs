@@ -8,7 +8,7 @@ use crate::rt::time::Instant;
 use crate::singleflight::SingleFlight;
 use crate::singleflight::call::FlightId;
 use crate::singleflight::entry::{Entry, State};
-use crate::singleflight::flight::{Flight, Waiting};
+use crate::singleflight::flight::Flight;
 use crate::singleflight::party::Party;
 use crate::singleflight::table::Table;
 use crate::singleflight::traffic::Traffic;
@@ -101,7 +101,7 @@ impl<K: Clone, V, E> Entry<K, V, E> {
 
 impl<V, E> Traffic<V, E> {
     fn waiting(&self) -> usize {
-        self.waiting.iter().flat_map(Waiting::parties).map(Party::taken).sum()
+        self.waiting.iter().flat_map(|it| it.parties()).map(Party::taken).sum()
     }
 }
 
