@@ -102,13 +102,12 @@ where
             Place::Vacant(place) => {
                 let (id, key) = (ids.next(), key.own());
                 lone.led += 1;
-                let now = now.or_else(|| lone.waited.then(Instant::now));
                 place.insert(Entry { key, hash, state: State::first(id, now, soft_age, gate) });
                 Arrival::Lead(id)
             }
             Place::Occupied(mut found) => {
                 let now = now.unwrap_or_else(Instant::now);
-                let traffic = found.get_mut().traffic(soft_age, self.clock.made);
+                let traffic = found.get_mut().traffic(soft_age, self.clock.made, || now);
                 let asked = Asked { hash, join, now, gate, sitter, soft_age, nested };
                 let met = self.meet(traffic, asked, (ids, stats), &mut husk, loader);
                 if matches!(met, Some(Arrival::Lead(_))) {

@@ -141,7 +141,6 @@ pub struct Landed<V> {
     /// When the load that gave the value began. Under [`Join::Fresh`] never before the call.
     ///
     /// Never later than it did. Earlier if it was begun by [`run`](crate::SingleFlight::run) before
-    /// anybody had called by another form: such a call doesn't read the clock for a load that is
-    /// likely to be ready at once.
+    /// anybody had called by another form: such a call doesn't read the clock.
     pub began: Instant,
 }

@@ -1,13 +1,19 @@
 //! Whether the clock is read when a load begins.
 //!
-//! A load that is ready at once and that nobody else asks for has no age, and reading the clock
-//! would be a good part of what it costs. So it is read only where somebody is told when loads
-//! begin, or where the last such load was not ready at once.
+//! Nobody asks for the age of a load that is over soon and that its caller has for itself, and
+//! reading the clock would be a good part of what it costs. So it is read only where somebody is
+//! told when loads begin, or where ages are short. Elsewhere a load's age counts from when somebody
+//! else comes for its key, or from the look of its watcher before the one that found it: give or
+//! take a few milliseconds from when it began, as long as its runtime keeps up.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use crate::rt::time::Instant;
 use crate::singleflight::config::{Config, Join};
+
+/// Beside ages from here on, the few milliseconds by which one may be mistaken are nothing.
+const LONG: Duration = Duration::from_secs(1);
 
 pub(super) struct Clock {
     /// When its registry was made: no load began before that.
@@ -18,7 +24,8 @@ pub(super) struct Clock {
 impl Clock {
     pub(super) fn new(config: &Config, observed: bool) -> Self {
         let since = matches!(config.join, Join::Since(_));
-        let asked = observed || config.is_paced() || config.boarding || since;
+        let short = config.soft_age.min(config.flight_max) < LONG;
+        let asked = observed || config.is_paced() || config.boarding || since || short;
         Self { made: Instant::now(), asked: AtomicBool::new(asked) }
     }
 

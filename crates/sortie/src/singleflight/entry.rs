@@ -24,12 +24,10 @@ pub(super) enum State<V, E> {
     /// A load that nobody but its leader has asked for: all that a ready load needs.
     Light {
         id: u64,
-        /// Not known within the first poll of a load whose begin nobody asked for.
+        /// Not known of a load whose begin nobody has asked for yet.
         began: Option<Instant>,
-        /// It began earlier than that.
+        /// It began earlier than that, or later.
         vague: bool,
-        /// It was not ready at once.
-        waited: bool,
         /// Between two polls of its leader.
         rests: Bed<V, E>,
     },
@@ -46,7 +44,7 @@ impl<V, E> State<V, E> {
         gate: Option<&Arc<Gate>>,
     ) -> Self {
         match gate {
-            None => Self::Light { id, began, vague: began.is_none(), waited: false, rests: None },
+            None => Self::Light { id, began, vague: began.is_none(), rests: None },
             Some(gate) => {
                 let began = began.unwrap_or_else(Instant::now);
                 let flight = Flight::inline(id, began, soft_age, Some(Arc::clone(gate)));
@@ -58,9 +56,14 @@ impl<V, E> State<V, E> {
 
 impl<K, V, E> Entry<K, V, E> {
     /// The flights of this key, with all that goes with being asked for twice.
-    pub(super) fn traffic(&mut self, soft_age: Duration, epoch: Instant) -> &mut Traffic<V, E> {
-        if let State::Light { id, began, vague, rests, .. } = &mut self.state {
-            let (id, began, vague) = (*id, began.unwrap_or_else(Instant::now), *vague);
+    pub(super) fn traffic(
+        &mut self,
+        soft_age: Duration,
+        epoch: Instant,
+        now: impl FnOnce() -> Instant,
+    ) -> &mut Traffic<V, E> {
+        if let State::Light { id, began, vague, rests } = &mut self.state {
+            let (id, began, vague) = (*id, began.unwrap_or_else(now), *vague);
             let mut flight = Flight::inline(id, began, soft_age, None);
             if vague {
                 flight.not_before = epoch;
@@ -92,31 +95,32 @@ impl<K, V, E> Entry<K, V, E> {
         }
     }
 
-    /// The leader of a load that rests here, and when that began.
-    pub(super) fn resting(&self) -> Option<(u64, Instant, &Rest)> {
+    /// The leader of a load that rests here, and when that began, if it was noted.
+    pub(super) fn resting(&self) -> Option<(u64, Option<Instant>, &Rest)> {
         match &self.state {
-            State::Light { id, began, rests, .. } => {
-                Some((*id, (*began)?, rests.as_deref()?.rest()?))
-            }
+            State::Light { id, began, rests, .. } => Some((*id, *began, rests.as_deref()?.rest()?)),
             State::Full(traffic) => {
-                let of = |it: &Flight<V, E>| it.rests.is_some();
-                let flight = traffic.flights().find(|flight| of(flight))?;
-                Some((flight.id, flight.began, flight.rests.as_deref()?.rest()?))
+                let flight = traffic.flights().find(|flight| flight.rests.is_some())?;
+                Some((flight.id, Some(flight.began), flight.rests.as_deref()?.rest()?))
             }
         }
     }
 
-    /// Where the load of this flight rests between two polls of its leader, and when it began.
-    /// `None` if others have asked for the key.
-    pub(super) fn bed(&mut self, flight: u64) -> Option<(&mut Bed<V, E>, Instant)> {
+    /// A load whose begin nobody noted began then, as far as its age goes.
+    pub(super) fn age_from(&mut self, moment: Instant) {
+        if let State::Light { began, .. } = &mut self.state {
+            began.get_or_insert(moment);
+        }
+    }
+
+    /// Where the load of this flight rests between two polls of its leader, and when it began, if
+    /// that was noted. `None` if others have asked for the key.
+    pub(super) fn bed(&mut self, flight: u64) -> Option<(&mut Bed<V, E>, Option<Instant>)> {
         match &mut self.state {
-            State::Light { began, waited, rests, .. } => {
-                *waited = true;
-                Some((rests, *began.get_or_insert_with(Instant::now)))
-            }
+            State::Light { began, rests, .. } => Some((rests, *began)),
             State::Full(traffic) => {
                 let flight = traffic.alone(flight)?;
-                Some((&mut flight.rests, flight.began))
+                Some((&mut flight.rests, Some(flight.began)))
             }
         }
     }

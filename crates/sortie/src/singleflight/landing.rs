@@ -58,9 +58,6 @@ where
         if let Ok(found) = entries.find_entry(hash, |entry| entry.is_light(id)) {
             let (entry, _) = found.remove();
             let how = Ends::of(&outcome);
-            if let State::Light { waited, .. } = entry.state {
-                lone.waited = waited;
-            }
             match how {
                 Ends::Landed => lone.landed += 1,
                 _ => stats.count(how),

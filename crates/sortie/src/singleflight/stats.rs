@@ -62,19 +62,11 @@ pub struct FlightStats {
 }
 
 /// What a shard notes of keys that only one caller has asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lone {
     /// Their callers, and their flights that landed: counted most often, and so apart.
     pub(super) led: u64,
     pub(super) landed: u64,
-    /// Whether the last of their loads was not ready at once: the next one may be like it.
-    pub(super) waited: bool,
-}
-
-impl Default for Lone {
-    fn default() -> Self {
-        Self { led: 0, landed: 0, waited: true }
-    }
 }
 
 impl Lone {

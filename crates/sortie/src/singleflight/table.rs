@@ -274,7 +274,7 @@ where
         let mut shard = self.shard(hash).lock();
         let Desks { entries, spare, ids, stats, handed, .. } = &mut *shard;
         let mut found = entries.find_entry(hash, found).ok()?;
-        let traffic = found.get_mut().traffic(soft_age, self.clock.made);
+        let traffic = found.get_mut().traffic(soft_age, self.clock.made, Instant::now);
         fx.over = self.take_over(hash, traffic, handed);
         let observed = self.is_observed();
         let (config, lingering) = (&self.config, &self.lingering);

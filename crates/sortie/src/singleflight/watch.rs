@@ -50,6 +50,8 @@ where
     table: Arc<Table<K, V, E>>,
     runtime: RuntimeId,
     patience: Duration,
+    /// When it looked last, or began to watch.
+    looked: Instant,
     over: bool,
 }
 
@@ -67,8 +69,8 @@ where
     V: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    /// A load that began then rests in a shard where its runtime was not noted.
-    pub(super) fn watch(self: &Arc<Self>, handle: &Handle, began: Instant) {
+    /// A load rests in a shard where its runtime was not noted. It began then, if that is known.
+    pub(super) fn watch(self: &Arc<Self>, handle: &Handle, began: Option<Instant>) {
         let runtime = handle.id();
         let mut all = self.watches.0.lock();
         if let Some(watch) = all.iter_mut().find(|watch| watch.runtime == runtime) {
@@ -78,9 +80,11 @@ where
         all.push(Watch { runtime, again: false });
         drop(all);
         let (table, patience) = (Arc::clone(self), self.config.patience());
-        let watcher = Watcher { table, runtime, patience, over: false };
+        let looked = Instant::now();
+        let watcher = Watcher { table, runtime, patience, looked, over: false };
+        let first = began.map_or(looked + patience / 2, |began| began + patience);
         // Made here, so that whoever has no timer is told by a panic.
-        let alarm = Box::pin(time::sleep_until(began + patience));
+        let alarm = Box::pin(time::sleep_until(first));
         // It ends by itself when nothing rests, or with its runtime.
         handle.spawn(watcher.run(alarm));
     }
@@ -102,13 +106,16 @@ where
     }
 
     /// Takes the loads that have rested for long, and says when to look again.
-    fn look(&self) -> Option<Instant> {
+    fn look(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        let next =
-            self.take(|began| began + self.patience <= now).map(|first| first + self.patience);
+        // When loads were laid down that have no begin, unless nobody drove this one for a while.
+        let lately = now.checked_sub(self.patience).map_or(self.looked, |it| it.max(self.looked));
+        let late = |began| began + self.patience <= now;
+        let next = self.take(lately, late).map(|first| first + self.patience);
+        self.looked = now;
         let mut all = self.table.watches.0.lock();
         let at = all.iter().position(|watch| watch.runtime == self.runtime)?;
-        let again = mem::take(&mut all[at].again).then(|| now + self.patience);
+        let again = mem::take(&mut all[at].again).then(|| now + self.patience / 2);
         let next = [next, again].into_iter().flatten().min();
         if next.is_none() {
             all.swap_remove(at);
@@ -117,8 +124,8 @@ where
     }
 
     /// Takes those of its loads that began at such a moment, and says when the first of the others
-    /// did.
-    fn take(&self, is_late: impl Fn(Instant) -> bool) -> Option<Instant> {
+    /// did. What has no begin began `lately`.
+    fn take(&self, lately: Instant, is_late: impl Fn(Instant) -> bool) -> Option<Instant> {
         let mut first = None;
         for shard in self.table.shards() {
             let mut late = Vec::new();
@@ -126,8 +133,9 @@ where
             let Desks { entries, watched, .. } = &mut *desks;
             let Some(at) = watched.iter().position(|it| *it == self.runtime) else { continue };
             let mut rest = None;
-            for entry in entries.iter() {
-                if let Some((id, began, leader)) = entry.resting()
+            for entry in entries.iter_mut() {
+                entry.age_from(lately);
+                if let Some((id, Some(began), leader)) = entry.resting()
                     && leader.handle.id() == self.runtime
                 {
                     if is_late(began) {
@@ -159,7 +167,7 @@ where
     fn drop(&mut self) {
         if !self.over {
             self.table.watches.0.lock().retain(|watch| watch.runtime != self.runtime);
-            self.take(|_began| true);
+            self.take(self.looked, |_began| true);
         }
     }
 }

@@ -27,7 +27,7 @@ async fn whoever_looks_sees_each_flight_with_its_age_and_its_callers() {
     let flights = Flights::builder().join(Join::Fresh).build();
     let loads = Loads::script([Goes::After(100), Goes::After(100)]);
     let first = loads.call(&flights).await;
-    advance(ms_of(30)).await;
+    sleep(ms_of(30)).await;
     let others = [loads.call(&flights).await, loads.call(&flights).await];
     let seen = flights.flights(10);
     let shown: Vec<_> = seen.iter().map(|it| (it.age, it.waiters, it.waiting_for_next)).collect();

@@ -1,8 +1,11 @@
 //! What a load costs that few ask for: no task, and no clock where nobody wants to know.
 
+use std::future::poll_fn;
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::Poll;
 
 use futures::future::join_all;
 use futures::poll;
@@ -75,10 +78,36 @@ async fn a_follower_that_is_dropped_or_parked_leaves_the_load_to_the_others() {
     }
 }
 
+/// The clock is not read for any of them: their watcher looks at them twice in that time.
+#[tokio::test(start_paused = true)]
+async fn loads_whose_begin_nobody_noted_rest_no_longer_than_others() {
+    let flights = SingleFlight::<u64, u64, ()>::new();
+    let mut parked = Vec::new();
+    for key in 0..12 {
+        let load = move || {
+            let (begun, mut polled) = (Instant::now(), false);
+            poll_fn(move |_task| {
+                let again = mem::replace(&mut polled, true);
+                if again { Poll::Ready(Ok(since(begun))) } else { Poll::Pending }
+            })
+        };
+        let mut leader = Box::pin(flights.run(key, load));
+        assert!(poll!(leader.as_mut()).is_pending());
+        parked.push(leader);
+        sleep(ms_of(1)).await;
+    }
+    sleep(ms_of(10)).await;
+    assert_eq!(flights.stats().landed, 12, "each has its task");
+    for rested in join_all(parked).await {
+        let rested = rested.unwrap();
+        assert!((2..=5).contains(&rested), "{rested} ms");
+    }
+}
+
 /// Nobody has asked when loads begin, so nobody knows that this one began late enough.
 #[tokio::test(start_paused = true)]
 async fn a_load_whose_begin_nobody_noted_is_not_passed_off_as_later() {
-    let flights = SingleFlight::<u8, u8, ()>::builder().soft_age(ms_of(40)).build();
+    let flights = SingleFlight::<u8, u8, ()>::new();
     let made = Instant::now();
     // The clock is not read for what is likely to be ready at once.
     assert_eq!(flights.run(1, || async { Ok(0) }).await.unwrap(), 0);

@@ -19,7 +19,9 @@ async fn ask(flights: &Flights, loads: &Loads, join: Join) -> (usize, Role) {
 
 #[tokio::test(start_paused = true)]
 async fn a_session_shares_what_began_after_its_write_and_nothing_older() {
-    let (flights, loads) = (Flights::new(), Loads::script([Goes::After(100)]));
+    let (flights, loads) = (Flights::new(), Loads::script([Goes::Ready, Goes::After(100)]));
+    // From the first call on that is told when its load began, that is noted of every load.
+    assert_eq!(ask(&flights, &loads, Join::Running).await, (1, Role::Leader));
     let before = Instant::now();
     sleep(ms_of(1)).await;
     let running = loads.call(&flights).await;
@@ -30,12 +32,12 @@ async fn a_session_shares_what_began_after_its_write_and_nothing_older() {
         ask(&flights, &loads, Join::Since(before)),
         ask(&flights, &loads, Join::Since(after)),
     );
-    assert_eq!((early, late), ((1, Role::Follower), (2, Role::Follower)));
-    assert_eq!(running.await.unwrap().unwrap(), 1);
+    assert_eq!((early, late), ((2, Role::Follower), (3, Role::Follower)));
+    assert_eq!(running.await.unwrap().unwrap(), 2);
     // What began after the write is good enough for all its later reads: they share.
     let third = loads.call(&flights).await;
-    assert_eq!(ask(&flights, &loads, Join::Since(after)).await, (3, Role::Follower));
-    assert_eq!(third.await.unwrap().unwrap(), 3);
+    assert_eq!(ask(&flights, &loads, Join::Since(after)).await, (4, Role::Follower));
+    assert_eq!(third.await.unwrap().unwrap(), 4);
     check_quiet(&flights, &loads).await;
 }
 

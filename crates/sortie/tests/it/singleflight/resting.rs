@@ -225,6 +225,20 @@ fn a_runtime_that_nobody_drives_stops_the_clock_of_no_other() {
     drop(parked);
 }
 
+/// Nor does it age what was laid down when somebody drives it again.
+#[test]
+fn a_runtime_that_nobody_drove_for_long_takes_no_load_for_older_than_it_is() {
+    let flights = Flights::builder().soft_age(Duration::from_secs(1)).build();
+    let loads = Loads::script([Goes::Hangs, Goes::After(50)]);
+    let driven = runtime();
+    let mut parked = Box::pin(flights.run("another".into(), loads.load()));
+    driven.block_on(async { assert!(poll!(parked.as_mut()).is_pending()) });
+    runtime().block_on(async { sleep(ms_of(1_100)).await });
+    assert_eq!(driven.block_on(flights.run(KEY.into(), loads.load())).unwrap(), 2);
+    assert_eq!(flights.stats().successors, 0, "of the other, or of this one");
+    drop(parked);
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
