@@ -1,5 +1,6 @@
 //! The shared lane of all clusters: what the relay asks for verdicts and answers.
 
+mod told;
 mod view;
 
 use std::borrow::Cow;
@@ -10,22 +11,22 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use sortie::ShardId;
-use sortie_postgres::sqlstate::{self, ErrorClass};
-use sortie_postgres::{Bind, Server, ServerError, backend};
+use sortie_postgres::{Bind, Server};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use self::told::{is_of_statement, told};
 use super::parameters::unreadable;
 use super::past::{Past, is_still_known};
 use super::{Judge, Looked, Opinion, look};
 use crate::read::{
-    Alone, Description, Floors, PgReplica, ReadConfig, ReadPath, ReadStats, Reply, Who, Wish,
+    Alone, Description, Floors, PgReplica, ReadConfig, ReadPath, ReadStats, Who, Wish,
 };
 use crate::relay;
 use crate::relay::{Asked, Outcome, PipeReason, Shared, Values, Verdict, behind};
-use crate::sql::{Bound, Known, Proof, Settings, SqlError, state};
+use crate::sql::{Bound, Known, Proof, Settings, SqlError, state, utf8};
 use crate::{budget::Budget, config::ClusterConfig};
 
 /// How often the servers' catalogs are looked at.
@@ -326,6 +327,11 @@ impl Shared for SharedLane {
             })
     }
 
+    fn hides(&self, cluster: usize, text: &[u8]) -> bool {
+        let known = self.0.lanes.get(cluster).and_then(|lane| lane.known());
+        known.is_some_and(|known| utf8(text).is_ok_and(|text| known.vocabulary.hides(text)))
+    }
+
     async fn describe(
         &self,
         who: &Arc<relay::Who>,
@@ -370,27 +376,6 @@ impl Shared for SharedLane {
 /// The one shard that is asked.
 fn shard(who: &relay::Who) -> ShardId {
     ShardId::new(u32::try_from(who.shard.unwrap_or(0)).expect("shards are few"))
-}
-
-/// Whether an error is a server's about what was asked, and not about the server itself, nor about
-/// the time that it took.
-fn is_of_statement(error: &SqlError) -> bool {
-    let said = error.report.as_deref().and_then(|report| ServerError::new(report.clone()).ok());
-    said.is_some_and(|said| {
-        let asked = sqlstate::Asked::of_primary().cancelled();
-        sqlstate::classify(said.sqlstate(), "", asked) == ErrorClass::Answer
-    })
-}
-
-/// A reply as frames.
-fn told(head: Bytes, reply: &Reply) -> relay::Reply {
-    let mut tag = BytesMut::new();
-    if reply.is_suspended {
-        backend::portal_suspended(&mut tag);
-    } else {
-        backend::command_complete(&mut tag, &format!("SELECT {}", reply.count));
-    }
-    relay::Reply { head, rows: reply.rows.clone(), tag: tag.freeze() }
 }
 
 impl std::fmt::Debug for SharedLane {

@@ -87,7 +87,10 @@ const COLUMNS: &str = "
 
 const FUNCTIONS: &str = "
     SELECT p.proname, bool_or(p.provolatile = 'v'), bool_or(p.oid >= 16384),
-      bool_or(p.provolatile <> 'i')
+      bool_or(p.provolatile <> 'i'),
+      bool_or(p.oid >= 16384 AND p.pronargs > 0 AND p.pronargs - p.pronargdefaults <= 1
+        AND EXISTS (SELECT FROM pg_catalog.pg_type t
+          WHERE t.oid = p.proargtypes[0] AND (t.typtype = 'c' OR t.typname = 'record')))
     FROM pg_catalog.pg_proc p GROUP BY p.proname";
 
 const TYPES: &str = "
@@ -255,8 +258,12 @@ async fn look_at(server: &Looked) -> Result<RawShard, String> {
         }
     }
     for row in ask(&mut server, FUNCTIONS).await? {
-        let function =
-            RawFunction { volatile: flag(&row, 1), made: flag(&row, 2), changing: flag(&row, 3) };
+        let function = RawFunction {
+            volatile: flag(&row, 1),
+            made: flag(&row, 2),
+            changing: flag(&row, 3),
+            of_rows: flag(&row, 4),
+        };
         shard.functions.insert(text(&row, 0).into(), function);
     }
     for row in ask(&mut server, TYPES).await? {

@@ -16,6 +16,7 @@
 
 mod cache;
 mod definitions;
+mod hidden;
 mod lane;
 mod load;
 mod parameters;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::definitions;
+use super::{definitions, hidden};
 use crate::config::{Spread, TableConfig};
 use crate::sql::{
     Catalog, Collation, Known, Placement, Relation, RelationKind, Table, TableColumn, Type,
@@ -42,6 +42,8 @@ pub(super) struct RawFunction {
     pub(super) changing: bool,
     /// One of them was made by somebody.
     pub(super) made: bool,
+    /// One of those takes a row, so that it can be called like a column: `t.f`.
+    pub(super) of_rows: bool,
 }
 
 pub(super) type RawColumn = TableColumn;
@@ -109,6 +111,7 @@ pub(super) fn known(shards: &[RawShard], tables: &[TableConfig]) -> Known {
         reads_committed: shards.iter().all(|shard| shard.reads_committed),
     };
     definitions::see_through(&mut known, shards);
+    known.vocabulary.hiding = hidden::behind(shards);
     known
 }
 

@@ -84,6 +84,7 @@ fn known() -> Arc<Known> {
             .into(),
         made: ["total", "mood"].map(Arc::from).into(),
         operators: ["===".into()].into(),
+        hiding: ["hiding".into()].into(),
         overridden: false,
     };
     let catalog = Catalog::new(relations, system, false);

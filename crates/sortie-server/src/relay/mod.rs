@@ -83,6 +83,7 @@ use tracing::Instrument;
 
 use self::client::Client;
 pub(crate) use self::cluster::{Cluster, ReplicaHealth, ShardServers};
+pub(crate) use self::effect::leaves_nothing;
 pub(crate) use self::failure::behind;
 use self::quiet::Quiet;
 use self::roster::{Ends, Person, Roster};

@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::buffers;
 use super::course::Verified;
 use super::decide::{self, BEGIN_LEN, FRAME_MAX};
+use super::effect::Reason;
 use super::frames::{self, Head};
 use super::hold::Unready;
 use super::insight::Foreseen;
@@ -295,12 +296,27 @@ where
                 self.count(tag);
             }
             self.keep(len, is_again);
+            self.look_behind(len);
             let frame = &self.client.input[..len];
             self.course.send(&mut self.ledger, frame, status, &mut self.out);
         }
         self.client.input.advance(len);
         self.pass_foreseen(len);
         true
+    }
+
+    /// A statement that may run what its text does not say may leave anything.
+    fn look_behind(&mut self, len: usize) {
+        let frame = &self.client.input[..len];
+        let text = match frame[0] {
+            b'Q' => frames::text(&frame[frames::HEADER_LEN..]).map(|(text, _)| text),
+            b'P' => frames::parse(frame).map(|parse| parse.text),
+            _ => None,
+        };
+        let hides = |text| self.world.lane.hides(self.cluster.index, text);
+        if text.is_some_and(hides) && self.ledger.soil(Reason::Function) {
+            self.lanes.soiled(Reason::Function);
+        }
     }
 
     /// Counts a statement that takes the pipe.

@@ -34,6 +34,10 @@ pub(crate) trait Shared: Send + Sync + 'static {
     /// is doubt.
     fn reads_committed(&self, who: &Who) -> bool;
 
+    /// Whether something may run by this text that it does not say, and that may leave something on
+    /// its session, as far as the cluster's databases are known: by a view, for example.
+    fn hides(&self, cluster: usize, text: &[u8]) -> bool;
+
     /// What the statement of a plan takes and gives, as a server says it that is asked now. None if
     /// no server takes it, or can be asked, that has got as far as these floors.
     ///

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::sql::Catalog;
+use crate::sql::{Catalog, Token, lex};
 
 /// All that statements are judged by. Made anew whenever the databases are looked at.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,6 +26,9 @@ pub(crate) struct Vocabulary {
     pub(crate) made: HashSet<Arc<str>>,
     /// Operators that somebody made in a language that can read tables.
     pub(crate) operators: HashSet<Arc<str>>,
+    /// Names behind which something runs that may leave something on a session: of views, of tables
+    /// with policies, and of functions that are called like columns.
+    pub(crate) hiding: HashSet<Arc<str>>,
     /// Somebody has made operators, functions or casts of built-in types, so that comparisons and
     /// aggregates may not be PostgreSQL's own.
     pub(crate) overridden: bool,
@@ -48,6 +51,20 @@ const HARMLESS: [&str; 9] = [
 ];
 
 impl Vocabulary {
+    /// Whether a text names anything by which something may run that may leave something on a
+    /// session. What can't be read names nothing: its effects are not known anyway.
+    pub(crate) fn hides(&self, text: &str) -> bool {
+        if self.hiding.is_empty() && self.operators.is_empty() {
+            return false;
+        }
+        let lexemes = lex(text).unwrap_or_default();
+        lexemes.iter().any(|lexeme| match &lexeme.token {
+            Token::Word(name) | Token::Quoted(name) => self.hiding.contains(name.as_str()),
+            Token::Operator(sign) => self.operators.contains(sign.as_str()),
+            _ => false,
+        })
+    }
+
     /// Whether a built-in function may be called where the answer must not depend on any row.
     ///
     /// `volatile` holds for the worst of all functions of this name.

@@ -1,9 +1,14 @@
 //! What a session leaves on a server connection is nobody else's business, whatever it is.
 
-use sortie_testkit::{Batch, Frame, Wire};
+use std::time::Duration;
 
+use sortie_testkit::{Batch, Frame, Postgres, Wire};
+use tokio::time::{Instant, sleep};
+
+use crate::relay::start;
 use crate::stage::{Endpoint, Setup, Stage};
 use crate::support::among_others;
+use crate::unbound::set_mode;
 
 /// An endpoint with one connection to a server, which goes from hand to hand.
 async fn narrow(stage: &Stage, setup: Setup) -> Endpoint {
@@ -85,4 +90,80 @@ async fn an_unnamed_statement_is_no_stranger_s() {
     }
     drop(one);
     endpoint.stop().await;
+}
+
+/// Code that runs without being named: by views, one upon another, a policy, an operator, and what
+/// looks like a column.
+const UNSEEN: &str = "
+    CREATE TABLE plain (a int); INSERT INTO plain VALUES (1);
+    CREATE VIEW setting AS SELECT set_config('app.seen', 'yes', false) AS was;
+    CREATE VIEW upon_setting AS SELECT was FROM setting;
+    CREATE VIEW locking AS SELECT pg_try_advisory_lock(4711) AS has;
+    CREATE FUNCTION sets(plain) RETURNS text LANGUAGE plpgsql
+      AS $$ BEGIN RETURN set_config('app.seen', 'yes', false); END $$;
+    CREATE FUNCTION sets(int, int) RETURNS bool LANGUAGE plpgsql
+      AS $$ BEGIN PERFORM set_config('app.seen', 'yes', false); RETURN true; END $$;
+    CREATE OPERATOR === (FUNCTION = sets, LEFTARG = int, RIGHTARG = int);
+    CREATE TABLE guarded (a int); INSERT INTO guarded VALUES (1);
+    ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY sets ON guarded USING (sets(a, a));
+    CREATE ROLE guest LOGIN; GRANT SELECT ON guarded TO guest;
+    CREATE VIEW harmless AS SELECT a, now() AS late, current_setting('app.seen', true) FROM plain;
+    GRANT SELECT ON harmless TO guest;";
+
+#[tokio::test]
+async fn what_runs_unseen_leaves_nothing_to_strangers() {
+    let _others = among_others().await;
+    let postgres = Postgres::start().await;
+    postgres.script(UNSEEN).await;
+    let mut owner = Wire::connect_as(postgres.listen(), "postgres").await;
+    for mode in ["pipe", "share"] {
+        for (user, statement) in [
+            ("postgres", "SELECT * FROM setting"),
+            ("postgres", "SELECT was FROM upon_setting"),
+            ("postgres", "SELECT * FROM locking"),
+            ("postgres", "SELECT plain.sets FROM plain"),
+            ("postgres", "SELECT 1 WHERE 1 === 1"),
+            ("postgres", "COPY (SELECT * FROM setting) TO STDOUT"),
+            ("guest", "SELECT * FROM guarded"),
+            ("guest", "SELECT * FROM harmless"),
+        ] {
+            let url = format!("postgres://{user}@{}/postgres", postgres.listen());
+            let (endpoint, _config) = start(&[url], 2).await;
+            set_mode(&endpoint, mode).await;
+            let dirty = async || {
+                let said = endpoint.metrics().await;
+                said.sum("sortie_dirty_sessions_total", &["reason=\"function\""])
+            };
+            let named = Batch::new().parse("a", statement, &[]).sync();
+            let run = Batch::new().bind("", "a", (0, &[]), 0).execute("").sync();
+            for batches in [&[Batch::new().query(statement)][..], &[named, run]] {
+                let before = dirty().await;
+                let mut wire = Wire::connect_as(endpoint.listen(), user).await;
+                for batch in batches {
+                    let answer = wire.ask(batch).await;
+                    assert!(!Frame::tags(&answer).contains('E'), "{statement}: {answer:?}");
+                }
+                let is_soiled = dirty().await > before;
+                assert_eq!(is_soiled, statement != "SELECT * FROM harmless", "{statement}, {mode}");
+                drop(wire);
+                for _ in 0..2 {
+                    let mut next = Wire::connect_as(endpoint.listen(), user).await;
+                    let seen = "SELECT coalesce(current_setting('app.seen', true), '')";
+                    assert_eq!(next.rows(seen).await, [[Some(String::new())]], "{statement}");
+                }
+                // Whoever left it is cleaned up after behind its back.
+                let began = Instant::now();
+                let locks = "SELECT FROM pg_locks WHERE objid = 4711";
+                while !owner.rows(locks).await.is_empty() {
+                    assert!(began.elapsed() < Duration::from_secs(20), "{statement}");
+                    sleep(Duration::from_millis(20)).await;
+                }
+            }
+            endpoint.abandoned().await;
+            endpoint.stop().await;
+        }
+    }
+    drop(owner);
+    postgres.stop().await;
 }

@@ -8,8 +8,9 @@
 //! # Limits
 //!
 //! Names are read, not looked up: a user's function that overloads a built-in name of the list in
-//! `harmless.txt`, and what views, rules, policies, operators, casts and types call by themselves,
-//! is not seen. PostgreSQL's own never leave anything on a session.
+//! `harmless.txt`, and what rules, casts and types call by themselves, is not seen. Nor is it here
+//! what views, policies and operators call: that is [`Shared::hides`](super::Shared::hides).
+//! PostgreSQL's own never leave anything on a session.
 //!
 //! # Invariants
 //!
@@ -212,6 +213,11 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.label())
     }
+}
+
+/// Whether a text leaves nothing on its session, as far as it says so.
+pub(crate) fn leaves_nothing(text: &[u8]) -> bool {
+    Effects::of(text).left.is_empty()
 }
 
 impl Effects {
