@@ -159,13 +159,18 @@ impl Lane {
                 Ok(known) => {
                     let known = Arc::new(known);
                     // What is the same keeps its verdicts.
-                    let changed = self.known.send_if_modified(|before| {
-                        let changed = before.as_deref() != Some(&*known);
+                    let mut before = None;
+                    let changed = self.known.send_if_modified(|now| {
+                        let changed = now.as_deref() != Some(&*known);
                         if changed {
-                            *before = Some(Arc::clone(&known));
+                            before = now.replace(Arc::clone(&known));
                         }
                         changed
                     });
+                    if before.is_some_and(|before| before.defaults != known.defaults) {
+                        // Whoever comes now has them, whichever connection he gets.
+                        self.servers.iter().flatten().for_each(Looked::retire);
+                    }
                     self.changes.fetch_add(u64::from(changed), Release);
                     said.clear();
                 }
@@ -301,8 +306,8 @@ impl Shared for SharedLane {
         }
     }
 
-    fn known_at(&self, who: &relay::Who) -> u64 {
-        self.0.lanes.get(who.cluster).map_or(0, |lane| lane.changes.load(Acquire))
+    fn known_at(&self, cluster: usize) -> u64 {
+        self.0.lanes.get(cluster).map_or(0, |lane| lane.changes.load(Acquire))
     }
 
     fn likeness(&self, who: &relay::Who) -> u64 {

@@ -105,16 +105,20 @@ const OPERATORS: &str = "
     WHERE o.oid >= 16384 AND l.lanname NOT IN ('internal', 'c')";
 
 /// Whether texts compare by their bytes, whether anything that statements are judged by is other
-/// than PostgreSQL made it (or calls, unnamed, what somebody wrote), and whether everybody's
-/// transactions read what is committed.
+/// than PostgreSQL made it (or calls, unnamed, what somebody wrote), whether everybody's
+/// transactions read what is committed, and what the defaults of roles and databases are.
 const RULES: &str = "
     SELECT d.datcollate IN ('C', 'POSIX')
         AND coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c') = 'c',
       pg_catalog.pg_encoding_to_char(d.encoding) <> 'UTF8'
       OR pg_catalog.current_setting('standard_conforming_strings') <> 'on'
       OR EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) x
-        WHERE pg_catalog.split_part(x, '=', 1) IN ('standard_conforming_strings',
-          'client_encoding', 'transform_null_equals', 'array_nulls'))
+        WHERE s.setdatabase IN (0, d.oid)
+        AND pg_catalog.split_part(x, '=', 1) IN ('standard_conforming_strings',
+          'client_encoding', 'transform_null_equals', 'array_nulls')
+        AND pg_catalog.lower(x) NOT IN ('standard_conforming_strings=on', 'client_encoding=utf8',
+          'client_encoding=utf-8', 'client_encoding=unicode', 'transform_null_equals=off',
+          'array_nulls=on'))
       OR EXISTS (SELECT FROM pg_catalog.pg_operator o
         WHERE o.oid >= 16384 AND o.oprleft < 16384 AND o.oprright < 16384
         AND o.oprname IN ('=', '<>', '<', '<=', '>', '>=', '+', '-'))
@@ -133,7 +137,12 @@ const RULES: &str = "
       pg_catalog.current_setting('default_transaction_isolation')
         IN ('read committed', 'read uncommitted')
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) x
-        WHERE pg_catalog.split_part(x, '=', 1) = 'default_transaction_isolation')
+        WHERE s.setdatabase IN (0, d.oid)
+        AND pg_catalog.split_part(x, '=', 1) = 'default_transaction_isolation'
+        AND pg_catalog.lower(x) NOT IN ('default_transaction_isolation=read committed',
+          'default_transaction_isolation=read uncommitted')),
+      (SELECT pg_catalog.md5(pg_catalog.string_agg(s::text, ';' ORDER BY s.setrole, s.setdatabase))
+        FROM pg_catalog.pg_db_role_setting s WHERE s.setdatabase IN (0, d.oid))
     FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
 
 /// Why a cluster could not be looked at.
@@ -157,6 +166,11 @@ impl Looked {
         let mut config = PoolConfig::default();
         (config.size_max, config.warm_min) = (1, 0);
         Self { pool: pool.clone(), beside: Server::new(pool.info().clone(), config) }
+    }
+
+    /// See [`Server::retire`].
+    pub(crate) fn retire(&self) {
+        self.pool.retire();
     }
 
     /// A connection for one look. Where the server lets no more in it is one of the pool's: what
@@ -227,6 +241,7 @@ async fn look_at(server: &Looked) -> Result<RawShard, String> {
     for row in ask(&mut server, RULES).await? {
         (shard.bytewise, shard.overridden) = (flag(&row, 0), flag(&row, 1));
         shard.reads_committed = flag(&row, 2);
+        shard.defaults = text(&row, 3).into();
     }
     for row in ask(&mut server, RELATIONS).await? {
         let relation = RawRelation { oid: number(&row, 2), kind: text(&row, 3).to_owned() };

@@ -16,6 +16,8 @@ pub(super) struct RawShard {
     pub(super) bytewise: bool,
     pub(super) overridden: bool,
     pub(super) reads_committed: bool,
+    /// What roles and databases have set, as one word.
+    pub(super) defaults: Box<str>,
     /// By schema and name.
     pub(super) relations: BTreeMap<(Arc<str>, Arc<str>), RawRelation>,
     /// By the table's number.
@@ -35,6 +37,7 @@ pub(super) struct RawRelation {
 
 /// All functions of one name.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct RawFunction {
     /// One of them is volatile.
     pub(super) volatile: bool,
@@ -109,6 +112,7 @@ pub(super) fn known(shards: &[RawShard], tables: &[TableConfig]) -> Known {
         catalog: Catalog::new(relations, system, bytewise),
         vocabulary: vocabulary(shards),
         reads_committed: shards.iter().all(|shard| shard.reads_committed),
+        defaults: shards.iter().map(|shard| shard.defaults.clone()).collect(),
     };
     definitions::see_through(&mut known, shards);
     known.vocabulary.hiding = hidden::behind(shards);

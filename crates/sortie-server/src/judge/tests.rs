@@ -88,7 +88,7 @@ fn known() -> Arc<Known> {
         overridden: false,
     };
     let catalog = Catalog::new(relations, system, false);
-    Arc::new(Known { catalog, vocabulary, reads_committed: true })
+    Arc::new(Known { catalog, vocabulary, reads_committed: true, ..Known::default() })
 }
 
 /// The verdict as one word, or the code of the refusal.

@@ -29,6 +29,8 @@ use crate::sql::SqlError;
 /// Logins of which the servers' greeting is remembered.
 const GREETINGS_MAX: usize = 1_000;
 
+type Greetings = HashMap<(bool, Login), (u64, Arc<Parameters>)>;
+
 /// The servers of one shard.
 #[derive(Clone, Debug)]
 pub(crate) struct ShardServers {
@@ -63,7 +65,8 @@ pub(crate) struct Cluster {
     /// Closed while it is paused.
     pub(crate) valve: Arc<Valve>,
     /// What servers report at a session's start; by whether they are primaries, and the login.
-    greetings: Mutex<HashMap<(bool, Login), Arc<Parameters>>>,
+    /// Each with the change that what is known of the databases was at.
+    greetings: Mutex<Greetings>,
 }
 
 /// One server's health, as the last look found it.
@@ -294,18 +297,21 @@ impl Cluster {
         Err(failed.unwrap_or_else(failure::no_server))
     }
 
-    /// What a server reports at the start of such a session.
+    /// What a server reports at the start of such a session; what was said before the last change
+    /// of what is known of the databases is asked for again.
     ///
     /// # Errors
     ///
     /// As [`Cluster::lease`].
     pub(crate) async fn greeting(
         &self,
-        (shard, target): (usize, PipeTarget),
+        (shard, target, known_at): (usize, PipeTarget, u64),
         login: &Login,
     ) -> Result<Arc<Parameters>, SqlError> {
         let key = (target == PipeTarget::Primary, login.clone());
-        if let Some(known) = self.greetings().get(&key) {
+        if let Some((at, known)) = self.greetings().get(&key)
+            && *at == known_at
+        {
             return Ok(Arc::clone(known));
         }
         let mut unclean = 0;
@@ -330,11 +336,11 @@ impl Cluster {
         if greetings.len() >= GREETINGS_MAX {
             greetings.clear();
         }
-        greetings.insert(key, Arc::clone(&greeting));
+        greetings.insert(key, (known_at, Arc::clone(&greeting)));
         Ok(greeting)
     }
 
-    fn greetings(&self) -> std::sync::MutexGuard<'_, HashMap<(bool, Login), Arc<Parameters>>> {
+    fn greetings(&self) -> std::sync::MutexGuard<'_, Greetings> {
         // Nothing in here panics between two changes that belong together.
         self.greetings.lock().unwrap_or_else(PoisonError::into_inner)
     }

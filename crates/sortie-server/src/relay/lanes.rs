@@ -180,7 +180,7 @@ where
     pub(super) fn view(&mut self) -> Option<(Arc<Who>, View)> {
         let who = self.who()?;
         // Asked first: if it changes now, the verdict is given again next time.
-        let known_at = self.world.lane.known_at(&who);
+        let known_at = self.world.lane.known_at(self.cluster.index);
         let view = (self.world.number(), self.ledger.at(), self.shard(), known_at);
         Some((who, view))
     }

@@ -21,9 +21,9 @@ pub(crate) trait Shared: Send + Sync + 'static {
     /// Judges one statement. Waits for nothing: what is not known yet is doubt.
     fn judge(&self, who: &Who, asked: &Asked<'_>) -> Verdict<Self::Plan>;
 
-    /// How often what verdicts are given by has changed, for this session's cluster: one that was
-    /// given before the last change holds no more.
-    fn known_at(&self, who: &Who) -> u64;
+    /// How often what verdicts are given by has changed, for this cluster: one that was given
+    /// before the last change holds no more.
+    fn known_at(&self, cluster: usize) -> u64;
 
     /// A number that is the same for sessions whose answers to one statement are the same, and
     /// others only by chance.

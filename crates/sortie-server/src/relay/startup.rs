@@ -120,7 +120,7 @@ impl<L: Shared> Inner<L> {
         let key = self.keys.register(hello.secret_len()).ok_or_else(Failure::too_many)?;
         let ends = (ends, socket.is_encrypted());
         let listed = self.enlist(&key, (asked.user, &cluster.config.name), ends, application);
-        let (target, at) = (user.pipe_target, (shard.unwrap_or(0), user.pipe_target));
+        let at = (shard.unwrap_or(0), user.pipe_target, world.lane.known_at(cluster.index));
         let present = cluster.attend().await;
         let greeting = cluster.greeting(at, &login).await.map_err(|error| {
             if error.code.starts_with("22") || error.code.starts_with("42") {
@@ -134,7 +134,7 @@ impl<L: Shared> Inner<L> {
             refused(Refusal::Server)(error)
         })?;
         let (login, mode, lasting) = (Arc::new(login), user.mode, Arc::clone(&cluster.lasting));
-        let account = Account { login, mode, defaults, target, proof, shard };
+        let account = Account { login, mode, defaults, target: at.1, proof, shard };
         greet(&mut socket.output, &greeting, &key);
         let opened = Opened {
             lasting,

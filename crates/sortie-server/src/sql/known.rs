@@ -12,6 +12,9 @@ pub(crate) struct Known {
     pub(crate) vocabulary: Vocabulary,
     /// Every role's transactions begin at the level `READ COMMITTED`.
     pub(crate) reads_committed: bool,
+    /// What roles and databases have set on each server, as one word: connections that were opened
+    /// when it was another one have other parameters than those that are opened now.
+    pub(crate) defaults: Vec<Box<str>>,
 }
 
 /// The names of a cluster that mean something in a statement, besides its relations.

@@ -41,10 +41,9 @@ where
     /// Whether this is what the session is looked at by now ([`Session::view`]).
     fn is_seen(&self, view: &View) -> bool {
         let (at, shard) = (self.ledger.at(), self.shard());
+        let known_at = self.world.lane.known_at(self.cluster.index);
         // Who it was when it was looked at last.
-        self.who.as_ref().is_some_and(|(who_at, who_shard, who)| {
-            (*who_at, *who_shard) == (at, shard)
-                && *view == (self.world.number(), at, shard, self.world.lane.known_at(who))
-        })
+        let who = self.who.as_ref().map(|(who_at, who_shard, _)| (*who_at, *who_shard));
+        who == Some((at, shard)) && *view == (self.world.number(), at, shard, known_at)
     }
 }

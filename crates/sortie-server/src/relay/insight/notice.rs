@@ -243,7 +243,7 @@ where
         let Some((who, likeness)) = self.who().zip(self.likeness()) else {
             return PipeReason::Parameters;
         };
-        let known_at = self.world.lane.known_at(&who);
+        let known_at = self.world.lane.known_at(self.cluster.index);
         let scan = scan.unwrap_or_else(|| {
             let text = at.text(&self.client.input);
             self.lately.scan(text)
