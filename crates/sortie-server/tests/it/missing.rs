@@ -8,7 +8,8 @@ use crate::relay::{count, start};
 use crate::support::among_others;
 
 /// A type that takes away all prepared statements of whoever makes one of its values, and one that
-/// says how many there are: nobody can tell by their names. A function that says that one is missing.
+/// says how many there are: nobody can tell by their names. A function that says that one is
+/// missing.
 pub(crate) const FORGET: &str = "CREATE ROLE reader LOGIN;
     CREATE FUNCTION forget() RETURNS int LANGUAGE plpgsql AS
     $$ BEGIN EXECUTE 'DEALLOCATE ALL'; RETURN 1; END $$;
