@@ -14,10 +14,12 @@
 //! 3. After an error everything up to the next marker is skipped, here as on the server.
 //! 4. What a message depends on is known when it goes out: it waits for a batch that is on its way
 //!    and may still fail ([`Course::must_wait`]).
+//! 5. A marker ends only what was sent before it, however much the client has sent behind.
 
 mod ahead;
 mod expect;
 mod hear;
+mod portals;
 mod send;
 #[cfg(test)]
 mod tests;
@@ -28,7 +30,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use self::expect::{Expect, Left};
+use self::expect::Expect;
+use self::portals::Portals;
 pub(crate) use self::verify::{NOBODY, Verified};
 use super::effect::{Effects, Reason};
 use super::ledger::{Here, Ledger, Replay};
@@ -73,7 +76,7 @@ pub(crate) struct Course<P> {
     /// A statement that gives other columns here than its client was told of.
     changed: Option<Bytes>,
     /// Portals whose execution leaves something.
-    portals: Vec<(Bytes, Left)>,
+    portals: Portals,
     /// Switches of sortie's own that were set, for the session to follow.
     switched: Vec<(Box<str>, Option<Box<str>>)>,
     /// The client was told of a parameter's new value.
@@ -113,7 +116,7 @@ impl<P> Course<P> {
             skipping: false,
             failed: false,
             changed: None,
-            portals: Vec::new(),
+            portals: Portals::default(),
             switched: Vec::new(),
             reported: false,
             soiled: Vec::new(),
@@ -248,9 +251,7 @@ impl<P> Course<P> {
         self.expects.clear();
         (self.answered, self.completed) = (0, 0);
         (self.failed, self.is_cleaning) = (false, false);
-        if is_idle {
-            self.portals.clear();
-        }
+        self.portals.ready(is_idle);
         self.unsynced &= !self.is_clear();
     }
 

@@ -167,3 +167,73 @@ async fn what_runs_unseen_leaves_nothing_to_strangers() {
     drop(owner);
     postgres.stop().await;
 }
+
+/// What a session has set, or would see of another one that has.
+async fn state(wire: &mut Wire) -> Vec<Option<String>> {
+    let state = "SELECT current_setting('TimeZone'), nullif(current_setting('my.own', true), '')";
+    wire.rows(state).await.remove(0)
+}
+
+/// Ways to run a statement behind what is not answered yet: in pieces that are sent apart.
+fn behind(text: &str) -> Vec<Vec<Batch>> {
+    let read = || Batch::new().statement("SELECT now()", &[]).sync();
+    let bound = || Batch::new().parse("", text, &[]).bind("", "", (0, &[]), 0);
+    let named = || Batch::new().parse("n", text, &[]).bind("", "n", (0, &[]), 0);
+    let run = || Batch::new().execute("").sync();
+    vec![
+        vec![read().then(&named().describe(b'P', "").execute("")).sync()],
+        vec![read().then(&bound()), run()],
+        vec![Batch::new().query("SELECT now()").then(&bound()), run()],
+        vec![Batch::new().sync().then(&named()), run()],
+        vec![bound(), run()],
+    ]
+}
+
+#[tokio::test]
+async fn what_is_run_behind_an_answer_is_the_session_s_and_no_stranger_s() {
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let endpoint = narrow(&stage, Setup::default()).await;
+    let mut two = Wire::connect(endpoint.listen()).await;
+    let nothing = state(&mut two).await;
+    for (nth, text) in ["SET TimeZone = 'Asia/Tokyo'", "SET my.own = 'mine'"].iter().enumerate() {
+        for pieces in behind(text) {
+            let mut one = Wire::connect(endpoint.listen()).await;
+            // It has something to be set again, whose answer comes ahead.
+            one.rows("SET bytea_output = 'escape'").await;
+            assert_eq!(state(&mut two).await, nothing);
+            say(&mut one, &pieces).await;
+            let mut three = Wire::connect(endpoint.listen()).await;
+            assert_eq!(three.parameter("TimeZone"), two.parameter("TimeZone"), "{pieces:?}");
+            assert_eq!(state(&mut two).await, nothing, "{pieces:?}");
+            let prepared = three.rows("SELECT name FROM pg_prepared_statements").await;
+            assert_eq!(prepared, [[None; 0]; 0], "{pieces:?}");
+            drop(three);
+            let own = state(&mut one).await;
+            assert_eq!(own[nth], Some(["Asia/Tokyo", "mine"][nth].to_owned()), "{pieces:?}");
+        }
+    }
+    for pieces in behind("DEALLOCATE ALL") {
+        let mut one = Wire::connect(endpoint.listen()).await;
+        one.ask(&Batch::new().parse("a", "SELECT 1", &[]).sync()).await;
+        say(&mut one, &pieces).await;
+        assert_eq!(state(&mut two).await, nothing, "{pieces:?}");
+        let bound = one.ask(&Batch::new().bind("", "a", (0, &[]), 0).execute("").sync()).await;
+        let report = bound.iter().find_map(Frame::report).expect("it was deallocated");
+        assert_eq!(report.sqlstate, "26000", "{pieces:?}");
+    }
+    drop(two);
+    endpoint.stop().await;
+}
+
+/// Sends pieces one by one, and waits until all of it is answered.
+async fn say(wire: &mut Wire, pieces: &[Batch]) {
+    for piece in pieces {
+        wire.send(piece.bytes()).await;
+        sleep(Duration::from_millis(30)).await;
+    }
+    for _ in 0..pieces.iter().map(Batch::ready).sum() {
+        let answer = wire.until_ready().await;
+        assert_eq!(answer.iter().find_map(Frame::report), None, "{pieces:?}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Scripts that mix what a proxy may share with what it may not: both kinds in one pipeline, under
 //! every parameter that changes how an answer reads, by roles who see different rows.
 
-use super::play::Dice;
+use super::dice::Dice;
 use super::script::Script;
 use crate::batch::Batch;
 
@@ -64,7 +64,8 @@ const FAILING: [&str; 7] = [
 const ALONE: [&str; 12] = [
     "SELECT 1",
     "SELECT current_user, session_user",
-    "SELECT current_setting('TimeZone'), current_setting('my.own', true)",
+    // What DISCARD ALL has taken away is empty, and not unknown.
+    "SELECT current_setting('TimeZone'), nullif(current_setting('my.own', true), '')",
     "SHOW DateStyle",
     "SHOW client_encoding",
     "SHOW search_path",
@@ -178,8 +179,11 @@ pub fn mixed(seed: u64) -> Script {
             script = script.parameter(name, dice.pick(&values));
         }
     }
+    // What is set in every other way hides what one of them leaves.
+    let is_calm = dice.roll(3) == 0;
     for _ in 0..=dice.roll(STEPS_MAX) {
         let batch = match dice.roll(8) {
+            _ if is_calm => Batch::new().query(text(&mut dice).as_ref()),
             0 | 1 => Batch::new().query(text(&mut dice).as_ref()),
             2 => Batch::new().query(&setting(&mut dice)),
             3 => single(&mut dice),
@@ -190,8 +194,51 @@ pub fn mixed(seed: u64) -> Script {
             0 => script.send(batch),
             _ => script.send(batch).ask(Batch::new().sync()),
         };
+        if is_calm || dice.roll(4) == 0 {
+            script = script.send(cut(&mut dice)).pause().send(Batch::new().execute("").sync());
+            if dice.roll(2) == 0 {
+                script = script.stranger(look());
+            }
+        }
     }
-    script.send(Batch::new().sync().query("ROLLBACK").query("SELECT 'end'"))
+    script.send(Batch::new().sync().query("ROLLBACK").query("SELECT 'end'")).stranger(look())
+}
+
+/// A statement that leaves something, sent without what runs it behind one that is answered
+/// meanwhile.
+fn cut(dice: &mut Dice) -> Batch {
+    let before = match dice.roll(4) {
+        0 => Batch::new().query(text(dice).as_ref()),
+        1 => Batch::new().query(dice.pick(&ALONE)),
+        2 => Batch::new().statement(dice.pick(&ALONE), &[]).sync(),
+        _ => Batch::new(),
+    };
+    let name = dice.pick(&NAMES);
+    let setting = setting(dice);
+    before.close(b'S', name).parse(name, &setting, &[]).bind("", name, (0, &[]), 0)
+}
+
+/// A setting, prepared under a name perhaps, and described perhaps.
+fn named(dice: &mut Dice) -> Batch {
+    let (name, setting) = (dice.pick(&NAMES), setting(dice));
+    let mut batch = Batch::new().close(b'S', name).parse(name, &setting, &[]);
+    batch = batch.bind("", name, (0, &[]), 0);
+    if dice.roll(2) == 0 {
+        batch = batch.describe(b'P', "");
+    }
+    batch.execute("")
+}
+
+/// What a session would find of another one's.
+fn look() -> Batch {
+    let names = PARAMETERS.map(|(name, _)| format!("'{name}'")).join(", ");
+    let settings = format!(
+        "SELECT name, nullif(current_setting(name, true), ''), current_user, session_user \
+         FROM unnest(ARRAY[{names}]) AS name"
+    );
+    let read = Batch::new().statement("SELECT sheet FROM papers ORDER BY sheet", &[]).sync();
+    let look = Batch::new().bind("", "", (0, &[]), 0).sync().query(&settings);
+    look.query("SELECT name FROM pg_prepared_statements").then(&read)
 }
 
 /// One batch of one statement, as drivers send it.
@@ -233,7 +280,8 @@ fn pipeline(dice: &mut Dice) -> Batch {
         let next = match dice.roll(6) {
             0 => Batch::new().query(text(dice).as_ref()),
             1 => single(dice),
-            2 => Batch::new().statement(&setting(dice), &[]),
+            2 if dice.roll(2) == 0 => Batch::new().statement(&setting(dice), &[]),
+            2 => named(dice),
             _ => Batch::new().statement(text(dice).as_ref(), &[]),
         };
         batch = batch.then(&next);

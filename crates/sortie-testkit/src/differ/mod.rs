@@ -15,6 +15,7 @@
 //! 3. A target that does not answer is a difference and not a hanging test.
 
 mod corpus;
+mod dice;
 #[cfg(test)]
 mod mischief;
 mod mixed;

@@ -10,14 +10,18 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::dice::Dice;
 use super::neighbours::Neighbours;
 use super::script::{Script, Startup, Step};
 use super::transcript::{Event, Transcript};
+use crate::batch::Batch;
 use crate::wire::{Frame, Wire};
 
 /// Longer than any answer takes on a busy machine; a target may have less patience.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(10);
+/// A session to which nothing came for so long is mostly answered.
+const QUIET: Duration = Duration::from_millis(10);
 /// Long enough that the two halves of a write are read apart by a server that is waiting.
 const PAUSE: Duration = Duration::from_millis(1);
 /// Longer writes are cut at random places instead of everywhere.
@@ -94,6 +98,7 @@ pub async fn play(script: &Script, mode: Mode, target: &Target) -> Transcript {
         player.write(b"X\0\0\0\x04", Mode::AsWritten).await;
         player.step(&Step::AwaitEnd, mode).await;
     }
+    player.events.append(&mut player.strangers);
     Transcript::new(player.events)
 }
 
@@ -130,6 +135,8 @@ struct Player<'a> {
     awaited: HashMap<u8, usize>,
     key: Option<Bytes>,
     neighbours: Option<Neighbours>,
+    /// What strangers were told.
+    strangers: Vec<Event>,
     over: bool,
 }
 
@@ -148,6 +155,7 @@ impl<'a> Player<'a> {
             awaited: HashMap::new(),
             key: None,
             neighbours: None,
+            strangers: Vec::new(),
             over: false,
         }
     }
@@ -155,21 +163,23 @@ impl<'a> Player<'a> {
     async fn begin(&mut self, startup: &Startup) {
         match startup {
             Startup::Bare(bytes) => self.write(bytes, Mode::AsWritten).await,
-            Startup::Parameters(parameters) => {
-                let mut body = BytesMut::new();
-                body.put_u32(196_608);
-                for part in parameters.iter().flat_map(|(name, value)| [name, value]) {
-                    body.put_slice(part.as_bytes());
-                    body.put_u8(0);
-                }
-                body.put_u8(0);
-                let mut packet = BytesMut::new();
-                packet.put_u32(u32::try_from(body.len() + 4).expect("a short packet"));
-                packet.put_slice(&body);
-                self.write(&packet, Mode::AsWritten).await;
-                self.until(b'Z', 1).await;
-            }
+            Startup::Parameters(parameters) => self.log_in(parameters).await,
         }
+    }
+
+    async fn log_in(&mut self, parameters: &[(String, String)]) {
+        let mut body = BytesMut::new();
+        body.put_u32(196_608);
+        for part in parameters.iter().flat_map(|(name, value)| [name, value]) {
+            body.put_slice(part.as_bytes());
+            body.put_u8(0);
+        }
+        body.put_u8(0);
+        let mut packet = BytesMut::new();
+        packet.put_u32(u32::try_from(body.len() + 4).expect("a short packet"));
+        packet.put_slice(&body);
+        self.write(&packet, Mode::AsWritten).await;
+        self.until(b'Z', 1).await;
     }
 
     async fn step(&mut self, step: &Step, mode: Mode) {
@@ -185,6 +195,8 @@ impl<'a> Player<'a> {
             Step::Cancel => self.cancel().await,
             Step::AwaitRunning(part) => self.until_running(part).await,
             Step::Elsewhere(sql) => elsewhere(self.target.servers[0], sql).await,
+            Step::Pause => self.settle().await,
+            Step::Stranger(startup, batch) => self.meet(startup, batch).await,
             // A server that closed first is no error of the script.
             Step::HalfClose => drop(self.writer.shutdown().await),
         }
@@ -260,6 +272,30 @@ impl<'a> Player<'a> {
             let wrong = neighbours.act().await;
             self.events.extend(wrong.map(Event::Neighbour));
         }
+    }
+
+    /// Waits until the session is as good as answered.
+    async fn settle(&mut self) {
+        while !self.over
+            && let Ok(read) = timeout(QUIET, self.reader.read_buf(&mut self.buffer)).await
+        {
+            self.take(read.unwrap_or(0));
+        }
+    }
+
+    /// Has a stranger connect and ask.
+    async fn meet(&mut self, startup: &[(String, String)], batch: &Batch) {
+        self.settle().await;
+        let mut stranger = Player::connect(self.target).await;
+        stranger.log_in(startup).await;
+        // The order in which parameters are told is nobody's promise.
+        stranger.events.sort_by_key(|event| match event {
+            Event::Frame(frame) if frame.tag == b'S' => frame.body.clone(),
+            _ => Bytes::new(),
+        });
+        stranger.write(batch.bytes(), Mode::AsWritten).await;
+        stranger.until(b'Z', batch.ready()).await;
+        self.strangers.extend(stranger.events);
     }
 
     async fn cancel(&mut self) {
@@ -350,25 +386,4 @@ fn next_frame(buffer: &mut BytesMut) -> Option<Frame> {
     let tag = bytes.get_u8();
     bytes.advance(4);
     Some(Frame { tag, body: bytes })
-}
-
-/// Numbers that look random and are the same at every run (`SplitMix64`).
-#[derive(Clone, Debug)]
-pub(super) struct Dice(pub(super) u64);
-
-impl Dice {
-    /// A number below `sides`.
-    pub(super) fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
-    }
-
-    /// One of these.
-    pub(super) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        let at = usize::try_from(self.roll(from.len() as u64)).expect("an index");
-        from[at].clone()
-    }
 }

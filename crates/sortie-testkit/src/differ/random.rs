@@ -1,6 +1,6 @@
 //! Scripts that nobody wrote: random walks over what a client may say.
 
-use super::play::Dice;
+use super::dice::Dice;
 use super::script::Script;
 use crate::batch::Batch;
 

@@ -44,6 +44,10 @@ pub(super) enum Step {
     AwaitRunning(String),
     /// A statement on a connection of its own, straight to the server.
     Elsewhere(String),
+    /// Lets what was sent come there.
+    Pause,
+    /// Another client with this startup asks this, and what it is told counts as what this one is.
+    Stranger(Vec<(String, String)>, Batch),
     /// Closes the sending half and goes on reading.
     HalfClose,
 }
@@ -170,6 +174,24 @@ impl Script {
     #[must_use]
     pub fn elsewhere(self, sql: &str) -> Self {
         self.step(Step::Elsewhere(sql.to_owned()))
+    }
+
+    /// What is sent next comes apart from what was sent before.
+    #[must_use]
+    pub fn pause(self) -> Self {
+        self.step(Step::Pause)
+    }
+
+    /// Another client of the same user, who has set nothing, connects and asks this: what it finds
+    /// is compared with what this one does.
+    #[must_use]
+    pub fn stranger(self, batch: Batch) -> Self {
+        let Startup::Parameters(own) = &self.startup else {
+            panic!("{}: the startup is bare bytes", self.name);
+        };
+        let named = own.iter().filter(|(name, _)| matches!(&**name, "user" | "database"));
+        let startup = named.cloned().collect();
+        self.step(Step::Stranger(startup, batch))
     }
 
     /// Closes the sending half of the connection.

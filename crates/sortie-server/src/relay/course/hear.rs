@@ -128,6 +128,7 @@ impl<P> Course<P> {
         };
         let end = self.expects.iter().position(ends);
         let dropped: Vec<_> = self.expects.drain(..end.unwrap_or(self.expects.len())).collect();
+        self.portals.skip(dropped.iter().filter(|expect| expect.is_ready()).count());
         if let Some(Expect::Ready { instead, .. }) = self.expects.front_mut() {
             if let Some(error) = instead.take() {
                 heard = Heard::Replace(error);
@@ -225,9 +226,7 @@ impl<P> Course<P> {
             }
         }
         self.completed = 0;
-        if status == Some(Status::Idle) {
-            self.portals.clear();
-        }
+        self.portals.ready(status == Some(Status::Idle));
         // A Query behind what succeeded ends it as a Sync does.
         self.unsynced &= !self.is_clear();
     }

@@ -96,7 +96,7 @@ impl<P> Course<P> {
                 self.here.touch(name);
                 self.parse_as(name, Statement::unread);
             }
-            (b'B', Some(portal)) => self.portals.retain(|(known, _)| known != portal),
+            (b'B', Some(portal)) => self.portals.forget(portal),
             (b'P' | b'B', None) => self.lose_count(ledger),
             _ => {
                 if tag == b'Q' {
@@ -223,7 +223,7 @@ impl<P> Course<P> {
         self.ensure(ledger, name, out);
         let pending = self.expects.iter().rev().find_map(|expect| expect.about(name));
         let known = pending.map_or_else(|| ledger.known(name), Pending::statement);
-        self.portals.retain(|(known, _)| known != portal);
+        self.portals.forget(portal);
         let Some(statement) = known.filter(|statement| !statement.effects.left.is_empty()) else {
             return;
         };
@@ -240,7 +240,8 @@ impl<P> Course<P> {
             self.ensure(ledger, &name, out);
         }
         let left = Left { effects, text, soiled: 0 };
-        self.portals.push((Bytes::copy_from_slice(portal), left));
+        let ahead = self.expects.iter().filter(|expect| expect.is_ready()).count();
+        self.portals.bind(portal, left, ahead);
     }
 
     fn execute(&mut self, ledger: &mut Ledger<P>, frame: &[u8], status: Status) {
@@ -248,7 +249,7 @@ impl<P> Course<P> {
             return;
         }
         let Some((portal, _rows)) = frames::execute(frame) else { return };
-        let Some((_, left)) = self.portals.iter().find(|(name, _)| name == portal) else { return };
+        let Some(left) = self.portals.left(portal) else { return };
         let (effects, text) = (left.effects.clone(), left.text.clone());
         if effects.controls() {
             let open = self.expects.iter().rev().take_while(|expect| !expect.is_ready());
