@@ -13,6 +13,7 @@
 //! | what is under way on a connection | `course` |
 //! | what an idle client wants next | `decide` |
 //! | in which lane | `lanes`, `switches`, then `share`, `large`, `describe`, `refuse` or `local` |
+//! | statements about the switches, of who holds a connection | `amid` |
 //! | the batch that comes over and over | `plain` |
 //! | bytes in both directions | `client`, `pump`, `hear`, `buffers` |
 //! | what may come at any time | `signals`, `quiet` |
@@ -30,6 +31,7 @@
 //! 2. Nobody gets what another session left on a connection.
 //! 3. Everything that waits is bounded, in both directions.
 
+mod amid;
 mod buffers;
 mod client;
 mod cluster;

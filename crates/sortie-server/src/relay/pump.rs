@@ -19,6 +19,7 @@ use bytes::Buf;
 use sortie_postgres::backend::Status;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::amid::Amid;
 use super::buffers;
 use super::course::Verified;
 use super::decide::{self, BEGIN_LEN, FRAME_MAX};
@@ -268,6 +269,11 @@ where
 
     /// Passes one whole frame on. Returns whether it can go already.
     pub(super) fn forward(&mut self, Head { tag, len }: Head) -> bool {
+        match self.answer_amid(tag, len) {
+            Amid::Passes => {}
+            Amid::Waits => return false,
+            Amid::Answered => return true,
+        }
         let Some(held) = &self.held else { return false };
         let status = held.leased.server.status();
         if self.course.must_wait(&self.ledger, &self.client.input[..len], status) {

@@ -24,7 +24,6 @@ use crate::sql::{Settings, SqlError};
 mod code {
     pub(super) const ACTIVE_SQL_TRANSACTION: &str = "25001";
     pub(super) const NO_ACTIVE_SQL_TRANSACTION: &str = "25P01";
-    pub(super) const IN_FAILED_SQL_TRANSACTION: &str = "25P02";
     pub(super) const INVALID_SQL_STATEMENT_NAME: &str = "26000";
     pub(super) const INVALID_CURSOR_NAME: &str = "34000";
     pub(super) const DUPLICATE_CURSOR: &str = "42P03";
@@ -104,9 +103,7 @@ impl State {
         if self.status != Status::Failed || is_exit() {
             return Ok(());
         }
-        let message =
-            "current transaction is aborted, commands ignored until end of transaction block";
-        Err(SqlError::new(code::IN_FAILED_SQL_TRANSACTION, message))
+        Err(SqlError::aborted())
     }
 
     /// Begins a block. Returns a warning when there is one.

@@ -19,6 +19,7 @@ pub(crate) mod state {
     pub(crate) const INVALID_TEXT_REPRESENTATION: &str = "22P02";
     pub(crate) const READ_ONLY_SQL_TRANSACTION: &str = "25006";
     pub(crate) const NO_ACTIVE_TRANSACTION: &str = "25P01";
+    pub(crate) const IN_FAILED_SQL_TRANSACTION: &str = "25P02";
     pub(crate) const SYNTAX_ERROR: &str = "42601";
     pub(crate) const AMBIGUOUS_COLUMN: &str = "42702";
     pub(crate) const UNDEFINED_COLUMN: &str = "42703";
@@ -84,6 +85,13 @@ impl SqlError {
              requires {wanted}"
         );
         Self::new(state::PROTOCOL_VIOLATION, message)
+    }
+
+    /// 25P02: all that a transaction answers which has failed, but to its end.
+    pub(crate) fn aborted() -> Self {
+        let message =
+            "current transaction is aborted, commands ignored until end of transaction block";
+        Self::new(state::IN_FAILED_SQL_TRANSACTION, message)
     }
 
     /// 0A000: valid SQL that this endpoint can't answer exactly, with the reason.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sortie_testkit::{Batch, FaultProxy, Flow, Server, Way, Wire, cluster};
+use sortie_testkit::{Batch, FaultProxy, Flow, Frame, Server, Way, Wire, cluster};
 use tokio::time::sleep;
 
 use crate::lazy::{TWO, attempts, before};
@@ -114,4 +114,90 @@ async fn a_load_that_runs_is_joined_by_who_will_have_it() {
     }
     proxy.flow(Way::Down, Flow::Free);
     server.stop().await;
+}
+
+/// How a session comes to hold a connection, and whether it is in a transaction then.
+const HOLDING: [(&[&str], bool); 3] = [
+    (&["LISTEN a"], false),
+    (&["BEGIN", "SELECT now()"], true),
+    (&["LISTEN a", "BEGIN", "SELECT now()"], true),
+];
+
+#[tokio::test]
+async fn a_session_that_holds_a_connection_has_its_switches_as_any_other() {
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let endpoint = stage.endpoint(Setup::default()).await;
+    let tags = |frames: &[Frame]| Frame::tags(frames);
+    for (texts, is_block) in HOLDING {
+        let mut wire = Wire::connect(endpoint.listen()).await;
+        for text in texts {
+            wire.rows(text).await;
+        }
+        let (local, status) = if is_block { ("CZ", "T") } else { ("NCZ", "I") };
+        for (name, value, default) in [
+            ("lane", "pipe", "auto"),
+            ("share", "off", "on"),
+            ("join", "running", "fresh"),
+            ("max_join_age", "'1s'", "off"),
+        ] {
+            let shows = Batch::new().parse("", &format!("SHOW sortie.{name}"), &[]);
+            let shows = shows.describe(b'S', "").bind("", "", (0, &[]), 0).execute("").sync();
+            assert_eq!(shown(&mut wire, name).await, default, "{texts:?}");
+            let said = wire.simple(&format!("SET sortie.{name} = {value}")).await;
+            assert_eq!(tags(&said), "CZ", "{said:?}");
+            assert_eq!(said[1].body, status);
+            let said = wire.simple(&format!("SET LOCAL sortie.{name} = '{default}'")).await;
+            assert_eq!(tags(&said), local, "{said:?}");
+            let said = wire.ask(&shows).await;
+            assert_eq!(tags(&said), "1tT2DCZ", "{said:?}");
+            assert_eq!(said[4].row().unwrap(), [Some(value.trim_matches('\'').to_owned())]);
+            // Behind what is not answered yet.
+            let reset = format!("RESET sortie.{name}");
+            let batch = Batch::new().query("SELECT now()").query(&reset).then(&shows);
+            wire.send(batch.bytes()).await;
+            let said = [wire.until_ready().await, wire.until_ready().await].concat();
+            assert_eq!(tags(&said), "TDCZCZ", "{said:?}");
+            assert_eq!(wire.until_ready().await[4].row().unwrap(), [Some(default.to_owned())]);
+        }
+        assert_eq!(shown(&mut wire, "shard").await, "all");
+        // What fails, fails the transaction.
+        let set = "SET sortie.join = stale";
+        let asked = Batch::new().statement(set, &[]).close(b'P', "").sync();
+        for batch in [Batch::new().query(set), asked] {
+            let said = wire.ask(&batch).await;
+            let report = said.iter().find_map(Frame::report).expect("there is no such value");
+            assert_eq!(report.sqlstate, "22023", "{said:?}");
+            if is_block {
+                for text in ["SHOW sortie.join", "SET sortie.join = running", "SELECT 1"] {
+                    assert_eq!(wire.refusal(text).await.sqlstate, "25P02");
+                    let said = wire.ask(&Batch::new().statement(text, &[]).sync()).await;
+                    let report = said.iter().find_map(Frame::report).expect("it has failed");
+                    assert_eq!(report.sqlstate, "25P02", "{said:?}");
+                }
+                wire.rows("ROLLBACK; BEGIN; SELECT now()").await;
+            }
+            assert_eq!(shown(&mut wire, "join").await, "fresh");
+        }
+        drop(wire);
+    }
+    endpoint.stop().await;
+}
+
+#[tokio::test]
+async fn a_switch_is_set_behind_what_is_not_answered_yet() {
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let endpoint = stage.endpoint(Setup::default()).await;
+    let mut wire = Wire::connect(endpoint.listen()).await;
+    let batch = Batch::new().query("SELECT now()").query("SET sortie.join = running");
+    let batch = batch.statement("SHOW sortie.join", &[]).sync();
+    wire.send(batch.bytes()).await;
+    let said = [wire.until_ready().await, wire.until_ready().await].concat();
+    assert_eq!(Frame::tags(&said), "TDCZCZ", "{said:?}");
+    let said = wire.until_ready().await;
+    assert_eq!(Frame::tags(&said), "12TDCZ", "{said:?}");
+    assert_eq!(said[3].row().unwrap(), [Some("running".to_owned())]);
+    drop(wire);
+    endpoint.stop().await;
 }
