@@ -21,6 +21,8 @@ pub struct Login {
     pub parameters: Vec<(String, String)>,
     /// What proves to be the role, if it is not the one that [`ConnInfo`] has.
     pub credential: Option<Credential>,
+    /// Keeps connections apart that are opened alike; servers are not told of it. 0 at first.
+    pub apart: u64,
 }
 
 impl Login {
@@ -31,6 +33,7 @@ impl Login {
             database: info.database.clone(),
             parameters: info.parameters.clone(),
             credential: None,
+            apart: 0,
         }
     }
 
@@ -41,6 +44,7 @@ impl Login {
             database: database.into(),
             parameters: Vec::new(),
             credential: None,
+            apart: 0,
         }
     }
 

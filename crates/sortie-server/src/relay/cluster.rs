@@ -18,6 +18,7 @@ use super::failure;
 use super::frames;
 use super::health::{self, LOOK_EVERY, Present, Pulse};
 use super::hold::UNCLEAN_MAX;
+use super::homes::is_apart;
 use super::insight::Insight;
 use super::lasting::Lasting;
 use super::leased::{Leased, Place};
@@ -317,6 +318,10 @@ impl Cluster {
         let mut unclean = 0;
         let leased = loop {
             let mut leased = self.lease((shard, target), login, None, 0).await?;
+            if is_apart(leased.server.residue()) {
+                leased.server.doom();
+                continue;
+            }
             // Somebody may have set what is reported.
             let wiped = timeout(self.config.timeouts.wait, wipe(&mut leased.server)).await;
             let late = |_elapsed| ExchangeError::Closed(io::ErrorKind::TimedOut.into());

@@ -33,6 +33,7 @@ use bytes::Bytes;
 use self::expect::Expect;
 use self::portals::Portals;
 pub(crate) use self::verify::{NOBODY, Verified};
+use super::customs::Customs;
 use super::effect::{Effects, Reason};
 use super::ledger::{Here, Ledger, Replay};
 use super::mend::Mend;
@@ -69,6 +70,10 @@ pub(crate) struct Course<P> {
     is_cleaning: bool,
     /// Something may be left here that can't be taken away.
     is_spoiled: bool,
+    /// Custom parameters that the session may ever have set.
+    pub(super) customs: Customs,
+    /// Those that others may have set here before.
+    pub(super) apart: Customs,
     /// A message failed whose Sync has not been sent yet.
     skipping: bool,
     /// The batch that is being answered has failed.
@@ -113,6 +118,8 @@ impl<P> Course<P> {
             settings: 0,
             is_cleaning: false,
             is_spoiled: false,
+            customs: Customs::default(),
+            apart: Customs::default(),
             skipping: false,
             failed: false,
             changed: None,
@@ -129,6 +136,8 @@ impl<P> Course<P> {
         (self.is_sure, self.is_whole, self.is_cleaning) = (true, false, replay.cleans);
         (self.is_spoiled, self.settings) = (false, replay.queries);
         self.here = here;
+        // Some of them are set again, perhaps.
+        self.customize(self.customs);
         self.expects.extend((0..replay.queries).map(|_| Expect::replay()));
     }
 

@@ -8,10 +8,10 @@ use bytes::{Buf, Bytes};
 use sortie_postgres::backend::{self, Severity, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::decide::{self, Batch};
 use super::effect::{Control, Effects};
 use super::failure as server_failure;
 use super::frames;
+use super::homes::is_apart;
 use super::insight::{Foreseen, Noticed, Sighting};
 use super::leased::Leased;
 use super::roster::Work;
@@ -47,6 +47,8 @@ pub(super) struct Held<'a> {
     pub(super) cancelling: Option<Cancelling>,
     /// It is given back in good order, and says itself what is left on it.
     is_clean: bool,
+    /// Nobody else may use it.
+    pub(super) is_apart: bool,
     pub(super) _gauge: Gauge<'a>,
     /// Last, as what comes before it is still work.
     _work: Work,
@@ -54,7 +56,7 @@ pub(super) struct Held<'a> {
 
 impl<'a> Held<'a> {
     pub(super) fn new(
-        (leased, work): (Leased, Work),
+        (leased, work, is_apart): (Leased, Work, bool),
         reason: PipeReason,
         lanes: &'a Lanes,
     ) -> Self {
@@ -65,6 +67,7 @@ impl<'a> Held<'a> {
             foreseen: None,
             cancelling: None,
             is_clean: false,
+            is_apart,
             _gauge: lanes.pinned(),
             _work: work,
         }
@@ -91,6 +94,9 @@ where
         }
         self.notice(reason);
         let sighting = self.sight();
+        if self.rested.is_some() && self.goes_apart() {
+            self.depart();
+        }
         if self.held.is_none()
             && !self.resume(shard, reason)
             && !self.take(shard, reason, signals).await?
@@ -118,6 +124,7 @@ where
         reason: PipeReason,
         signals: &mut Signals<'_, 'a, D>,
     ) -> Result<bool, Failure> {
+        self.set_apart();
         let (cluster, login) = (Arc::clone(&self.cluster), Arc::clone(&self.account.login));
         let (prefer, at) = (self.last, (shard, self.account.target));
         let work = match self.admitted(signals).await? {
@@ -128,10 +135,16 @@ where
             }
         };
         let since = self.meter.waits(false);
-        let mut seen = std::mem::take(&mut self.seen);
-        let lease = cluster.lease_reached(at, &login, prefer, &mut seen);
-        let leased = self.attend(lease, signals).await?;
-        self.seen = seen;
+        let leased = loop {
+            let mut seen = std::mem::take(&mut self.seen);
+            let lease = cluster.lease_reached(at, &login, prefer, &mut seen);
+            let leased = self.attend(lease, signals).await?;
+            self.seen = seen;
+            match leased {
+                Ok(mut leased) if self.is_another_s(&leased) => leased.server.doom(),
+                leased => break leased,
+            }
+        };
         self.meter.waited(since);
         match leased {
             Ok(leased) => {
@@ -143,6 +156,12 @@ where
                 Ok(false)
             }
         }
+    }
+
+    /// Whether only another session may use a connection.
+    fn is_another_s(&self, leased: &Leased) -> bool {
+        let residue = leased.server.residue();
+        is_apart(residue) && !self.homes.is_own(leased.server.id(), residue)
     }
 
     /// The connection is lost: the client is told, as far as the server has not done so.
@@ -260,22 +279,8 @@ where
     /// How long the batch in front is, if all it does is to change what could not be set here, or
     /// to end a transaction where there is none.
     fn cure(&self) -> Option<usize> {
-        let (len, is_cure) = match decide::batch(&self.client.input) {
-            Batch::Simple(range) => {
-                let frame = &self.client.input[range];
-                let (text, _) = frames::text(&frame[frames::HEADER_LEN..])?;
-                let effects = Effects::of(text);
-                (frame.len(), self.course.is_cure(&effects) || ends_transaction(&effects))
-            }
-            Batch::Single(single) => {
-                let (name, new) = self.subject(&single)?;
-                let statement = new.as_deref().or_else(|| self.ledger.known(&name))?;
-                let effects = &statement.effects;
-                (single.len, self.course.is_cure(effects) || ends_transaction(effects))
-            }
-            _ => return None,
-        };
-        is_cure.then_some(len)
+        let (effects, len) = self.front()?;
+        (self.course.is_cure(&effects) || ends_transaction(&effects)).then_some(len)
     }
 
     /// Passes on the batch in front, so long, and nothing behind it.
@@ -307,8 +312,7 @@ where
     pub(super) fn hold(&mut self, leased: Leased, reason: PipeReason, work: Work) {
         self.meter.has(leased.server.cancel_key().process());
         let id = leased.server.id();
-        let residue = leased.server.residue();
-        let found = self.homes.arrive(id, residue);
+        let found = self.homes.arrive(id, leased.server.residue());
         let (here, replay) = self.ledger.arrive(found, &mut self.out);
         if replay.queries > 0 {
             self.lanes.replayed(replay.queries);
@@ -316,7 +320,8 @@ where
         self.course.begin(here, replay);
         let had = Some((leased.place, Some(id)));
         let is_other = std::mem::replace(&mut self.last, had) != had;
-        self.held = Some(Held::new((leased, work), reason, self.lanes));
+        let taken = (leased, work, self.course.here.is_apart);
+        self.held = Some(Held::new(taken, reason, self.lanes));
         if is_other && replay.queries == 0 {
             self.compare(&[]);
         }
@@ -385,8 +390,8 @@ fn ends_transaction(effects: &Effects) -> bool {
 /// However a session ends: what it left on its connection is cleaned before anybody else has it.
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if self.cancelling.is_some() {
-            // It may still hit.
+        if self.cancelling.is_some() || (self.is_apart && !self.is_clean) {
+            // It may still hit, or can't be cleaned.
             self.leased.server.doom();
         } else if !self.is_clean {
             self.leased.server.soil();

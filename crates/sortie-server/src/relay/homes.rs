@@ -13,7 +13,10 @@ use super::ledger::Here;
 const HOMES_MAX: usize = 4;
 
 /// How many bits of a residue's version say what was left; see [`Here::flags`].
-const FLAGS: u32 = 3;
+const FLAGS: u32 = 4;
+
+/// The one of them that says that nobody else may use the connection.
+pub(crate) const APART: u64 = 8;
 
 /// Numbers for sessions and visits.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
@@ -42,6 +45,11 @@ pub(crate) enum Found {
     Strange(u64),
 }
 
+/// Whether what somebody left on a connection is such that nobody else may use it.
+pub(crate) fn is_apart(residue: Option<Residue>) -> bool {
+    residue.is_some_and(|residue| residue.version & APART != 0)
+}
+
 impl<C: Copy + Eq> Homes<C> {
     /// None, of a new session.
     pub(crate) fn new() -> Self {
@@ -59,6 +67,14 @@ impl<C: Copy + Eq> Homes<C> {
             }
             _ => Found::Strange(residue.version & ((1 << FLAGS) - 1)),
         }
+    }
+
+    /// Whether nobody else has used this connection since the session left this on it.
+    pub(crate) fn is_own(&self, connection: C, residue: Option<Residue>) -> bool {
+        let mut homes = self.homes.iter().filter(|home| home.connection == connection);
+        residue.is_some_and(|residue| {
+            residue.owner == self.owner && homes.any(|home| residue.version >> FLAGS == home.stamp)
+        })
     }
 
     /// Whether a statement of this name is on one of them.

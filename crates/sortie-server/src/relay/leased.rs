@@ -102,7 +102,8 @@ where
             if is_as_left {
                 self.course.resume();
                 self.meter.has(leased.server.cancel_key().process());
-                self.held = Some(Held::new((leased, work), reason, self.lanes));
+                let taken = (leased, work, self.course.here.is_apart);
+                self.held = Some(Held::new(taken, reason, self.lanes));
             } else {
                 self.homes.keep(id, residue, self.course.end());
                 self.hold(leased, reason, work);

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | what a statement leaves on a session, from its text | `effect` |
 //! | what a session has left on servers, to have it again | `ledger`, `homes` |
+//! | what nothing takes away from a connection | `customs` |
 //! | what is under way on a connection | `course` |
 //! | what an idle client wants next | `decide` |
 //! | in which lane | `lanes`, `switches`, then `share`, `large`, `describe`, `refuse` or `local` |
@@ -37,6 +38,7 @@ mod client;
 mod cluster;
 mod course;
 mod crowd;
+mod customs;
 mod decide;
 mod describe;
 mod directory;
@@ -87,6 +89,7 @@ use self::client::Client;
 pub(crate) use self::cluster::{Cluster, ReplicaHealth, ShardServers};
 pub(crate) use self::effect::leaves_nothing;
 pub(crate) use self::failure::behind;
+pub(crate) use self::homes::{APART, is_apart};
 use self::quiet::Quiet;
 use self::roster::{Ends, Person, Roster};
 use self::session::{Session, Signals};

@@ -351,10 +351,11 @@ where
 
     /// Follows what has changed about the session itself.
     pub(super) fn follow(&mut self) {
-        if self.course.is_spoiled()
-            && let Some(held) = &mut self.held
-        {
-            held.leased.server.doom();
+        if let Some(held) = &mut self.held {
+            held.is_apart = self.course.here.is_apart;
+            if self.course.is_spoiled() {
+                held.leased.server.doom();
+            }
         }
         for reason in self.course.take_soiled() {
             self.lanes.soiled(reason);

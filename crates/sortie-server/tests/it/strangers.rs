@@ -236,4 +236,80 @@ async fn say(wire: &mut Wire, pieces: &[Batch]) {
         let answer = wire.until_ready().await;
         assert_eq!(answer.iter().find_map(Frame::report), None, "{pieces:?}");
     }
+
+const SEES_NONE: &str = "SELECT current_setting('app.seen', true) IS NULL";
+
+async fn sees_none(wire: &mut Wire) -> bool {
+    wire.rows(SEES_NONE).await[0][0].as_deref() == Some("t")
+}
+
+#[tokio::test]
+async fn a_custom_parameter_was_never_there_for_who_has_not_set_it() {
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let endpoint = narrow(&stage, Setup::default()).await;
+    let mut other = Wire::connect(endpoint.listen()).await;
+    let whole = [
+        "SET app.seen = 'x'; SELECT 1",
+        "SET \"App\".SEEN = 'x'; RESET app.seen",
+        "RESET app.seen",
+        "SET app.seen = 'x'; DISCARD ALL",
+        "BEGIN; SET LOCAL app.seen = 'x'; COMMIT",
+        "BEGIN; SET app.seen = 'x'; ROLLBACK",
+        "SELECT set_config('app.seen', 'x', true)",
+        "SELECT pg_catalog.set_config('app.seen', 'x', false)",
+        "SELECT 1, set_config('app.' || 'seen', 'x', false)",
+        "SELECT set_config(name, 'x', true) FROM (VALUES ('app.seen')) _ (name)",
+    ];
+    for text in whole {
+        let mut one = Wire::connect(endpoint.listen()).await;
+        one.simple(text).await;
+        drop(one);
+        assert!(sees_none(&mut other).await, "{text}");
+    }
+    // With the extended protocol, and again on a connection that did not see it prepared.
+    let mut one = Wire::connect(endpoint.listen()).await;
+    let text = "SELECT set_config('app.seen', 'x', true)";
+    one.ask(&Batch::new().parse("set", text, &[]).sync()).await;
+    for _ in 0..3 {
+        for _ in 0..3 {
+            let run = Batch::new().bind("", "set", (0, &[]), 0).execute("").sync();
+            let answer = one.ask(&run).await;
+            assert_eq!(answer.iter().filter_map(Frame::row).count(), 1, "{answer:?}");
+        }
+        assert!(sees_none(&mut other).await);
+    }
+    drop((one, other));
+    endpoint.stop().await;
+}
+
+#[tokio::test]
+async fn who_sets_a_custom_parameter_as_well_costs_no_connection() {
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let endpoint = narrow(&stage, Setup::default()).await;
+    let mut first = Wire::connect(endpoint.listen()).await;
+    first.rows("SELECT 1").await;
+    first.rows("SET app.tenant = 'first'").await;
+    let pid = process(&mut first).await;
+    let read = "SELECT current_setting('app.tenant')";
+    for turn in 0..6 {
+        // Each is new, and says so first; the value is another one's before.
+        let tenant = turn.to_string();
+        let mut next = Wire::connect(endpoint.listen()).await;
+        let set = match turn % 3 {
+            0 => format!("SET app.tenant = '{tenant}'"),
+            1 => format!("SET SESSION app.tenant TO '{tenant}'"),
+            _ => format!("SELECT set_config('app.tenant', '{tenant}', false)"),
+        };
+        next.simple(&set).await;
+        first.rows(&format!("SET app.tenant = 'first {turn}'")).await;
+        for _ in 0..3 {
+            assert_eq!(next.rows(read).await, [[Some(tenant.clone())]]);
+            assert_eq!(first.rows(read).await, [[Some(format!("first {turn}"))]]);
+        }
+    }
+    assert_eq!(process(&mut first).await, pid);
+    drop(first);
+    endpoint.stop().await;
 }

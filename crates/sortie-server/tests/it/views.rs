@@ -32,6 +32,9 @@ const MADE: &str = "
     INSERT INTO rented SELECT id, tenant FROM orders;
     ALTER TABLE rented ENABLE ROW LEVEL SECURITY;
     CREATE POLICY own ON rented USING (tenant = current_setting('app.tenant', true));
+    CREATE TABLE free (id int); INSERT INTO free VALUES (1);
+    ALTER TABLE free ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY own ON free USING (current_setting('app.bound', true) IS NULL);
     CREATE TABLE waiting (id int); INSERT INTO waiting VALUES (1);
     ALTER TABLE waiting ENABLE ROW LEVEL SECURITY;
     CREATE POLICY late ON waiting USING (now() > '2020-01-01');
@@ -149,6 +152,29 @@ async fn rows_behind_a_policy_are_shared_with_those_alone_who_see_the_same() {
     assert_eq!(shared(&server).await - before, 40);
     alice.rows("RESET app.tenant").await;
     assert!(alice.rows(rented).await.is_empty());
+    server.stop().await;
+    postgres.stop().await;
+}
+
+#[tokio::test]
+async fn a_custom_parameter_that_others_have_set_is_not_there_in_the_shared_lane() {
+    let _others = among_others().await;
+    let postgres = Postgres::start().await;
+    postgres.script(MADE).await;
+    let (server, _folder) = endpoint(&postgres).await;
+    let text = "SELECT id FROM free";
+    let mut alice = Wire::connect_as(server.listen(), "alice").await;
+    until(&server, &mut alice, text, true).await;
+    for left in ["SET app.bound = 'x'; SELECT now()", "BEGIN; SET LOCAL app.bound = 'x'; COMMIT"] {
+        let mut other = Wire::connect_as(server.listen(), "alice").await;
+        other.simple(left).await;
+        assert!(other.rows(&format!("/* sortie: lane=pipe */ {text}")).await.is_empty());
+        drop(other);
+        for _ in 0..3 {
+            let (rows, is_shared) = asked(&server, &mut alice, text).await;
+            assert_eq!((numbers(&rows), is_shared), (vec![1], true), "{left}");
+        }
+    }
     server.stop().await;
     postgres.stop().await;
 }

@@ -5,6 +5,7 @@ use sortie_postgres::{ExchangeError, Login, Pooled, Request, Residue, Server};
 use tokio::time::Instant;
 
 use super::Trouble;
+use crate::relay::{APART, is_apart};
 
 /// A simple query `DISCARD ALL`.
 const DISCARD_ALL: &[u8] = b"Q\0\0\0\x10DISCARD ALL\0";
@@ -14,7 +15,7 @@ const DISCARD_ALL: &[u8] = b"Q\0\0\0\x10DISCARD ALL\0";
 const UNCLEAN_MAX: u32 = 64;
 
 /// Nobody's, with everything that can be left: whoever gets the connection cleans it.
-pub(super) const ANYTHING: Residue = Residue { owner: 0, version: u64::MAX };
+pub(super) const ANYTHING: Residue = Residue { owner: 0, version: !APART };
 
 /// Takes a connection for a read that many may share: sessions of the pipe lane leave parameters
 /// and prepared statements on theirs, which must neither change the answer nor be overwritten.
@@ -32,6 +33,11 @@ pub(crate) async fn checkout(
         let mut connection = server.checkout(login, None, deadline).await?;
         if connection.residue().is_none() {
             return Ok(connection);
+        }
+        if is_apart(connection.residue()) {
+            // Ends: there are no more of them than there are sessions that make them.
+            connection.doom();
+            continue;
         }
         match discard(&mut connection).await {
             // It may be what a session has set that lets everything fail there.

@@ -176,6 +176,7 @@ impl<P> Course<P> {
             self.prepare_ahead(ledger, &deallocated(effects), out);
         }
         self.soil_by(ledger, effects);
+        self.customize(effects.customs);
         self.drop_unnamed();
         let left = self.keep(ledger, effects, text, status);
         let ready = Expect::ready(left, None).controlling(effects.controls()).behind(self.sent);
@@ -208,7 +209,10 @@ impl<P> Course<P> {
         if !parse.name.is_empty() && status != Status::Failed {
             self.ensure(ledger, parse.name, out);
         }
-        self.parse_as(parse.name, || Statement::of(frame, parse.text));
+        let statement = Statement::of(frame, parse.text);
+        // Not when it runs: that may go by unseen.
+        self.customize(statement.effects.customs);
+        self.parse_as(parse.name, || statement);
     }
 
     /// A Parse of this name goes out.

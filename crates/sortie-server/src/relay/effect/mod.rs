@@ -30,6 +30,7 @@ pub(crate) use self::set::is_readable;
 use std::fmt;
 use std::ops::Range;
 
+use super::customs::Customs;
 use crate::sql::{Lexeme, Token, lex};
 
 /// What one statement leaves on its session once it has succeeded.
@@ -104,6 +105,8 @@ pub(crate) enum Reason {
 pub(crate) struct Effects {
     /// How many statements there are.
     pub(crate) statements: usize,
+    /// Custom parameters that they set, if only until the end of a transaction.
+    pub(crate) customs: Customs,
     /// What they leave, without [`Effect::Nothing`].
     pub(crate) left: Vec<Effect>,
     /// Where in the text the statements that leave something are.
@@ -229,6 +232,7 @@ impl Effects {
         let ends = |lexeme: &Lexeme| lexeme.token == Token::Punctuation(";");
         for statement in lexemes.split(ends).filter(|statement| !statement.is_empty()) {
             effects.statements += 1;
+            effects.customs = effects.customs.and(set::customs(statement));
             match effect(statement) {
                 Effect::Nothing => {}
                 left => {
@@ -245,7 +249,8 @@ impl Effects {
     /// One statement that leaves this behind.
     pub(crate) fn dirty(reason: Reason) -> Self {
         let left = vec![Effect::Dirty(reason)];
-        Self { statements: 1, left, spans: vec![Range::default()], places: vec![0] }
+        let (spans, places) = (vec![Range::default()], vec![0]);
+        Self { statements: 1, customs: Customs::default(), left, spans, places }
     }
 
     /// What is left, each with its statement's text out of the whole one.

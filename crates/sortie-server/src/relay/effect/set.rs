@@ -1,6 +1,6 @@
 //! Statements about parameters.
 
-use super::{Effect, Reason};
+use super::{Customs, Effect, Reason};
 use crate::sql::{Lexeme, Token};
 
 /// Client encodings in which a byte that looks like ASCII is ASCII: all that servers can have.
@@ -85,6 +85,35 @@ pub(super) fn reset(rest: &[Lexeme]) -> Effect {
             _ => Effect::Dirty(Reason::Unknown),
         },
     }
+}
+
+/// The custom parameters that a statement sets, or resets.
+pub(super) fn customs(statement: &[Lexeme]) -> Customs {
+    let called = statement.windows(4).map(|call| match call {
+        [function, open, first, end] if calls_set_config(function, open) => {
+            match (&first.token, &end.token) {
+                (Token::String(name), Token::Punctuation(",")) => {
+                    Customs::of(&name.to_ascii_lowercase())
+                }
+                _ => Customs::ANY,
+            }
+        }
+        _ => Customs::default(),
+    });
+    let set = match statement {
+        [set, scope, rest @ ..] if set.is("set") && (scope.is("local") || scope.is("session")) => {
+            name(rest)
+        }
+        [set, rest @ ..] if set.is("set") || set.is("reset") => name(rest),
+        _ => None,
+    };
+    let set = set.filter(|(name, _)| !is_own(name)).map(|(name, _)| Customs::of(&name));
+    called.fold(set.unwrap_or_default(), Customs::and)
+}
+
+fn calls_set_config(function: &Lexeme, open: &Lexeme) -> bool {
+    matches!(&function.token, Token::Word(name) | Token::Quoted(name) if name == "set_config")
+        && open.token == Token::Punctuation("(")
 }
 
 /// `SHOW`, without that word.

@@ -5,6 +5,7 @@ use hashbrown::HashMap;
 
 use super::{NAMED, PARAMETERS, SESSION_CHARACTERISTICS, UNNAMED, survives_reset_all};
 use crate::relay::effect::Effect;
+use crate::relay::homes::APART;
 
 /// What the session has left on the connection that it holds.
 #[derive(Debug, Default)]
@@ -16,17 +17,23 @@ pub(crate) struct Here {
     touched: u64,
     /// The unnamed statement may be somebody else's.
     pub(super) is_strange: bool,
+    /// It has custom parameters that others who may find it have not set: nobody else may use it.
+    pub(crate) is_apart: bool,
     /// Parameters of the session's that could not be set there.
     pub(super) lacks: Vec<Box<str>>,
 }
 
 impl Here {
-    /// What is left to be cleaned: 1 parameters, 2 named statements, 4 the unnamed one.
+    /// What is left to be cleaned: 1 parameters, 2 named statements, 4 the unnamed one; 8 what
+    /// can't be.
     pub(crate) fn flags(&self) -> u64 {
         let is_bare = self.at == 0 && self.lacks.is_empty();
         let mut flags = self.touched | if is_bare { 0 } else { PARAMETERS };
         for name in self.statements.keys() {
             flags |= if name.is_empty() { UNNAMED } else { NAMED };
+        }
+        if self.is_apart {
+            flags |= APART;
         }
         if self.is_strange { flags | UNNAMED } else { flags }
     }
