@@ -2,8 +2,8 @@
 
 mod told;
 mod view;
+mod who;
 
-use std::borrow::Cow;
 use std::convert::Infallible;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::parameters::unreadable;
 use super::past::{Past, is_still_known};
 use super::{Judge, Looked, Opinion, look};
 use crate::read::{
-    Alone, Description, Floors, PgReplica, ReadConfig, ReadPath, ReadStats, Who, Wish,
+    Alone, Description, Floors, PgReplica, ReadConfig, ReadPath, ReadStats, Wish,
 };
 use crate::relay;
 use crate::relay::{Asked, Outcome, PipeReason, Shared, Values, Verdict, behind};
@@ -196,18 +196,6 @@ impl Lane {
 
     fn is_sharded(&self) -> bool {
         self.servers.len() > 1
-    }
-
-    /// What an answer depends on, of what the session has set.
-    fn who(&self, who: &relay::Who) -> Who {
-        let settings = who.parameters.iter().filter(|(name, _)| !Settings::is_harmless(name));
-        let settings = settings.map(|(name, value)| (Cow::Owned(name.to_string()), value.clone()));
-        Who {
-            database: Arc::clone(&self.database),
-            user: Arc::from(&*who.user),
-            credential: who.credential.clone(),
-            settings: settings.collect(),
-        }
     }
 
     /// Looks again where an error says that a database is not as it was known.

@@ -4,9 +4,11 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use sortie_testkit::{Cluster, LabConfig, Server, Wire, differ};
+use sortie_testkit::{Cluster, Frame, LabConfig, Postgres, Server, Wire, differ};
 use tokio::time::{Instant, sleep};
 
+use crate::relay::count;
+use crate::stage::{Setup, endpoint};
 use crate::support::{BINARY, among_others};
 
 const READ: &str = "SELECT label FROM items WHERE id = 7";
@@ -67,8 +69,68 @@ async fn share_with_themselves_alone() {
         assert_eq!(refused.sqlstate, "42501", "{refused:?}");
     }
     let frames = Wire::try_connect(server.listen(), "carol").await.expect_err("a wrong password");
-    let refused = frames.iter().find_map(sortie_testkit::Frame::report).unwrap();
+    let refused = frames.iter().find_map(Frame::report).unwrap();
     assert_eq!(refused.sqlstate, "28P01", "{refused:?}");
     drop((alice, bob, observer));
     server.stop().await;
+}
+
+/// What comes of a shared read that has to wait for a lock for so long; and it is shared.
+async fn blocked(
+    (postgres, server): (&Postgres, &Server),
+    wire: &mut Wire,
+    held: Duration,
+) -> Result<(), String> {
+    let shared = async |server: &Server| {
+        let metrics = server.metrics().await;
+        count(&metrics, "sortie_lane_statements_total", &["lane=\"shared\""])
+    };
+    let before = shared(server).await;
+    let mut locker = Wire::connect_as(postgres.listen(), "postgres").await;
+    locker.rows("BEGIN; LOCK TABLE slow IN ACCESS EXCLUSIVE MODE").await;
+    let (answer, ()) = tokio::join!(wire.simple("SELECT id FROM slow"), async {
+        sleep(held).await;
+        locker.rows("ROLLBACK").await;
+    });
+    let refused = answer.iter().find_map(Frame::report);
+    assert!(refused.is_some() || shared(server).await > before, "it is not shared");
+    refused.map_or(Ok(()), |report| Err(report.sqlstate))
+}
+
+#[tokio::test]
+async fn have_defaults_that_hold_for_those_who_say_nothing_else() {
+    let _others = among_others().await;
+    let postgres = Postgres::start().await;
+    postgres.script("CREATE ROLE tester LOGIN; CREATE TABLE slow AS SELECT 1 AS id").await;
+    postgres.script("GRANT SELECT ON slow TO tester").await;
+    let (short, long) = (Duration::from_millis(100), Duration::from_millis(1_200));
+    for (parameter, code) in [("statement_timeout", "57014"), ("lock_timeout", "55P03")] {
+        postgres.script(&format!("ALTER ROLE tester SET {parameter} = '600ms'")).await;
+        let sortie = endpoint(postgres.listen(), &[], Setup::default()).await;
+        let at = (&postgres, &sortie.server);
+        let mut silent = Wire::connect(sortie.listen()).await;
+        let began = Instant::now();
+        while shared(&sortie.server).await < 0.5 {
+            silent.rows("SELECT id FROM slow").await;
+            assert!(began.elapsed() < WITHIN, "nothing is shared");
+            sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(blocked(at, &mut silent, short).await, Ok(()), "{parameter}");
+        assert_eq!(blocked(at, &mut silent, long).await, Err(code.to_owned()));
+        let mut patient = Wire::connect(sortie.listen()).await;
+        patient.rows(&format!("SET {parameter} = 0")).await;
+        assert_eq!(blocked(at, &mut patient, long).await, Ok(()), "{parameter}");
+        // One that is longer than the role's, and one that is shorter.
+        patient.rows(&format!("SET {parameter} = '1min'")).await;
+        assert_eq!(blocked(at, &mut patient, long).await, Ok(()), "{parameter}");
+        patient.rows(&format!("SET {parameter} = '200ms'")).await;
+        let half = Duration::from_millis(400);
+        assert_eq!(blocked(at, &mut patient, half).await, Err(code.to_owned()), "{parameter}");
+        patient.rows(&format!("RESET {parameter}")).await;
+        assert_eq!(blocked(at, &mut patient, long).await, Err(code.to_owned()), "{parameter}");
+        postgres.script(&format!("ALTER ROLE tester RESET {parameter}")).await;
+        drop((silent, patient));
+        sortie.stop().await;
+    }
+    postgres.stop().await;
 }

@@ -236,6 +236,7 @@ async fn say(wire: &mut Wire, pieces: &[Batch]) {
         let answer = wire.until_ready().await;
         assert_eq!(answer.iter().find_map(Frame::report), None, "{pieces:?}");
     }
+}
 
 const SEES_NONE: &str = "SELECT current_setting('app.seen', true) IS NULL";
 

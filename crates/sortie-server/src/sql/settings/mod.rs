@@ -219,6 +219,11 @@ impl Settings {
         (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
     }
 
+    /// Whether a value of `statement_timeout` is understood here.
+    pub(crate) fn is_timeout(value: &str) -> bool {
+        parameter::milliseconds(&value.to_ascii_lowercase()).is_some()
+    }
+
     pub(crate) fn user(&self) -> &Arc<str> {
         &self.user
     }
