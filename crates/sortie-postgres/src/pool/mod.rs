@@ -155,6 +155,11 @@ impl Server {
         self.0.change(|book, acts| book.0.warm(login, warm_min, Instant::now(), acts));
     }
 
+    /// Keeps no connections of this login open any more that nobody uses.
+    pub fn let_cool(&self, login: &Login) {
+        self.0.change(|book, acts| book.0.warm(login, 0, Instant::now(), acts));
+    }
+
     /// Lets other limits hold from now on, whatever is in use. With a smaller
     /// [`size_max`](PoolConfig::size_max) connections are closed until it holds: idle ones now,
     /// others when they are given back. What is kept warm takes a

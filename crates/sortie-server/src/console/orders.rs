@@ -66,7 +66,9 @@ impl Console {
             }
             sleep(LOOK_EVERY).await;
         }
-        retire(&clusters);
+        for cluster in &clusters {
+            cluster.retire();
+        }
         Ok(())
     }
 
@@ -79,6 +81,7 @@ impl Console {
         let mut was_paused = false;
         for cluster in self.named(database)? {
             if cluster.valve.open() {
+                cluster.keep_warm();
                 tracing::info!(cluster = cluster.config.name, "resumed");
                 was_paused = true;
             }
@@ -120,7 +123,9 @@ impl Console {
                     entry.kill();
                     true
                 });
-                retire(&clusters);
+                for cluster in &clusters {
+                    cluster.retire();
+                }
                 told.iter().map(|entry| entry.person.id).collect()
             }
         };
@@ -169,15 +174,6 @@ impl Console {
             names.any(|name| *name == *entry.person.database) && holds(entry)
         });
         entries
-    }
-}
-
-/// Closes the connections to the clusters' servers, as soon as nobody uses them.
-fn retire(clusters: &[Arc<Cluster>]) {
-    for servers in clusters.iter().flat_map(|cluster| cluster.servers()) {
-        for server in servers.primary.iter().chain(&servers.replicas) {
-            server.retire();
-        }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::read::{
     Alone, Description, Floors, PgReplica, ReadConfig, ReadPath, ReadStats, Wish,
 };
 use crate::relay;
-use crate::relay::{Asked, Outcome, PipeReason, Shared, Values, Verdict, behind};
+use crate::relay::{Asked, Outcome, PipeReason, Shared, Values, Valve, Verdict, behind};
 use crate::sql::{Bound, Known, Proof, Settings, SqlError, state, utf8};
 use crate::{budget::Budget, config::ClusterConfig};
 
@@ -58,6 +58,7 @@ pub(super) struct Lane {
     changes: AtomicU64,
     /// Something was not as it was known.
     surprised: Notify,
+    valve: Arc<Valve>,
 }
 
 /// A cluster's servers, each with its name.
@@ -65,6 +66,8 @@ pub(crate) struct ClusterServers<'a> {
     pub(crate) config: &'a ClusterConfig,
     /// The database on its servers.
     pub(crate) database: &'a str,
+    /// Closed while it is paused.
+    pub(crate) valve: Arc<Valve>,
     /// Of each shard those that are read from, and those that are not.
     pub(crate) shards: Vec<[Vec<(String, Server)>; 2]>,
 }
@@ -149,6 +152,7 @@ impl Lane {
             })),
             changes: AtomicU64::new(0),
             surprised: Notify::new(),
+            valve: cluster.valve,
         }
     }
 
@@ -186,6 +190,7 @@ impl Lane {
             sleep(LOOK_PAUSE).await;
             if self.known.borrow().is_some() {
                 let _surprised = timeout(LOOK_EVERY, self.surprised.notified()).await;
+                self.valve.opened().await;
             }
         }
     }

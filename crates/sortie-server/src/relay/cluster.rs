@@ -22,6 +22,7 @@ use super::homes::is_apart;
 use super::insight::Insight;
 use super::lasting::Lasting;
 use super::leased::{Leased, Place};
+use super::roster::Entry;
 use super::seen::bit;
 use super::valve::Valve;
 use crate::config::{ClusterConfig, Mode, PipeTarget};
@@ -157,12 +158,16 @@ impl Cluster {
     }
 
     /// Keeps connections open, as many as are configured, to every server that statements go to:
-    /// those of the cluster's own role without parameters, which shared reads use.
+    /// those of the cluster's own role without parameters, which shared reads use. Not while it is
+    /// paused.
     ///
     /// # Panics
     ///
     /// Panics outside of a tokio runtime.
     pub(crate) fn keep_warm(&self) {
+        if self.valve.is_closed() {
+            return;
+        }
         let login = Login::new(self.config.role(), self.database.as_str());
         for (servers, (primary, _)) in self.shards.iter().zip(&self.pulses) {
             let primary = servers.primary.iter().filter(|_| primary.is_some());
@@ -298,8 +303,9 @@ impl Cluster {
         Err(failed.unwrap_or_else(failure::no_server))
     }
 
-    /// What a server reports at the start of such a session; what was said before the last change
-    /// of what is known of the databases is asked for again.
+    /// What a server reports at the start of such a session, which waits for that while the
+    /// cluster is paused; what was said before the last change of what is known of the databases is
+    /// asked for again.
     ///
     /// # Errors
     ///
@@ -308,6 +314,7 @@ impl Cluster {
         &self,
         (shard, target, known_at): (usize, PipeTarget, u64),
         login: &Login,
+        entry: &Arc<Entry>,
     ) -> Result<Arc<Parameters>, SqlError> {
         let key = (target == PipeTarget::Primary, login.clone());
         if let Some((at, known)) = self.greetings().get(&key)
@@ -315,6 +322,7 @@ impl Cluster {
         {
             return Ok(Arc::clone(known));
         }
+        let _work = self.admits(entry).await?;
         let mut unclean = 0;
         let leased = loop {
             let mut leased = self.lease((shard, target), login, None, 0).await?;

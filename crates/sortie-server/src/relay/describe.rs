@@ -74,8 +74,8 @@ where
         Ok(())
     }
 
-    /// What a shared statement takes and gives. `None` if no replica says so; an error if the
-    /// client has cancelled it.
+    /// What a shared statement takes and gives, as soon as its cluster is not paused. `None` if no
+    /// replica says so; an error if the client has cancelled it, or it was paused for too long.
     pub(super) async fn describe<D: Future<Output = ()>>(
         &mut self,
         who: &Arc<Who>,
@@ -83,6 +83,10 @@ where
         signals: &mut Signals<'_, 'a, D>,
     ) -> Result<Result<Option<Arc<Description>>, SqlError>, Failure> {
         self.release();
+        let _work = match self.admitted(signals).await? {
+            Ok(work) => work,
+            Err(error) => return Ok(Err(error)),
+        };
         let world = Arc::clone(&self.world);
         let (cluster, target) = (Arc::clone(&self.cluster), self.account.target);
         let switches = self.switches(Switches::default());

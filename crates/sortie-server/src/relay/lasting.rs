@@ -76,8 +76,19 @@ impl Cluster {
         self.lasting.attendance.wake();
     }
 
-    /// Keeps as many connections open to this server as it is set to by now.
-    pub(crate) fn let_cool(&self, server: &Server) {
-        server.keep_warm(&Login::new(self.config.role(), self.database.as_str()));
+    /// Closes the connections to its servers as soon as nobody uses them; those that are kept open
+    /// come back with [`Cluster::keep_warm`] alone.
+    pub(crate) fn retire(&self) {
+        for servers in &self.shards {
+            servers.primary.iter().chain(&servers.replicas).for_each(|it| self.let_go(it));
+        }
+        // If it is paused no more.
+        self.keep_warm();
+    }
+
+    /// As [`Cluster::retire`], of one server.
+    pub(crate) fn let_go(&self, server: &Server) {
+        server.let_cool(&Login::new(self.config.role(), self.database.as_str()));
+        server.retire();
     }
 }

@@ -95,6 +95,7 @@ use self::roster::{Ends, Person, Roster};
 use self::session::{Session, Signals};
 pub(crate) use self::shared::{Asked, Outcome, PipeReason, Reply, Shared, Values, Verdict, Who};
 pub(crate) use self::stats::LaneStats;
+pub(crate) use self::valve::Valve;
 pub(crate) use self::world::World;
 use self::world::Worlds;
 use crate::budget::Budget;

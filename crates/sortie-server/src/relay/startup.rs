@@ -25,7 +25,7 @@ use super::switches::{self, Switches};
 use super::world::World;
 use super::{Inner, client::Client};
 use crate::auth::Proof;
-use crate::config::UserConfig;
+use crate::config::{PipeTarget, UserConfig};
 use crate::session::code::INVALID_AUTHORIZATION;
 use crate::session::drained;
 use crate::session::failure::Failure;
@@ -122,7 +122,7 @@ impl<L: Shared> Inner<L> {
         let listed = self.enlist(&key, (asked.user, &cluster.config.name), ends, application);
         let at = (shard.unwrap_or(0), user.pipe_target, world.lane.known_at(cluster.index));
         let present = cluster.attend().await;
-        let greeting = cluster.greeting(at, &login).await.map_err(|error| {
+        let greeting = self.greeted((&cluster, at), &login, &listed).await?.map_err(|error| {
             if error.code.starts_with("22") || error.code.starts_with("42") {
                 // A server finds a parameter wrong when it knows already who asks.
                 backend::authentication_ok(&mut socket.output);
@@ -148,6 +148,22 @@ impl<L: Shared> Inner<L> {
             listed,
         };
         Ok((cluster, opened))
+    }
+
+    /// What a server greets such a session with, unless this one drains before that is known.
+    async fn greeted(
+        &self,
+        (cluster, at): (&Cluster, (usize, PipeTarget, u64)),
+        login: &Login,
+        listed: &Listed,
+    ) -> Result<Result<Arc<Parameters>, SqlError>, Failure> {
+        let mut drain = self.drain.clone();
+        tokio::select! {
+            greeting = cluster.greeting(at, login, &listed.entry) => Ok(greeting),
+            () = drained(&mut drain) => {
+                Err(Failure::Refused(Refusal::Draining, Some(going_down())))
+            }
+        }
     }
 
     /// Enters a session in the roster.

@@ -1,5 +1,6 @@
 //! What holds the statements of a cluster back while somebody has paused it.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -8,7 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::roster::Work;
+use super::cluster::Cluster;
+use super::roster::{Entry, Meter, Work};
 use super::session::{Session, Signals};
 use super::shared::Shared;
 use crate::session::failure::Failure;
@@ -46,7 +48,7 @@ impl Valve {
     /// # Cancel safety
     ///
     /// Dropping the future only ends the waiting.
-    pub(super) async fn opened(&self) {
+    pub(crate) async fn opened(&self) {
         loop {
             let opened = self.opened.notified();
             if !self.is_closed() {
@@ -54,6 +56,42 @@ impl Valve {
             }
             opened.await;
         }
+    }
+}
+
+impl Cluster {
+    /// Begins what a session that is not there yet needs a server for, as soon as the cluster is
+    /// not paused.
+    ///
+    /// # Errors
+    ///
+    /// It has been for too long.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the waiting.
+    pub(super) async fn admits(&self, entry: &Arc<Entry>) -> Result<Work, SqlError> {
+        let mut meter = Meter::new(entry);
+        loop {
+            let work = meter.works();
+            if !self.valve.is_closed() {
+                return Ok(work);
+            }
+            drop(work);
+            let since = meter.waits(true);
+            let open = self.opened().await;
+            meter.waited(since);
+            if let Err(error) = open {
+                drop(meter.works());
+                return Err(error);
+            }
+        }
+    }
+
+    /// Waits until it is paused no more.
+    async fn opened(&self) -> Result<(), SqlError> {
+        let open = timeout(HELD_MAX, self.valve.opened()).await;
+        open.map_err(|_late| still_paused(&self.config.name))
     }
 }
 
@@ -74,12 +112,8 @@ where
             }
             drop(work);
             let since = self.meter.waits(true);
-            let cluster = std::sync::Arc::clone(&self.cluster);
-            let held = async move {
-                let open = timeout(HELD_MAX, cluster.valve.opened()).await;
-                open.map_err(|_late| still_paused(&cluster.config.name))
-            };
-            let open = self.attend(held, signals).await?;
+            let cluster = Arc::clone(&self.cluster);
+            let open = self.attend(async move { cluster.opened().await }, signals).await?;
             self.meter.waited(since);
             if let Err(error) = open {
                 drop(self.meter.works());

@@ -47,11 +47,7 @@ pub(super) fn settle(before: &World<SharedLane>, now: &World<SharedLane>) {
         let known = now.named(&cluster.config.name);
         for server in servers(cluster) {
             if known.is_none_or(|known| known.server(server.info()).is_none()) {
-                let mut none = pool(&cluster.config.pool);
-                none.warm_min = 0;
-                server.configure(&none);
-                cluster.let_cool(server);
-                server.retire();
+                cluster.let_go(server);
             }
         }
     }
@@ -102,7 +98,8 @@ fn lane(clusters: &[Arc<Cluster>], before: Option<&SharedLane>, budget: &Budget)
             if replicas.is_empty() { [primary, Vec::new()] } else { [replicas, primary] }
         });
         let shards = shards.collect();
-        ClusterServers { config: &cluster.config, database: &cluster.database, shards }
+        let (config, database) = (&cluster.config, &*cluster.database);
+        ClusterServers { config, database, valve: Arc::clone(&cluster.valve), shards }
     });
     SharedLane::new(clusters, (before, budget))
 }

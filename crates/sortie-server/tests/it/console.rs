@@ -64,7 +64,12 @@ impl Place {
 }
 
 /// psql as somebody; rows bare.
-async fn psql(server: SocketAddr, user: &str, database: &str, arguments: &[&str]) -> Ran {
+pub(crate) async fn psql(
+    server: SocketAddr,
+    user: &str,
+    database: &str,
+    arguments: &[&str],
+) -> Ran {
     let mut command = Command::new(program("psql"));
     command.args(["-X", "-A", "-t", "-w", "-h", &server.ip().to_string()]);
     command.args(["-p", &server.port().to_string(), "-U", user, "-d", database]);

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sortie_testkit::Wire;
+use sortie_testkit::{Batch, Frame, Wire};
 use tokio::time::{sleep, timeout};
 
-use crate::console::{Place, table, until};
+use crate::console::{Place, psql, table, until};
 use crate::relay::error;
 use crate::support::{among_others, answers, refuses};
 
@@ -27,7 +27,7 @@ async fn every_command_is_checked_against_what_its_user_may() {
     }
     // Nor by the extended protocol, nor behind something that is allowed.
     let mut stats = place.wire("stats", "sortie").await;
-    let batch = sortie_testkit::Batch::new().statement("KILL bank", &[]).sync();
+    let batch = Batch::new().statement("KILL bank", &[]).sync();
     assert_eq!(error(&stats.ask(&batch).await), "42501");
     assert_eq!(error(&stats.simple("SHOW VERSION; KILL bank").await), "42501");
     assert!(place.asks("stats", "SHOW POOLS").await.success);
@@ -87,6 +87,45 @@ async fn a_pause_waits_for_what_is_under_way_and_holds_back_the_rest() {
 }
 
 #[tokio::test]
+async fn a_paused_cluster_has_no_connection_to_a_server() {
+    let _others = among_others().await;
+    let place = Place::with(LISTS, "[clusters.bank.pool]\nwarm_min = 2").await;
+    let mut observer = Wire::connect_as(place.postgres.listen(), "postgres").await;
+    let mut open = async || {
+        let rows = observer
+            .rows(
+                "SELECT count(*) FROM pg_stat_activity WHERE usename = 'tester' \
+                 AND application_name <> 'sortie watch'",
+            )
+            .await;
+        rows[0][0].as_deref().unwrap().parse::<u32>().unwrap()
+    };
+    let mut client = place.wire("tester", "bank").await;
+    client.rows("SELECT count(*) FROM t").await;
+    until(async || open().await >= 2).await;
+    let mut ops = place.wire("ops", "sortie").await;
+    ops.simple("PAUSE bank").await;
+    until(async || open().await == 0).await;
+    // What is prepared ahead is described by a server, and a new client's start as well.
+    let described = Batch::new().parse("s", "SELECT a FROM t", &[]).describe(b'S', "s").sync();
+    let mut asks = Box::pin(client.ask(&described));
+    assert!(timeout(SOON, &mut asks).await.is_err(), "the database is paused");
+    let listen = place.server.listen();
+    let mut comes = Box::pin(psql(listen, "tester", "bank", &["-c", "SELECT 7"]));
+    for _ in 0..10 {
+        assert!(timeout(SOON, &mut comes).await.is_err(), "the database is paused");
+        assert_eq!(open().await, 0);
+    }
+    ops.simple("RESUME").await;
+    let (described, came) = timeout(WITHIN, async { tokio::join!(asks, comes) }).await.unwrap();
+    assert_eq!(Frame::tags(&described), "1tTZ");
+    answers(&came, "7");
+    until(async || open().await >= 2).await;
+    drop((client, ops, observer));
+    place.stop().await;
+}
+
+#[tokio::test]
 async fn a_killed_client_is_told_and_nobody_else_is_hurt() {
     let _others = among_others().await;
     let place = Place::with(LISTS, "").await;
@@ -102,7 +141,7 @@ async fn a_killed_client_is_told_and_nobody_else_is_hurt() {
             // Answered first: it has its server before it has the answer.
             victim.rows(text).await;
         } else if !text.is_empty() {
-            victim.send(sortie_testkit::Batch::new().query(text).bytes()).await;
+            victim.send(Batch::new().query(text).bytes()).await;
         }
         let dies = victim.until_ready_or_end();
         let kills = async {

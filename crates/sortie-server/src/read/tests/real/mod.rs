@@ -102,7 +102,8 @@ impl Real {
             [standbys, vec![server(cluster.primary(shard))]]
         });
         let shards = shards.collect();
-        let servers = ClusterServers { config: &config, database: "sortie", shards };
+        let servers =
+            ClusterServers { config: &config, database: "sortie", valve: Arc::default(), shards };
         let lane = SharedLane::new([servers], (None, &Budget::default()));
         let mut looking = JoinSet::new();
         for (_, keeper) in lane.keepers() {
