@@ -45,6 +45,7 @@ pub(super) struct Gather {
     head: Option<Bytes>,
     complete: Option<Bytes>,
     notices: Vec<ServerError>,
+    notices_parsing: usize,
     error: Option<ServerError>,
     /// Rows that were moved out of the input because something else came between them.
     moved: BytesMut,
@@ -68,6 +69,7 @@ impl Gather {
             head: None,
             complete: None,
             notices: Vec::new(),
+            notices_parsing: 0,
             error: None,
             moved: BytesMut::new(),
             rows: 0..0,
@@ -181,6 +183,7 @@ impl Gather {
             body,
             complete: if self.done { self.complete.clone() } else { None },
             notices: std::mem::take(&mut self.notices),
+            notices_parsing: self.notices_parsing,
             as_of: self.as_of,
             until: self.until,
         }
@@ -228,7 +231,8 @@ impl Gather {
     fn frame(&mut self, tag: u8, frame: &[u8]) -> Result<(), StreamError> {
         let copy = || Bytes::copy_from_slice(frame);
         match tag {
-            b'1' | b'2' | b'3' | b'n' | b'Z' => {}
+            b'1' => self.notices_parsing = self.notices.len(),
+            b'2' | b'3' | b'n' | b'Z' => {}
             b'T' if self.head.is_none() && self.complete.is_none() => self.head = Some(copy()),
             b't' if self.parameters.is_none() => self.parameters = Some(copy()),
             b'C' | b'I' | b's' => self.complete = Some(copy()),

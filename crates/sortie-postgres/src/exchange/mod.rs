@@ -77,6 +77,9 @@ pub struct Reply {
     pub complete: Option<Bytes>,
     /// Notices that came with the reply, up to 64.
     pub notices: Vec<ServerError>,
+    /// How many of them, the first ones, are about a statement that was parsed, and came before
+    /// that was done.
+    pub notices_parsing: usize,
     /// The position in the write-ahead log that a fenced request's standby had replayed before it
     /// read anything for the batch. None without a fence, and on a primary unless the fence goes
     /// [around](Request::fenced_around).

@@ -21,9 +21,7 @@ use self::told::{is_of_statement, told};
 use super::parameters::unreadable;
 use super::past::{Past, is_still_known};
 use super::{Judge, Looked, Opinion, look};
-use crate::read::{
-    Alone, Description, Floors, PgReplica, ReadConfig, ReadPath, ReadStats, Wish,
-};
+use crate::read::{Alone, Description, Floors, PgReplica, ReadConfig, ReadPath, ReadStats, Wish};
 use crate::relay;
 use crate::relay::{Asked, Outcome, PipeReason, Shared, Values, Valve, Verdict, behind};
 use crate::sql::{Bound, Known, Proof, Settings, SqlError, state, utf8};

@@ -66,6 +66,16 @@ pub(crate) struct Description {
     pub(crate) parameters: Bytes,
     /// The `RowDescription` frame, all of it as text.
     pub(crate) head: Bytes,
+    pub(crate) notices: Option<Arc<Notices>>,
+}
+
+/// Frames of notices that came with an answer.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Notices {
+    /// When its statement was parsed: for those who have it parsed with the same batch.
+    pub(crate) parsing: Bytes,
+    /// When it was planned, and ran.
+    pub(crate) running: Bytes,
 }
 
 /// The rows of one statement, encoded once and shared by everybody who asked.
@@ -79,6 +89,7 @@ pub(crate) struct Reply {
     pub(crate) count: u64,
     /// There may be more: no more were wanted.
     pub(crate) is_suspended: bool,
+    pub(crate) notices: Option<Arc<Notices>>,
 }
 
 impl Reply {
@@ -89,6 +100,6 @@ impl Reply {
         }
         let count = u64::from(rows_max);
         let rows = self.rows.slice(..merge::length_of(&self.rows, count));
-        Self { head: self.head.clone(), rows, count, is_suspended: true }
+        Self { rows, count, is_suspended: true, ..self.clone() }
     }
 }

@@ -58,6 +58,9 @@ where
             return Ok(());
         }
         if new.is_some() {
+            if let Some(notices) = &description.notices {
+                self.client.output.extend_from_slice(&notices.parsing);
+            }
             backend::parse_complete(&mut self.client.output);
         }
         if let Some(new) = new {

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::decide::Single;
 use super::ledger::Statement;
 use super::session::{Session, Signals};
-use super::shared::{Description, Outcome, PipeReason, Reply, Shared, Values, Who};
+use super::shared::{Description, Notices, Outcome, PipeReason, Reply, Shared, Values, Who};
 use super::switches::Switches;
 use super::{buffers, describe};
 use crate::session::failure::Failure;
@@ -74,7 +74,8 @@ where
             Ok(Outcome::Large(large)) => {
                 self.lanes.shared();
                 self.lanes.large();
-                let closes = self.begin_answer(&large.head, told.as_deref(), asked);
+                let closes =
+                    self.begin_answer((&large.head, large.notices()), told.as_deref(), asked);
                 self.pass_on(*large, closes, signals).await
             }
             Ok(Outcome::Pipe(reason)) => self.pipe(reason, signals).await,
@@ -160,7 +161,7 @@ where
         told: Option<&Description>,
         asked: Share<L::Plan>,
     ) -> Result<(), Failure> {
-        let closes = self.begin_answer(&reply.head, told, asked);
+        let closes = self.begin_answer((&reply.head, reply.notices.as_deref()), told, asked);
         if reply.rows.len() <= COPY_MAX {
             self.client.output.extend_from_slice(&reply.rows);
         } else {
@@ -174,7 +175,7 @@ where
     /// them.
     fn begin_answer(
         &mut self,
-        head: &Bytes,
+        (head, notices): (&Bytes, Option<&Notices>),
         told: Option<&Description>,
         asked: Share<L::Plan>,
     ) -> bool {
@@ -184,15 +185,20 @@ where
         });
         let output = &mut self.client.output;
         buffers::borrow(output);
+        let parsing = notices.map_or(&b""[..], |notices| &notices.parsing);
+        let running = notices.map_or(&b""[..], |notices| &notices.running);
         match asked {
             Share::Simple(len) => {
                 self.client.input.advance(len);
                 self.ledger.forget(b"");
+                output.extend_from_slice(parsing);
+                output.extend_from_slice(running);
                 output.extend_from_slice(head);
                 false
             }
             Share::Single(single, name, new) => {
                 if single.parse.is_some() {
+                    output.extend_from_slice(parsing);
                     backend::parse_complete(output);
                 }
                 if let Some(new) = new {
@@ -201,6 +207,7 @@ where
                 if let Some(told) = told {
                     self.tell(&name, told);
                 }
+                self.client.output.extend_from_slice(running);
                 backend::bind_complete(&mut self.client.output);
                 if single.describes {
                     self.client.output.extend_from_slice(head);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sortie_postgres::{Bind, Credential};
 
-pub(crate) use crate::read::Description;
+pub(crate) use crate::read::{Description, Notices};
 use crate::read::{Floors, Landed, Large, Wish};
 use crate::sql::SqlError;
 
@@ -137,6 +137,7 @@ pub(crate) struct Reply {
     pub(crate) rows: Bytes,
     /// The `CommandComplete` frame, or the `PortalSuspended` frame in its place.
     pub(crate) tag: Bytes,
+    pub(crate) notices: Option<Arc<Notices>>,
 }
 
 /// Why a statement is not shared: for metrics, so the set is small and fixed.

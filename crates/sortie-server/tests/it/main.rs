@@ -46,6 +46,7 @@ mod losers;
 mod mended;
 mod missing;
 mod never_old;
+mod notices;
 mod observed;
 mod one_shard;
 mod orders;

@@ -26,5 +26,6 @@ pub(super) fn told(head: Bytes, reply: &Reply) -> relay::Reply {
     } else {
         backend::command_complete(&mut tag, &format!("SELECT {}", reply.count));
     }
-    relay::Reply { head, rows: reply.rows.clone(), tag: tag.freeze() }
+    let (rows, notices) = (reply.rows.clone(), reply.notices.clone());
+    relay::Reply { head, rows, tag: tag.freeze(), notices }
 }

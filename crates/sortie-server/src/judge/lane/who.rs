@@ -32,7 +32,7 @@ fn decisive<'a>(name: &str, value: &'a str) -> Option<&'a str> {
     match name {
         // Each reader's own, and kept here: those who have set it share, whatever to.
         "statement_timeout" if Settings::is_timeout(value) => Some("0"),
-        "statement_timeout" | "lock_timeout" => Some(value),
+        "statement_timeout" | "lock_timeout" | "client_min_messages" => Some(value),
         name => (!Settings::is_harmless(name)).then_some(value),
     }
 }
@@ -48,6 +48,7 @@ mod tests {
             ("statement_timeout", "300ms", Some("0")),
             ("statement_timeout", "1.5s", Some("1.5s")),
             ("lock_timeout", "5s", Some("5s")),
+            ("client_min_messages", "warning", Some("warning")),
             ("work_mem", "64MB", None),
             ("application_name", "x", None),
             ("timezone", "UTC", Some("UTC")),

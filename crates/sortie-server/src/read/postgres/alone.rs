@@ -182,13 +182,13 @@ impl Inner<PgReplica> {
 impl Answer {
     /// A whole one, for all who share it.
     fn landed(self, shard: ShardId, budget: &Budget) -> Landed {
-        let Self { head, rows, is_suspended, count, mark, .. } = self;
+        let Self { head, rows, is_suspended, count, mark, notices, .. } = self;
         let rows = match rows {
             Rows::Whole(rows) => budget.counted(rows),
             Rows::More(_) => unreachable!("it was looked at"),
         };
         let marks = Arc::from([(shard.index() as usize, mark)]);
-        let reply = Arc::new(Reply { head, rows, count, is_suspended });
+        let reply = Arc::new(Reply { head, rows, count, is_suspended, notices });
         Landed { reply, marks, ended: Instant::now() }
     }
 }

@@ -79,7 +79,8 @@ impl Inner<PgReplica> {
         let answer = asked.await.map_err(PgReplica::failed)?;
         match answer.parameters {
             Some(parameters) if !answer.head.is_empty() => {
-                Ok(Arc::new(Description { parameters, head: answer.head }))
+                let (head, notices) = (answer.head, answer.notices);
+                Ok(Arc::new(Description { parameters, head, notices }))
             }
             _ => Err(wrong("no description")),
         }

@@ -15,7 +15,7 @@ use sortie_postgres::{BodyStream, ExchangeError, Pooled};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
-use super::super::{Landed, Mark, Wish, error};
+use super::super::{Landed, Mark, Notices, Wish, error};
 use super::Trouble;
 use crate::sql::{Proof, SqlError};
 
@@ -53,6 +53,8 @@ pub(crate) struct Rest {
     pub(super) body: Box<BodyStream>,
     pub(super) connection: Pooled,
     pub(super) replica: String,
+    /// What came ahead of the rows.
+    pub(super) notices: Option<Arc<Notices>>,
 }
 
 /// A large answer for the first who takes it.
@@ -85,6 +87,11 @@ impl Large {
         Self { head, rest, shard, mark, asked, proof, deadline, turn }
     }
 
+    /// What the server has said ahead of the rows.
+    pub(crate) fn notices(&self) -> Option<&Notices> {
+        self.rest.notices.as_deref()
+    }
+
     /// The next bytes of the rows, or `None` behind the last; they may end inside of a frame.
     ///
     /// # Errors
@@ -96,7 +103,7 @@ impl Large {
     ///
     /// Dropping the future loses rows: the answer can't be read on.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, SqlError> {
-        let Rest { body, connection, replica } = &mut self.rest;
+        let Rest { body, connection, replica, .. } = &mut self.rest;
         let told = |error: ExchangeError| {
             let told = Trouble::Exchange(error).told(replica);
             let told = told.moved(|at| self.asked.canonical.canonical(at));

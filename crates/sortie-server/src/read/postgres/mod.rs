@@ -23,10 +23,10 @@ mod part;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use sortie::{AttemptFailure, Class, Classify, HedgeError};
 use sortie_postgres::sqlstate::{self, Asked};
-use sortie_postgres::{Body, ExchangeError, Login, PoolError, Request, Server};
+use sortie_postgres::{Body, ExchangeError, Login, PoolError, Request, Server, ServerError};
 use tokio::time::Instant;
 
 pub(crate) use self::alone::Alone;
@@ -37,8 +37,11 @@ use self::large::Rest;
 pub(crate) use self::large::{Large, Offer};
 pub(crate) use self::part::values_of_rows;
 use super::source::{Part, Source, Wanted};
-use super::{Fence, Mark, Who, merge};
+use super::{Fence, Mark, Notices, Who, merge};
 use crate::sql::{Dialect, SqlError, state};
+
+/// Bytes of notices that are kept with an answer.
+const NOTICES_BYTES_MAX: usize = 16 << 10;
 
 /// One replica of a shard.
 #[derive(Clone)]
@@ -73,6 +76,7 @@ pub(crate) struct Answer {
     pub(super) is_suspended: bool,
     pub(super) count: u64,
     pub(super) mark: Mark,
+    pub(super) notices: Option<Arc<Notices>>,
 }
 
 /// The rows of an answer.
@@ -155,17 +159,20 @@ impl PgReplica {
             return Err(Trouble::Behind);
         }
         let count = reply.tag().map_or(0, count);
+        let notices = notices(&reply.notices, reply.notices_parsing);
         let is_suspended = reply.complete.as_ref().and_then(|it| it.first()) == Some(&b's');
         let rows = match reply.body {
             Body::Whole(rows) => Rows::Whole(rows),
             Body::Stream(body) => {
-                Rows::More(Rest { body, connection, replica: self.0.label.clone() })
+                let (replica, notices) = (self.0.label.clone(), notices.clone());
+                Rows::More(Rest { body, connection, replica, notices })
             }
             // Not known here: whatever it is, the connection's drop stops it.
             _ => return Err(Trouble::Exchange(ExchangeError::Endless)),
         };
         let (parameters, head) = (reply.parameters, reply.head.unwrap_or_default());
-        Ok((Answer { parameters, head, rows, is_suspended, count, mark }, sent))
+        let answer = Answer { parameters, head, rows, is_suspended, count, mark, notices };
+        Ok((answer, sent))
     }
 }
 
@@ -231,6 +238,22 @@ impl Source for PgReplica {
             },
         }
     }
+}
+
+/// What is kept of the notices of an answer, of which so many are about its text.
+fn notices(all: &[ServerError], parsing: usize) -> Option<Arc<Notices>> {
+    if all.is_empty() {
+        return None;
+    }
+    let mut room = NOTICES_BYTES_MAX;
+    let mut kept = [BytesMut::new(), BytesMut::new()];
+    for (at, notice) in all.iter().enumerate() {
+        let Some(left) = room.checked_sub(notice.frame().len()) else { break };
+        room = left;
+        kept[usize::from(at >= parsing)].extend_from_slice(notice.frame());
+    }
+    let [parsing, running] = kept.map(BytesMut::freeze);
+    Some(Arc::new(Notices { parsing, running }))
 }
 
 /// The login that a read needs: its role, and every parameter that may change its answer.
