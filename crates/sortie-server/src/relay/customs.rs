@@ -37,14 +37,18 @@ impl Customs {
 
     /// The parameter of this name, in lower case, if it is a custom one.
     pub(crate) fn of(name: &str) -> Self {
+        Self::among(&NAMES, name)
+    }
+
+    fn among(names: &RwLock<Vec<Box<str>>>, name: &str) -> Self {
         if !name.contains('.') {
             return Self::default();
         }
         let place = |names: &[Box<str>]| names.iter().position(|known| **known == *name);
         // Nothing in here panics between two changes that belong together.
-        let known = place(&NAMES.read().unwrap_or_else(PoisonError::into_inner));
+        let known = place(&names.read().unwrap_or_else(PoisonError::into_inner));
         let place = known.or_else(|| {
-            let mut names = NAMES.write().unwrap_or_else(PoisonError::into_inner);
+            let mut names = names.write().unwrap_or_else(PoisonError::into_inner);
             place(&names).or_else(|| {
                 let next = names.len();
                 (next < NAMES_MAX).then(|| {
@@ -138,12 +142,13 @@ mod tests {
     #[test]
     fn names_are_told_apart_up_to_a_bound_and_the_rest_is_within_nothing() {
         let none = Customs::default();
-        assert_eq!(Customs::of("work_mem"), none);
-        let first = Customs::of("customs.0");
-        assert_eq!(Customs::of("customs.0"), first);
+        let names = RwLock::default();
+        let of = |name: &str| Customs::among(&names, name);
+        assert_eq!(of("work_mem"), none);
+        let first = of("customs.0");
+        assert_eq!(of("customs.0"), first);
         assert!(none.are_within(first) && first.are_within(first) && !first.are_within(none));
-        let many: Vec<_> =
-            (0..=NAMES_MAX).map(|at| Customs::of(&format!("customs.{at}"))).collect();
+        let many: Vec<_> = (0..=NAMES_MAX).map(|at| of(&format!("customs.{at}"))).collect();
         let last = many[NAMES_MAX];
         assert!(last == Customs::ANY && !last.are_within(last));
         let all = many.iter().fold(none, |all, it| all.and(*it));
