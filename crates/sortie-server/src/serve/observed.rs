@@ -19,6 +19,7 @@ pub(super) fn tell(clusters: &[(String, LaneStats)]) {
             observed_micros = lanes.observed_micros,
             saved = lanes.saved,
             saved_micros = lanes.saved_micros,
+            not_shared = not_shared(lanes),
             "observed"
         );
         logs::tell(text(cluster, lanes).trim_end());
@@ -38,19 +39,23 @@ fn text(cluster: &str, lanes: &LaneStats) -> String {
         lanes.saved,
         time(lanes.saved_micros),
     );
+    let others = not_shared(lanes);
+    if !others.is_empty() {
+        writeln!(text, "  not shared: {others}").expect("writing to a string never fails");
+    }
+    text
+}
+
+/// Why statements were not shared, and how many; the most frequent reasons first.
+fn not_shared(lanes: &LaneStats) -> String {
     // What is spared needed no server either.
     let is_other = |reason: &str| !matches!(reason, "observe" | "spared");
     let mut others: Vec<_> =
         lanes.piped.iter().filter(|(reason, count)| *count > 0 && is_other(reason)).collect();
     others.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    if !others.is_empty() {
-        text += "  not shared:";
-        for (reason, count) in others.iter().take(REASONS_MAX) {
-            write!(text, " {reason} {count}").expect("writing to a string never fails");
-        }
-        text += "\n";
-    }
-    text
+    let others = others.iter().take(REASONS_MAX);
+    let others: Vec<_> = others.map(|(reason, count)| format!("{reason} {count}")).collect();
+    others.join(" ")
 }
 
 #[cfg(test)]
@@ -73,6 +78,7 @@ mod tests {
             ],
             ..LaneStats::default()
         };
+        assert_eq!(not_shared(&lanes), "grammar 5 function 2");
         let said = text("bank", &lanes);
         assert_eq!(
             said,

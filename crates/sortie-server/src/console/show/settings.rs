@@ -2,7 +2,8 @@
 
 use super::super::Console;
 use super::super::table::{Column, Kind, Table};
-use crate::config::{ClusterConfig, Config, Mode, PipeTarget, Tls};
+use crate::config::{CertCheck, ClusterConfig, Config, Joining, Mode, PipeTarget, Tls};
+use crate::logs::LogFormat;
 
 pub(super) const CONFIG: &[Column] = &[
     ("key", Kind::Text),
@@ -14,7 +15,7 @@ pub(super) const CONFIG: &[Column] = &[
 pub(super) const VERSION: &[Column] = &[("version", Kind::Text)];
 
 /// What a reload does not change.
-const FIXED: [&str; 2] = ["listen", "admin"];
+const FIXED: [&str; 3] = ["listen", "admin", "log_format"];
 
 type Setting = (String, String);
 
@@ -51,11 +52,21 @@ fn general(config: &Config) -> Vec<Setting> {
         Tls::Allow(_) => "allow",
         Tls::Require(_) => "require",
     };
+    let clientcert = config.certified.as_ref().map(|certified| match certified.check {
+        CertCheck::Ca => "verify-ca",
+        CertCheck::Full => "verify-full",
+    });
+    let log_format = match config.log_format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    };
     let most = config.clusters.iter().map(|cluster| cluster.user_connections_max).max();
     let settings = [
         ("listen", config.listen.to_string()),
         ("auth", config.auth.name().to_owned()),
         ("tls", tls.to_owned()),
+        ("clientcert", clientcert.unwrap_or_default().to_owned()),
+        ("log_format", log_format.to_owned()),
         ("admin", config.admin.0.to_string()),
         ("admin_database", config.console.database.clone()),
         ("admin_users", config.console.admin_users.join(",")),
@@ -85,9 +96,16 @@ fn of_cluster(cluster: &ClusterConfig) -> Vec<Setting> {
         PipeTarget::Replica => "replica",
         PipeTarget::Primary => "primary",
     };
+    let join = match cluster.join {
+        Joining::Fresh => "fresh",
+        Joining::Running => "running",
+    };
     let settings = [
         ("mode", mode.to_owned()),
         ("pipe_target", target.to_owned()),
+        ("join", join.to_owned()),
+        ("max_join_age", off(cluster.max_join_age)),
+        ("auth_query", cluster.auth_query.clone().unwrap_or_default()),
         ("hedge", off(cluster.hedge)),
         ("soft_age", time(cluster.soft_age)),
         ("share_max", cluster.share_max.to_string()),
@@ -104,4 +122,29 @@ fn of_cluster(cluster: &ClusterConfig) -> Vec<Setting> {
     ];
     let name = &cluster.name;
     settings.map(|(key, value)| (format!("clusters.{name}.{key}"), value)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_cluster_and_its_clients_is_shown() {
+        let mut config = Config::empty();
+        config.log_format = LogFormat::Json;
+        let mut cluster = ClusterConfig::named("bank");
+        cluster.join = Joining::Running;
+        cluster.auth_query = Some("SELECT $1".to_owned());
+        let shown = [general(&config), of_cluster(&cluster)].concat();
+        for (key, value) in [
+            ("log_format", "json"),
+            ("clientcert", ""),
+            ("clusters.bank.join", "running"),
+            ("clusters.bank.max_join_age", "off"),
+            ("clusters.bank.auth_query", "SELECT $1"),
+        ] {
+            let found = shown.iter().find(|(known, _)| known == key);
+            assert_eq!(found.map(|(_, value)| value.as_str()), Some(value), "{key}");
+        }
+    }
 }
