@@ -10,12 +10,25 @@ use tempfile::TempDir;
 /// Transactions of each client that don't count: enough for connections and plans.
 const WARM_UP: u32 = 30;
 
+/// Before seconds are measured, at least so many go by: a server's process that is new takes a page
+/// fault for nearly every page that it meets, for as long as it does not know most of them.
+const WARM_UP_SECONDS: u32 = 10;
+
 /// How long a run is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Load {
     Seconds(u32),
     /// Per client.
     Transactions(u32),
+}
+
+impl Load {
+    fn warm_up(self) -> Self {
+        match self {
+            Self::Seconds(count) => Self::Seconds(count.max(WARM_UP_SECONDS)),
+            Self::Transactions(count) => Self::Transactions(count.min(WARM_UP)),
+        }
+    }
 }
 
 /// What one run came to.
@@ -74,7 +87,7 @@ impl Pgbench {
             };
             command
         };
-        let mut warm_up = bench(Load::Transactions(WARM_UP));
+        let mut warm_up = bench(self.load.warm_up());
         warm_up.arg("bench");
         done(run(warm_up).await);
         let mut command = bench(self.load);
