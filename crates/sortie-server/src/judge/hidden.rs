@@ -38,12 +38,12 @@ pub(super) fn behind(shards: &[RawShard]) -> HashSet<Arc<str>> {
 /// Adds those relations whose definitions say so, or name another one.
 fn add(shard: &RawShard, names: &mut Vocabulary) {
     for (name, oid) in views(shard) {
-        let steps = |definitions: &Vec<Box<str>>| {
+        let is_harmless = |definitions: &Vec<Box<str>>| {
             definitions.iter().all(|text| leaves_nothing(text.as_bytes()) && !names.hides(text))
         };
         let definitions = shard.definitions.as_ref();
         // Where there are too many nobody has looked; and a table may have none.
-        if !definitions.is_some_and(|all| all.get(&oid).is_none_or(steps)) {
+        if !definitions.is_some_and(|all| all.get(&oid).is_none_or(is_harmless)) {
             names.hiding.insert(Arc::clone(name));
         }
     }

@@ -324,8 +324,10 @@ impl Shared for SharedLane {
     }
 
     fn hides(&self, cluster: usize, text: &[u8]) -> bool {
-        let known = self.0.lanes.get(cluster).and_then(|lane| lane.known());
-        known.is_some_and(|known| utf8(text).is_ok_and(|text| known.vocabulary.hides(text)))
+        let Some(lane) = self.0.lanes.get(cluster) else { return false };
+        let known = lane.known.borrow();
+        let vocabulary = known.as_ref().map(|known| &known.vocabulary);
+        vocabulary.is_some_and(|it| utf8(text).is_ok_and(|text| it.hides(text)))
     }
 
     async fn describe(

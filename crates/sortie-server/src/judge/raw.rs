@@ -206,3 +206,16 @@ fn vocabulary(shards: &[RawShard]) -> Vocabulary {
     }
     vocabulary
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whether_another_server_with_the_same_answers_changes_nothing() {
+        let shard = |defaults: &str| RawShard { defaults: defaults.into(), ..RawShard::default() };
+        let one = known(&[shard("a")], &[]);
+        assert_eq!(known(&[shard("a"), shard("a")], &[]), one);
+        assert_ne!(known(&[shard("a"), shard("b")], &[]), one);
+    }
+}

@@ -1,6 +1,6 @@
 //! What is known of a cluster's databases, as far as judging needs it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::sql::{Catalog, Token, lex};
@@ -12,9 +12,10 @@ pub(crate) struct Known {
     pub(crate) vocabulary: Vocabulary,
     /// Every role's transactions begin at the level `READ COMMITTED`.
     pub(crate) reads_committed: bool,
-    /// What roles and databases have set on each server, as one word: connections that were opened
-    /// when it was another one have other parameters than those that are opened now.
-    pub(crate) defaults: Vec<Box<str>>,
+    /// What roles and databases have set on the servers, each as one word: connections that were
+    /// opened when it was another one have other parameters than those that are opened now. A set:
+    /// how many servers answer changes nothing.
+    pub(crate) defaults: BTreeSet<Box<str>>,
 }
 
 /// The names of a cluster that mean something in a statement, besides its relations.
