@@ -1,6 +1,7 @@
 //! What the facts mean: for one server, for the servers of one shard. Pure.
 
-use super::probe::{Facts, Pooling, Probe};
+use super::pooling::Pooling;
+use super::probe::{Facts, Probe};
 use super::promise::{Cause, Freshness, promise, remedy};
 use super::report::{Finding, Kind, Reads, ServerReport, ShardReport};
 use crate::config::ClusterConfig;
@@ -75,8 +76,8 @@ fn server(cluster: &ClusterConfig, probe: &Probe, facts: &Facts, findings: &mut 
         Pooling::Transaction => findings.push(
             Finding::problem(
                 name,
-                "a pooler in transaction mode stands in between (two sessions got one server \
-                 process): what a session sets or prepares would be lost or be a stranger's",
+                "a pooler in transaction mode stands in between (sessions change server \
+                 processes): what a session sets or prepares would be lost or be a stranger's",
             )
             .fix("name the server itself, or a pooler in session mode"),
         ),

@@ -16,6 +16,7 @@ mod ask;
 mod front;
 mod judge;
 mod lsn;
+mod pooling;
 mod probe;
 mod promise;
 mod report;

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::ask::{AskError, Row, Session, told};
 use super::lsn::Lsn;
+use super::pooling::Pooling;
 use super::promise::StandbyNames;
 use super::report::Kind;
 use crate::config::{ServerConfig, UserConfig};
@@ -21,7 +22,7 @@ const CANCEL_MAX: Duration = Duration::from_secs(3);
 /// `server_version` to `server_encoding`, in this order: what every role may read.
 const GENERAL: &str = "SELECT current_setting('server_version'), \
     current_setting('server_version_num'), pg_catalog.pg_is_in_recovery(), \
-    pg_catalog.pg_backend_pid(), current_setting('synchronous_commit'), \
+    current_setting('synchronous_commit'), \
     current_setting('synchronous_standby_names'), current_setting('hot_standby_feedback'), \
     current_setting('max_standby_streaming_delay'), current_setting('cluster_name', true), \
     current_setting('max_connections'), current_setting('server_encoding'), \
@@ -119,17 +120,6 @@ pub(super) struct Sender {
     pub(super) streaming: bool,
 }
 
-/// What stands between us and the server's processes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Pooling {
-    /// Nothing that can be noticed.
-    None,
-    /// Something gave us keys of its own; a session keeps its server process.
-    Session,
-    /// Two sessions got the same server process.
-    Transaction,
-}
-
 impl Probe {
     /// Asks a server everything but its position, within `limit`.
     pub(super) async fn of(
@@ -180,7 +170,7 @@ async fn ask(info: &ConnInfo, users: &[UserConfig]) -> Result<(Facts, Session), 
         Kind::Standby => {
             let receiver = session.row(RECEIVER).await.unwrap_or_default();
             timeline = number(&receiver, 1).or(timeline);
-            standby = standby_facts(&receiver, text(&general, 8));
+            standby = standby_facts(&receiver, text(&general, 7));
         }
         Kind::Primary => {
             senders = session.rows(SENDERS).await.ok().and_then(|rows| self::senders(&rows));
@@ -188,8 +178,7 @@ async fn ask(info: &ConnInfo, users: &[UserConfig]) -> Result<(Facts, Session), 
             overrides = rows.iter().filter_map(|row| text(row, 0).map(str::to_owned)).collect();
         }
     }
-    let process = number::<i32>(&general, 3);
-    let pooling = pooling(&session, &mut second, process).await.map_err(failed)?;
+    let pooling = Pooling::of(&mut session, &mut second).await.map_err(failed)?;
     let interval = "SET client_connection_check_interval = '100ms'";
     let notices_vanished = second.rows(interval).await.is_ok();
     let cancel = cancel(&mut second).await;
@@ -201,13 +190,13 @@ async fn ask(info: &ConnInfo, users: &[UserConfig]) -> Result<(Facts, Session), 
         version_number: number(&general, 1).unwrap_or_default(),
         system: text(&system, 0).map(str::to_owned),
         timeline,
-        synchronous_commit: own(&general, 4),
-        standby_names: StandbyNames::parse(&own(&general, 5)).ok(),
-        feedback: text(&general, 6) == Some("on"),
-        streaming_delay: own(&general, 7),
-        max_connections: number(&general, 9).unwrap_or_default(),
-        encoding: own(&general, 10),
-        managed: text(&general, 11).map(str::to_owned),
+        synchronous_commit: own(&general, 3),
+        standby_names: StandbyNames::parse(&own(&general, 4)).ok(),
+        feedback: text(&general, 5) == Some("on"),
+        streaming_delay: own(&general, 6),
+        max_connections: number(&general, 8).unwrap_or_default(),
+        encoding: own(&general, 9),
+        managed: text(&general, 10).map(str::to_owned),
         pooling,
         notices_vanished,
         cancel,
@@ -221,26 +210,6 @@ async fn ask(info: &ConnInfo, users: &[UserConfig]) -> Result<(Facts, Session), 
         locked_out: locked_out(info, users).await,
     };
     Ok((facts, session))
-}
-
-/// The second session holds a transaction open and so its server process: only a pooler lets the
-/// first one have used the same.
-async fn pooling(
-    first: &Session,
-    second: &mut Session,
-    first_process: Option<i32>,
-) -> Result<Pooling, AskError> {
-    second.rows("BEGIN").await?;
-    let second_process = number(&second.row("SELECT pg_catalog.pg_backend_pid()").await?, 0);
-    second.rows("ROLLBACK").await?;
-    let keys = [first, &*second].map(|session| Some(session.connection().cancel_key().process()));
-    Ok(if first_process == second_process {
-        Pooling::Transaction
-    } else if keys == [first_process, second_process] {
-        Pooling::None
-    } else {
-        Pooling::Session
-    })
 }
 
 /// Cancels a statement, and says how long it took until the statement had ended and the server had

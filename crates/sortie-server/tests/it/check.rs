@@ -252,15 +252,18 @@ async fn tables_that_differ_are_a_problem() {
     );
 }
 
-/// A pooler in front of one server; ended when dropped.
+/// A process that is ended when dropped.
+struct Ended(Child);
+
+/// A pooler in front of one server.
 struct Bouncer {
-    process: Child,
     listen: SocketAddr,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
+    _process: Ended,
 }
 
 impl Bouncer {
-    async fn start(server: &Node, mode: &str) -> Self {
+    async fn start(server: &Node, mode: &str, pool: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let users = folder.path().join("users");
@@ -268,7 +271,7 @@ impl Bouncer {
         let settings = format!(
             "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {}\nauth_type = trust\nauth_file = {}\npool_mode = {mode}\n\
-             unix_socket_dir =\n",
+             default_pool_size = {pool}\nunix_socket_dir =\n",
             server.address().port(),
             listen.port(),
             users.display(),
@@ -282,25 +285,39 @@ impl Bouncer {
             open(folder.path());
         }
         command.arg("-q").arg(&file).stdin(Stdio::null()).stderr(Stdio::null());
-        let process = command.stdout(Stdio::null()).spawn().unwrap();
+        let process = Ended(command.stdout(Stdio::null()).spawn().unwrap());
         let end = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(listen).await.is_err() {
             assert!(Instant::now() < end, "PgBouncer does not listen");
             sleep(Duration::from_millis(20)).await;
         }
-        Self { process, listen, _folder: folder }
+        Self { listen, folder, _process: process }
     }
 
-    fn url(&self) -> String {
-        format!("postgres://{ALL}@{}/sortie", self.listen)
+    /// What `sortie check` says of it.
+    async fn check(&self) -> Ran {
+        let mut command = Command::new(BINARY);
+        command.args(["check", "-d", &format!("postgres://{ALL}@{}/sortie", self.listen)]);
+        run(command).await
+    }
+
+    /// Clients that read all the time.
+    fn load(&self, clients: &str) -> Ended {
+        let script = self.folder.path().join("load.sql");
+        std::fs::write(&script, "SELECT balance FROM users WHERE user_id = 1;\n").unwrap();
+        let mut command = Command::new(program("pgbench"));
+        command.args(["-n", "-c", clients, "-T", "600", "-h", "127.0.0.1", "-U", ALL, "-p"]);
+        command.arg(self.listen.port().to_string()).arg("-f").arg(script).arg("sortie");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ended(command.spawn().unwrap())
     }
 }
 
-impl Drop for Bouncer {
+impl Drop for Ended {
     fn drop(&mut self) {
         // It may have ended by itself.
-        self.process.kill().ok();
-        self.process.wait().ok();
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 
@@ -323,11 +340,24 @@ async fn a_pooler_in_between_is_noticed() {
         ("session", true, "a pooler or proxy stands in between"),
         ("transaction", false, "a pooler in transaction mode stands in between"),
     ] {
-        let bouncer = Bouncer::start(&cluster.standby(0, 0), mode).await;
-        let mut command = Command::new(BINARY);
-        command.args(["check", "-d", &bouncer.url()]);
-        let ran = run(command).await;
+        let bouncer = Bouncer::start(&cluster.standby(0, 0), mode, 20).await;
+        let ran = bouncer.check().await;
         println!("{}", ran.out);
         says(&ran, success, &[expected]);
+    }
+}
+
+/// Others take the server processes that the check's own sessions have just had.
+#[tokio::test]
+async fn a_busy_pooler_in_between_is_noticed_every_time() {
+    let _others = among_others().await;
+    let cluster = cluster().await;
+    for (pool, clients) in [(20, "2"), (4, "8")] {
+        let bouncer = Bouncer::start(&cluster.standby(0, 0), "transaction", pool).await;
+        let load = bouncer.load(clients);
+        for _ in 0..8 {
+            says(&bouncer.check().await, false, &["a pooler in transaction mode stands in"]);
+        }
+        drop(load);
     }
 }
