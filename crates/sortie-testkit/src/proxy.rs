@@ -89,7 +89,7 @@ pub struct FaultProxy {
 /// What a proxy and its connections share.
 #[derive(Debug)]
 struct Switches {
-    target: SocketAddr,
+    target: Mutex<SocketAddr>,
     state: watch::Sender<State>,
     armed: Mutex<Armed>,
     counters: [AtomicU64; COUNTERS],
@@ -140,6 +140,7 @@ impl FaultProxy {
         let listener = TcpListener::bind(listen).await.expect("the port is free");
         let (state, _) = watch::channel(State::default());
         let (armed, counters) = Default::default();
+        let target = Mutex::new(target);
         let switches = Arc::new(Switches { target, state, armed, counters });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, listen, Arc::clone(&switches)));
@@ -173,6 +174,12 @@ impl FaultProxy {
         while TcpStream::connect(self.listen).await.is_err() != refuse {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    /// Passes connections that are made from now on to another server, as an address does that
+    /// follows a primary.
+    pub fn lead_to(&self, target: SocketAddr) {
+        *self.switches.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
     }
 
     /// Resets every connection that is open now.
@@ -242,6 +249,10 @@ impl Injection {
 }
 
 impl Switches {
+    fn target(&self) -> SocketAddr {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn arm(&self, change: impl FnOnce(&mut Armed)) {
         change(&mut self.armed.lock().unwrap_or_else(PoisonError::into_inner));
     }

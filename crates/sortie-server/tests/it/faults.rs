@@ -1,9 +1,12 @@
 //! Servers that die, hang, refuse and lie: a clear SQLSTATE, no hang, and recovery by itself.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use sortie_testkit::{Cluster, FaultProxy, Frame, Injection, LabConfig, Node, Wire, differ};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::stage::{Endpoint, Setup, endpoint};
@@ -13,6 +16,9 @@ pub(crate) const POINT: &str = "SELECT label FROM items WHERE id = 7";
 /// Longer than any timeout that is configured here, and a busy machine's share.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const RECOVERED_WITHIN: Duration = Duration::from_secs(30);
+const WRITERS: usize = 6;
+/// What a writer waits at most: the two timeouts that are configured for it, one after the other.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A proxy whose faults hit what clients ask for, and not the questions how servers are.
 pub(crate) async fn proxy_to(node: &Node) -> FaultProxy {
@@ -49,10 +55,14 @@ pub(crate) async fn outcome(listen: SocketAddr, sql: &str) -> Result<(), Option<
 
 fn verdict(answer: &Result<Vec<Frame>, Vec<Frame>>) -> Result<(), Option<String>> {
     let (Ok(frames) | Err(frames)) = answer;
-    match frames.iter().find_map(Frame::report) {
-        Some(report) => Err(Some(report.sqlstate)),
+    match state(frames) {
+        Some(state) => Err(Some(state)),
         None => answer.as_ref().map_or(Err(None), |_| Ok(())),
     }
+}
+
+fn state(frames: &[Frame]) -> Option<String> {
+    frames.iter().find_map(Frame::report).map(|report| report.sqlstate)
 }
 
 /// As [`outcome`], on a connection that is there.
@@ -184,6 +194,100 @@ async fn a_promoted_standby_goes_on_answering() {
         until_answered(sortie.listen(), POINT).await;
         until_answered(sortie.listen(), "SELECT now()").await;
     }
+    sortie.stop().await;
+}
+
+/// Writes a row, in a session that is kept for the next one if that succeeds: in one statement, or
+/// in a transaction.
+async fn insert(
+    session: &mut Option<Wire>,
+    listen: SocketAddr,
+    (id, in_transaction): (usize, bool),
+) -> Result<(), Option<String>> {
+    let mut wire = match session.take() {
+        Some(wire) => wire,
+        None => Wire::try_connect(listen, "tester").await.map_err(|frames| state(&frames))?,
+    };
+    let insert = format!("INSERT INTO marks VALUES ({id}, 1)");
+    let plain = [insert.as_str()];
+    let several = ["BEGIN", "SELECT count(*) FROM marks", &insert, "COMMIT"];
+    for sql in if in_transaction { &several[..] } else { &plain } {
+        outcome_on(&mut wire, sql).await?;
+    }
+    *session = Some(wire);
+    Ok(())
+}
+
+/// Writes all the time, until that has gone well for a while after a standby was promoted. Returns
+/// what was acknowledged.
+async fn write(listen: SocketAddr, writer: usize, promoted: watch::Receiver<bool>) -> Vec<usize> {
+    let (mut session, mut acknowledged, mut states) = (None, Vec::new(), HashSet::new());
+    let (mut since, mut longest) = (None, Duration::ZERO);
+    for number in 1.. {
+        let began = Instant::now();
+        let id = 1_000_000 * (writer + 1) + number;
+        match insert(&mut session, listen, (id, writer.is_multiple_of(2))).await {
+            Ok(()) => acknowledged.push(id),
+            Err(state) => {
+                let state = state.expect("an SQLSTATE");
+                assert!(UNAVAILABLE.contains(&state.as_str()), "{state}");
+                states.insert(state);
+                since = None;
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+        longest = longest.max(began.elapsed());
+        if *promoted.borrow() {
+            since = since.or(Some(acknowledged.len()));
+            if acknowledged.len() > since.unwrap_or_default() + 20 {
+                break;
+            }
+        }
+    }
+    println!("writer {writer}: {} rows, {states:?}, {longest:?}", acknowledged.len());
+    assert!(!states.is_empty(), "writer {writer} has noticed nothing");
+    assert!(longest < PATIENCE, "writer {writer} has waited for {longest:?}");
+    acknowledged
+}
+
+/// The address follows the primary, as those do that a failover moves: nothing is configured anew.
+#[tokio::test]
+async fn writers_go_on_at_a_promoted_standby() {
+    let _others = among_others().await;
+    let cluster = cluster(2).await;
+    let (old, new, other) = (cluster.primary(0), cluster.standby(0, 0), cluster.standby(0, 1));
+    let leader = proxy_to(&old).await;
+    let standbys = [new.address(), other.address()];
+    let more = "[clusters.postgres.timeouts]\nwait = \"2s\"\nsilence = \"3s\"";
+    let sortie = endpoint(leader.listen(), &standbys, Setup { more, ..Setup::default() }).await;
+    let (tell, promoted) = watch::channel(false);
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        writers.spawn(write(sortie.listen(), writer, promoted.clone()));
+    }
+    sleep(Duration::from_millis(500)).await;
+    old.kill().await;
+    sleep(Duration::from_millis(500)).await;
+    // They find a standby there, and its connections go on when it is a primary.
+    leader.lead_to(new.address());
+    let began = Instant::now();
+    let early = "INSERT INTO marks VALUES (1, 1)";
+    while outcome(sortie.listen(), early).await != Err(Some("25006".to_owned())) {
+        assert!(began.elapsed() < RECOVERED_WITHIN, "nobody finds the standby");
+        sleep(Duration::from_millis(50)).await;
+    }
+    new.promote().await;
+    other.follow(&new).await;
+    tell.send_replace(true);
+    let ended = timeout(RECOVERED_WITHIN, writers.join_all()).await.expect("they write again");
+    let acknowledged: HashSet<usize> = ended.into_iter().flatten().collect();
+    let mut wire = Wire::connect_as(new.address(), "postgres").await;
+    let rows = wire.rows("SELECT id FROM marks").await;
+    let there: HashSet<usize> = rows.iter().flatten().flatten().flat_map(|id| id.parse()).collect();
+    assert!(acknowledged.is_subset(&there), "{:?} are lost", acknowledged.difference(&there));
+    // Whoever reads sees it all as well, at whichever server.
+    until_answered(sortie.listen(), POINT).await;
+    drop(wire);
     sortie.stop().await;
 }
 

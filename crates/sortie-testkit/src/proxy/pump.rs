@@ -35,7 +35,7 @@ pub(super) async fn connection(client: TcpStream, switches: Arc<Switches>) {
     switches.count(Counter::Open, 1);
     let _open = Open(&switches);
     let state = switches.state.subscribe();
-    let Ok(server) = TcpStream::connect(switches.target).await else { return };
+    let Ok(server) = TcpStream::connect(switches.target()).await else { return };
     let (mut client, mut server) = (client, server);
     // The proxy adds no waiting of its own.
     client.set_nodelay(true).and(server.set_nodelay(true)).ok();
