@@ -1,10 +1,10 @@
 //! Nothing is left: clients that vanish leave no query, no pin and no gauge behind; clients that
 //! rest cost little.
 
-use std::fs;
 use std::time::Duration;
 
-use sortie_testkit::{Batch, Cluster, Wire};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sortie_testkit::{Batch, Cluster, Server, Wire};
 use tokio::time::{Instant, sleep};
 
 use crate::stage::{Endpoint, Setup, endpoint, prepared};
@@ -22,10 +22,10 @@ async fn before(cluster: &Cluster) -> Endpoint {
     endpoint(cluster.primary(0).address(), &standbys, setup).await
 }
 
-/// Statements of sortie's that a server runs now.
+/// Connections of sortie's on which a server runs something now, or has a transaction open.
 pub(crate) async fn running(observers: &mut [Wire]) -> usize {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename IN ('tester', 'reader') \
-               AND state = 'active' AND application_name <> 'sortie watch'";
+               AND state <> 'idle' AND application_name <> 'sortie watch'";
     let mut running = 0;
     for observer in observers {
         let rows = observer.rows(sql).await;
@@ -63,6 +63,24 @@ async fn vanish(sortie: &Endpoint, cluster: &Cluster, statement: impl Fn(usize) 
     for client in &mut clients {
         client.rows("BEGIN; SELECT 1").await;
     }
+    drop(clients);
+    nothing_is_left(&mut observers, &sortie.server).await;
+}
+
+/// Insists that soon no server runs anything of sortie's or has a transaction of its open, every
+/// connection is idle, and every gauge is zero.
+pub(crate) async fn nothing_is_left(observers: &mut [Wire], server: &Server) {
+    let began = Instant::now();
+    while running(observers).await > 0 {
+        assert!(began.elapsed() < GONE_WITHIN, "something runs after {:?}", began.elapsed());
+        sleep(Duration::from_millis(20)).await;
+    }
+    println!("nothing runs after {:?}", began.elapsed());
+    let metrics = server.idle().await;
+    for gauge in ["sortie_server_connections_in_flight", "sortie_server_quarantined_in_flight"] {
+        assert!(metrics.sum(gauge, &[]) < 0.5, "{gauge}");
+    }
+    assert!(metrics.sum("sortie_server_connections_idle", &[]) > 0.5);
 }
 
 #[tokio::test]
@@ -70,9 +88,10 @@ async fn of_clients_that_vanish_in_the_pipe_lane() {
     let _alone = alone().await;
     let cluster = prepared().await;
     let sortie = before(&cluster).await;
-    vanish(&sortie, &cluster, |number| match number % 3 {
+    vanish(&sortie, &cluster, |number| match number % 4 {
         0 => Batch::new().query("SELECT pg_sleep(60)"),
         1 => Batch::new().query("BEGIN; SELECT pg_sleep(60)"),
+        2 => Batch::new().query("BEGIN; SELECT 1"),
         _ => Batch::new().statement("SELECT pg_sleep(60)", &[]).sync().query("SELECT 1"),
     })
     .await;
@@ -107,20 +126,21 @@ async fn of_clients_that_vanish_in_the_shared_lane() {
 #[tokio::test]
 async fn and_clients_that_rest_cost_little() {
     let _alone = alone().await;
+    // Each is a file of this process, and one of sortie's, which inherits the limit.
+    allow_files(RESTING as u64 + 1_000);
     let cluster = prepared().await;
     let standbys = [cluster.standby(0, 0).address()];
     let setup = Setup { top: "connections_max = 6000", ..Setup::default() };
     let sortie = endpoint(cluster.primary(0).address(), &standbys, setup).await;
-    let count = RESTING.min(files_max() / 2);
     let mut resting = rested(&sortie, 100).await;
     let before = sortie.server.resident();
-    while resting.len() < count {
+    while resting.len() < RESTING {
         resting.extend(rested(&sortie, 100).await);
     }
     let grown = sortie.server.resident().saturating_sub(before);
-    let each = grown / u64::try_from(count - 100).unwrap();
-    println!("{count} resting clients: {each} bytes each");
-    assert!(each <= RESTING_COST_MAX, "{each} bytes for each of {count} clients");
+    let each = grown / (RESTING as u64 - 100);
+    println!("{RESTING} resting clients: {each} bytes each");
+    assert!(each <= RESTING_COST_MAX, "{each} bytes for each of {RESTING} clients");
     drop(resting);
     sortie.stop().await;
 }
@@ -135,9 +155,16 @@ async fn rested(sortie: &Endpoint, count: usize) -> Vec<Wire> {
     wires
 }
 
-/// How many files this process may have open.
-fn files_max() -> usize {
-    let limits = fs::read_to_string("/proc/self/limits").unwrap();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap_or(usize::MAX)
+/// Lets this process, and those that it starts from now on, have so many files open.
+fn allow_files(wanted: u64) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    assert!(
+        maximum.is_none_or(|maximum| maximum >= wanted),
+        "{RESTING} clients take {wanted} open files, and this process may have {maximum:?} at \
+         most (`ulimit -Hn`): start it with a higher hard limit (`prlimit --nofile={wanted}` as \
+         root, `LimitNOFILE=` of a service, `--ulimit nofile={wanted}` of a container)"
+    );
+    if current.is_some_and(|current| current < wanted) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).unwrap();
+    }
 }

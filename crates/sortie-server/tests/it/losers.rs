@@ -4,10 +4,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sortie_testkit::{Batch, Cluster, Frame, LabConfig, Metrics, Node, Server, Wire, differ};
+use sortie_testkit::{Batch, Cluster, Frame, LabConfig, Node, Server, Wire, differ};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::leftovers::{GONE_WITHIN, running};
+use crate::leftovers::nothing_is_left;
 use crate::relay::{start, until};
 use crate::stage::{Setup, endpoint};
 use crate::support::{all_ask, alone, among_others, connect};
@@ -23,23 +23,6 @@ async fn observers(nodes: &[Node]) -> Vec<Wire> {
         observers.push(Wire::connect_as(node.address(), "postgres").await);
     }
     observers
-}
-
-/// Insists that soon no server runs anything of sortie's, every connection is idle, and every
-/// gauge is zero.
-async fn nothing_is_left(observers: &mut [Wire], server: &Server) -> Metrics {
-    let began = Instant::now();
-    while running(observers).await > 0 {
-        assert!(began.elapsed() < GONE_WITHIN, "something runs after {:?}", began.elapsed());
-        sleep(Duration::from_millis(20)).await;
-    }
-    println!("nothing runs after {:?}", began.elapsed());
-    let metrics = server.idle().await;
-    for gauge in ["sortie_server_connections_in_flight", "sortie_server_quarantined_in_flight"] {
-        assert!(metrics.sum(gauge, &[]) < 0.5, "{gauge}");
-    }
-    assert!(metrics.sum("sortie_server_connections_idle", &[]) > 0.5);
-    metrics
 }
 
 fn states(answers: &[Vec<Frame>]) -> Vec<String> {
