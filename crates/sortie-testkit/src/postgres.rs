@@ -1,10 +1,11 @@
 //! A real PostgreSQL server: the oracle for what an answer should look like.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use sortie_lab::LabConfig;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, newest_postgres};
 use crate::node::Node;
 
 /// A throw-away server on a loopback port, without passwords, sample rows and durability.
@@ -16,8 +17,18 @@ pub struct Postgres {
 impl Postgres {
     /// Makes a server and waits until it takes statements.
     pub async fn start() -> Self {
+        Self::with(None).await
+    }
+
+    /// As [`start`](Self::start), the newest PostgreSQL that a wheel on `PyPI` carries.
+    pub async fn start_newest() -> Self {
+        Self::with(Some(newest_postgres())).await
+    }
+
+    async fn with(pg_bin: Option<PathBuf>) -> Self {
         let mut config = LabConfig::default();
         (config.shards, config.replicas, config.sample) = (1, 0, false);
+        config.pg_bin = pg_bin;
         Self { node: Cluster::private(config).await.primary(0) }
     }
 

@@ -11,9 +11,11 @@ mod suites;
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
 use sortie_testkit::{Ran, node, program, python, run, workspace};
+use tempfile::TempDir;
 
 use self::compiled::go_clients;
 use crate::stage::{Setup, Stage};
@@ -32,10 +34,19 @@ async fn check(lines_min: usize, client: impl Fn(SocketAddr) -> Command) {
 async fn compare(lines_min: usize, client: impl Fn(SocketAddr) -> Command) -> f64 {
     let _others = among_others().await;
     let stage = Stage::take().await;
+    compare_on(&stage, &["pipe", "share"], lines_min, client).await
+}
+
+async fn compare_on(
+    stage: &Stage,
+    modes: &[&'static str],
+    lines_min: usize,
+    client: impl Fn(SocketAddr) -> Command,
+) -> f64 {
     let theirs = succeed(client(stage.primary())).await;
     assert!(theirs.lines().count() >= lines_min, "{theirs}");
     let mut shared = 0.0;
-    for mode in ["pipe", "share"] {
+    for mode in modes.iter().copied() {
         let endpoint = stage.endpoint(Setup { mode, ..Setup::default() }).await;
         let ours = succeed(client(endpoint.listen())).await;
         let different: Vec<String> = theirs
@@ -125,27 +136,57 @@ async fn pgx_and_lib_pq() {
 #[tokio::test]
 async fn tokio_postgres_sqlx_and_diesel() {
     let clients = rust_clients().await;
-    check(60, |server| {
-        let mut command = Command::new(&clients);
-        command.arg(server.port().to_string());
-        command
-    })
-    .await;
+    check(60, |server| rust_client(&clients, server)).await;
+}
+
+fn rust_client(clients: &Path, server: SocketAddr) -> Command {
+    let mut command = Command::new(clients);
+    command.arg(server.port().to_string());
+    command
 }
 
 #[tokio::test]
 async fn psql() {
-    let folder = tempfile::tempdir().unwrap();
-    let [script, data] = ["script.sql", "data"].map(|name| folder.path().join(name));
-    let text = fs::read_to_string(workspace().join("tests/clients/session.psql")).unwrap();
-    fs::write(&script, text.replace("DATA", &data.display().to_string())).unwrap();
-    check(100, |server| {
+    let session = PsqlSession::new();
+    check(100, |server| session.at(server)).await;
+}
+
+/// psql with a script that writes and reads a file.
+struct PsqlSession(TempDir);
+
+impl PsqlSession {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let [script, data] = ["script.sql", "data"].map(|name| folder.path().join(name));
+        let text = fs::read_to_string(workspace().join("tests/clients/session.psql")).unwrap();
+        fs::write(&script, text.replace("DATA", &data.display().to_string())).unwrap();
+        Self(folder)
+    }
+
+    fn at(&self, server: SocketAddr) -> Command {
         let mut command = Command::new(program("psql"));
         command.args(["-X", "-a", "-w", "-h", "127.0.0.1", "-U", "tester", "-d", "postgres", "-p"]);
-        command.arg(server.port().to_string()).arg("-f").arg(&script);
+        command.arg(server.port().to_string()).arg("-f").arg(self.0.path().join("script.sql"));
         command
-    })
-    .await;
+    }
+}
+
+#[tokio::test]
+async fn some_of_them_with_the_newest_version() {
+    let _others = among_others().await;
+    let (rust, session) = (rust_clients().await, PsqlSession::new());
+    let stage = Stage::take_newest().await;
+    let clients: [&dyn Fn(SocketAddr) -> Command; 5] = [
+        &|server| python_client("psycopg_lanes.py", server),
+        &|server| python_client("asyncpg_session.py", server),
+        &|server| python_client("sqlalchemy_session.py", server),
+        &|server| rust_client(&rust, server),
+        &|server| session.at(server),
+    ];
+    for client in clients {
+        let shared = compare_on(&stage, &["share"], 40, client).await;
+        assert!(shared > 0.0, "nothing was shared");
+    }
 }
 
 #[tokio::test]

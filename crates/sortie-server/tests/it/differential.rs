@@ -9,13 +9,28 @@ use crate::support::{among_others, connect};
 
 /// Scripts under way at the same time.
 const AT_ONCE: usize = 6;
+/// Those that are cut into pieces mostly sleep.
+const CUT_AT_ONCE: usize = 16;
 const RANDOM: u64 = 150;
 /// Scripts of both lanes in one pipeline.
 const MIXED: u64 = 250;
+/// Those of them that are cut into pieces.
+const CUT_MIXED: u64 = 40;
+/// Those of them that the newest PostgreSQL is asked.
+const NEWEST_MIXED: u64 = 60;
 
 async fn check(setup: Setup, modes: &[Mode], at_once: usize, scripts: Vec<Script>) {
     let _others = among_others().await;
-    let stage = Stage::take().await;
+    check_on(Stage::take().await, setup, modes, at_once, scripts).await;
+}
+
+async fn check_on(
+    stage: Stage,
+    setup: Setup,
+    modes: &[Mode],
+    at_once: usize,
+    scripts: Vec<Script>,
+) {
     let endpoint = stage.endpoint(setup.clone()).await;
     let mut servers = [stage.primary(), stage.cluster.standby(0, 0).address()];
     if setup.pipe_target == "replica" {
@@ -25,8 +40,15 @@ async fn check(setup: Setup, modes: &[Mode], at_once: usize, scripts: Vec<Script
     let targets = (&Target::endpoint(endpoint.listen(), &servers), &Target::postgres(servers[0]));
     let found = differences(scripts, modes, targets, at_once).await;
     assert!(found.is_empty(), "{} differences:\n{found}", found.matches("\n## ").count() + 1);
+    let lanes = endpoint.server.metrics().await;
+    let shared = lanes.sum("sortie_lane_statements_total", &["lane=\"shared\""]);
+    assert_eq!(shared > 0.5, setup.mode == "share", "{shared} statements were shared");
     endpoint.stop().await;
 }
+
+/// What lets scripts come as the roles that see different rows.
+const ROLES: &str = "[clusters.postgres.users.tester]\n[clusters.postgres.users.narrow]\n\
+                     [clusters.postgres.users.wide]";
 
 fn all() -> Vec<Script> {
     scripts().into_iter().chain((0..RANDOM).map(random)).collect()
@@ -55,6 +77,27 @@ async fn the_pipe_lane_to_a_standby() {
 #[tokio::test]
 async fn both_lanes() {
     check(Setup::default(), &[Mode::AsWritten, Mode::Pipelined], AT_ONCE, all()).await;
+}
+
+/// Whatever writes goes the same way as in the pipe lane alone, and is cut there.
+#[tokio::test]
+async fn both_lanes_cut_into_pieces() {
+    let setup = Setup { more: ROLES, ..Setup::default() };
+    let mut scripts = scripts();
+    scripts.extend((0..CUT_MIXED).map(mixed));
+    scripts.retain(|script| !script.writes());
+    check(setup, &[Mode::EveryByte], CUT_AT_ONCE, scripts).await;
+}
+
+#[tokio::test]
+async fn both_lanes_to_the_newest_version() {
+    let _others = among_others().await;
+    let setup = Setup { more: ROLES, ..Setup::default() };
+    let mut scripts = scripts();
+    scripts.extend((0..NEWEST_MIXED).map(mixed));
+    let stage = Stage::take_newest().await;
+    assert!(stage.cluster.version() >= 18, "{}", stage.cluster.version());
+    check_on(stage, setup, &[Mode::Pipelined], AT_ONCE, scripts).await;
 }
 
 #[tokio::test]
@@ -97,8 +140,6 @@ async fn both_lanes_among_neighbours() {
 #[tokio::test]
 async fn both_lanes_in_one_pipeline() {
     let count = std::env::var("SORTIE_SCRIPTS").map_or(MIXED, |count| count.parse().unwrap());
-    let more = "[clusters.postgres.users.tester]\n[clusters.postgres.users.narrow]\n\
-                [clusters.postgres.users.wide]";
-    let setup = Setup { more, ..Setup::default() };
+    let setup = Setup { more: ROLES, ..Setup::default() };
     check(setup, &[Mode::AsWritten], AT_ONCE, (0..count).map(mixed).collect()).await;
 }

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
-use sortie_testkit::{Cluster, LabConfig, Server, differ};
+use sortie_testkit::{Cluster, LabConfig, Server, differ, newest_postgres};
 use tempfile::NamedTempFile;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
@@ -60,6 +61,15 @@ impl Stage {
         Self { cluster: SHARED.get_or_init(prepared).await.clone(), _turn: turn }
     }
 
+    /// As [`Stage::take`], of the newest PostgreSQL.
+    pub(crate) async fn take_newest() -> Self {
+        static SHARED: OnceCell<Cluster> = OnceCell::const_new();
+        static TURN: Mutex<()> = Mutex::const_new(());
+        let turn = TURN.lock().await;
+        let newest = || prepared_with(Some(newest_postgres()));
+        Self { cluster: SHARED.get_or_init(newest).await.clone(), _turn: turn }
+    }
+
     pub(crate) fn primary(&self) -> SocketAddr {
         self.cluster.primary(0).address()
     }
@@ -72,8 +82,14 @@ impl Stage {
 
 /// A primary and a standby, in database `postgres`, with the tester's tables and role.
 pub(crate) async fn prepared() -> Cluster {
+    prepared_with(None).await
+}
+
+/// With the programs of that folder, or those that are found.
+async fn prepared_with(pg_bin: Option<PathBuf>) -> Cluster {
     let mut config = LabConfig::default();
     (config.shards, config.replicas, config.sample) = (1, 1, false);
+    config.pg_bin = pg_bin;
     let cluster = Cluster::private(config).await;
     for prepare in [differ::prepare(), differ::prepare_mixed()] {
         cluster.primary(0).script_in("postgres", prepare).await;

@@ -9,9 +9,10 @@ use sortie_postgres::{ExchangeError, Login, PoolStats, Server};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{LONG, config, place, query, settled, value};
+use super::{LONG, Place, config, newest_place, place, query, settled, value};
 
 const CANCELS: u64 = 10_000;
+const NEWEST_CANCELS: u64 = 1_500;
 
 /// Servers (pools of one connection) at a time.
 const PARALLEL: usize = 12;
@@ -70,8 +71,7 @@ async fn rounds(
     (hits, settled(&server).await)
 }
 
-async fn all(reckless: bool, cancels: u64, hits_max: u64) -> (u64, u64) {
-    let place = place().await;
+async fn all(place: Place, reckless: bool, cancels: u64, hits_max: u64) -> (u64, u64) {
     let mut workers = JoinSet::new();
     for seed in 0..PARALLEL {
         let mut config = config(1);
@@ -95,15 +95,22 @@ async fn all(reckless: bool, cancels: u64, hits_max: u64) -> (u64, u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_cancel_hits_a_stranger() {
     let wanted = std::env::var("SORTIE_CANCELS").ok().map_or(CANCELS, |text| text.parse().unwrap());
-    let (hits, sent) = all(false, wanted, 1).await;
+    let (hits, sent) = all(place().await, false, wanted, 1).await;
     assert_eq!(hits, 0, "of {sent} cancels");
     assert!(sent >= wanted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_cancel_hits_a_stranger_on_the_newest_version() {
+    let (hits, sent) = all(newest_place().await, false, NEWEST_CANCELS, 1).await;
+    assert_eq!(hits, 0, "of {sent} cancels");
+    assert!(sent >= NEWEST_CANCELS);
 }
 
 /// The same, without the wait for the end of the cancel request's connection: the test sees it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_wait_strangers_are_hit() {
-    let (hits, sent) = all(true, 3_000, 1).await;
+    let (hits, sent) = all(place().await, true, 3_000, 1).await;
     assert!(hits > 0, "none of {sent} cancels hit a stranger: this test would not see it");
     // What is still under way strikes nobody any more.
     sleep(Duration::from_millis(20)).await;

@@ -30,7 +30,7 @@ fn config(size_max: u32) -> PoolConfig {
     config
 }
 
-/// A database of the test's own, on a server that all tests here share.
+/// A database of the test's own, on a server that tests here share.
 struct Place {
     postgres: &'static Postgres,
     login: Login,
@@ -38,8 +38,17 @@ struct Place {
 
 async fn place() -> Place {
     static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+    place_on(SHARED.get_or_init(Postgres::start).await).await
+}
+
+/// As [`place`], on the newest PostgreSQL.
+async fn newest_place() -> Place {
+    static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+    place_on(SHARED.get_or_init(Postgres::start_newest).await).await
+}
+
+async fn place_on(postgres: &'static Postgres) -> Place {
     static PLACES: AtomicU32 = AtomicU32::new(0);
-    let postgres = SHARED.get_or_init(Postgres::start).await;
     let database = format!("place_{}", PLACES.fetch_add(1, Relaxed));
     postgres.script(&format!("CREATE DATABASE {database} TEMPLATE template0;")).await;
     Place { postgres, login: Login::new("postgres", database) }
