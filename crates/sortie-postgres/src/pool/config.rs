@@ -147,3 +147,19 @@ impl PoolStats {
         Self { idle, in_use, connecting, waiting, quarantined, cancel_cost, ..counted }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_live_for_up_to_a_tenth_less_and_differ() {
+        let config = PoolConfig { lifetime: Duration::from_secs(3_600), ..PoolConfig::default() };
+        let mut lives: Vec<_> = (0..1_000).map(|_| config.lifetime_of_one().as_secs()).collect();
+        lives.sort_unstable();
+        // Spread over the whole tenth: with chance alone this fails once in 10^40 runs.
+        assert!((3_240..3_276).contains(&lives[0]), "{}", lives[0]);
+        assert!((3_564..=3_600).contains(&lives[999]), "{}", lives[999]);
+        assert!((3_384..3_456).contains(&lives[500]), "{}", lives[500]);
+    }
+}

@@ -5,11 +5,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use sortie_testkit::{Server, run};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::{BINARY, among_others};
+use crate::support::{BINARY, ROUNDS_MAX, alone, among_others};
 
 const WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn a_lab_is_what_its_lines_say_and_ends_in_order_without_a_server() {
@@ -47,6 +48,28 @@ async fn a_lab_is_what_its_lines_say_and_ends_in_order_without_a_server() {
     assert!(stopped.status.success(), "{}", stopped.output);
     assert!(stopped.left.is_empty(), "{:?}", stopped.left);
     assert!(stopped.output.contains("stopped; nothing is left"), "{}", stopped.output);
+}
+
+/// All of it: two shards, each a primary and two standbys, and 100,000 rows.
+#[tokio::test]
+async fn a_lab_is_ready_soon() {
+    let _alone = alone().await;
+    let mut best = Duration::MAX;
+    for _ in 0..ROUNDS_MAX {
+        let began = Instant::now();
+        let lab = Server::lab(BINARY, &[]).await;
+        best = best.min(began.elapsed());
+        let said = lab.output();
+        line(&said, "shard 1 standby 2");
+        let count = ask(line(&said, "sortie"), "SELECT count(*) FROM users").await;
+        assert_eq!(count.trim(), "100000");
+        lab.stop().await;
+        if best < READY_WITHIN {
+            break;
+        }
+    }
+    println!("ready after {best:?}");
+    assert!(best < READY_WITHIN, "ready after {best:?}");
 }
 
 #[tokio::test]
