@@ -48,6 +48,7 @@ mod frames;
 mod groove;
 mod health;
 mod hear;
+mod hints;
 mod hold;
 mod homes;
 mod insight;

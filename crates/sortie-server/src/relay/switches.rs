@@ -18,9 +18,10 @@ use std::time::Duration;
 
 use sortie_postgres::Lsn;
 
+use super::hints::hinted;
 use crate::config::{Joining, UserConfig};
 use crate::said::duration;
-use crate::sql::{Lexeme, SqlError, Token, lex, state, utf8};
+use crate::sql::{Lexeme, Settings, SqlError, Token, lex, state, utf8};
 
 /// What was said by a connection, or a statement.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -199,24 +200,6 @@ pub(super) fn sets_shard(text: &[u8]) -> bool {
     named || called
 }
 
-/// The words of the comment that a statement begins or ends with, if it is a hint.
-fn hinted(text: &[u8]) -> Option<&str> {
-    const MARK: &[u8] = b"/* sortie:";
-    let text = text.trim_ascii();
-    let first = text.first()?;
-    let begins = *first == b'/' && text.starts_with(MARK);
-    let start = if begins {
-        0
-    } else if text.ends_with(b"*/") || text.ends_with(b"*/;") {
-        text.windows(MARK.len()).rposition(|window| window == MARK)?
-    } else {
-        return None;
-    };
-    let rest = &text[start + MARK.len()..];
-    let end = rest.windows(2).position(|window| window == b"*/")?;
-    std::str::from_utf8(&rest[..end]).ok()
-}
-
 fn invalid(name: &str, value: &str, values: &str) -> SqlError {
     let message = format!("invalid value for parameter \"{name}\": \"{value}\"");
     let mut error = SqlError::new(state::INVALID_PARAMETER_VALUE, message);
@@ -257,10 +240,10 @@ pub(crate) fn from_options(
     shards: usize,
 ) -> Result<String, SqlError> {
     let mut rest: Vec<&str> = Vec::new();
-    let mut words = options.split_ascii_whitespace().peekable();
-    while let Some(word) = words.next() {
-        let assignment = match word {
-            "-c" => words.peek().copied(),
+    let mut words = Settings::words(options).peekable();
+    while let Some((raw, word)) = words.next() {
+        let assignment = match &*word {
+            "-c" => words.peek().map(|(_, next)| &**next),
             word => word.strip_prefix("-c").or_else(|| word.strip_prefix("--")),
         };
         match assignment.and_then(|it| it.split_once('=')) {
@@ -270,7 +253,8 @@ pub(crate) fn from_options(
                     words.next();
                 }
             }
-            _ => rest.push(word),
+            // With its backslashes.
+            _ => rest.push(raw),
         }
     }
     Ok(rest.join(" "))
@@ -318,22 +302,6 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_is_a_comment_around_the_statement() {
-        let pipe = Switches { pipe: Some(true), ..Switches::default() };
-        for text in [
-            "/* sortie: lane=pipe */ select 1",
-            "select 1 /* sortie: lane=pipe */",
-            "select 1 /* sortie: lane=pipe */;",
-            "/* sortie: what=ever lane=pipe share=perhaps */ select 1",
-        ] {
-            assert_eq!(Switches::hint(text.as_bytes()), pipe, "{text}");
-        }
-        for text in ["select 1", "select '/* sortie: lane=pipe */' from t", "/* lane=pipe */", ""] {
-            assert_eq!(Switches::hint(text.as_bytes()), Switches::default(), "{text}");
-        }
-    }
-
-    #[test]
     fn a_shard_is_set_in_many_words() {
         for text in [
             "set sortie.shard = 1",
@@ -363,9 +331,9 @@ mod tests {
     fn options_of_the_start_are_told_apart() {
         let mut switches = Switches::default();
         let options = "-c sortie.lane=pipe -c work_mem=1MB --sortie.share=off -csortie.shard=0 \
-                       -c sortie.join=running -c sortie.max_join_age=100ms";
+                       -c sortie.join=running -c sortie.max_join_age=50ms\\ 50ms -c a.b=\\\t\\\\";
         let rest = from_options(options, &mut switches, 1).unwrap();
-        assert_eq!(rest, "-c work_mem=1MB");
+        assert_eq!(rest, "-c work_mem=1MB -c a.b=\\\t\\\\");
         assert_eq!(
             switches,
             Switches {

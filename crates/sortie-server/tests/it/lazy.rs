@@ -266,11 +266,16 @@ async fn who_wants_one_snapshot_gets_one() {
     assert!(sees(&server, &postgres, &reset, "BEGIN").await);
     assert!(transactions(&server.metrics().await, "none") >= 2);
     server.stop().await;
-    postgres.script(&format!("ALTER ROLE tester SET {level};")).await;
-    let (server, _config) = before(url, "tester").await;
-    assert!(!sees(&server, &postgres, &[], "BEGIN").await);
-    assert_eq!(transactions(&server.metrics().await, "none"), 0);
-    server.stop().await;
+    for whose in
+        ["ROLE tester", "DATABASE postgres", "ROLE ALL", "ROLE tester IN DATABASE postgres"]
+    {
+        postgres.script(&format!("ALTER {whose} SET {level};")).await;
+        let (server, _config) = before(url.clone(), "tester").await;
+        assert!(!sees(&server, &postgres, &[], "BEGIN").await, "{whose}");
+        assert_eq!(transactions(&server.metrics().await, "none"), 0, "{whose}");
+        server.stop().await;
+        postgres.script(&format!("ALTER {whose} RESET ALL;")).await;
+    }
     postgres.stop().await;
 }
 

@@ -203,6 +203,11 @@ impl Settings {
         options(line)
     }
 
+    /// The words of `options`, each as it stands there and as it is meant.
+    pub(crate) fn words(line: &str) -> impl Iterator<Item = (&str, String)> {
+        words(line)
+    }
+
     /// Whether a parameter is proven not to change any answer.
     pub(crate) fn is_harmless(name: &str) -> bool {
         find(name).is_some_and(|parameter| parameter.harmless)
@@ -276,19 +281,30 @@ fn lookup(name: &str) -> Result<&'static Parameter, SqlError> {
     })
 }
 
-/// The parameters in a command line; a backslash makes the next character an ordinary one.
-fn options(line: &str) -> Result<Vec<(String, String)>, SqlError> {
-    let mut words = vec![String::new()];
-    let mut characters = line.chars();
-    while let Some(character) = characters.next() {
-        let word = words.last_mut().expect("never empty");
-        match character {
-            '\\' => word.extend(characters.next()),
-            blank if blank.is_ascii_whitespace() => words.push(String::new()),
-            other => word.push(other),
+/// The words of a command line, each as it stands there and as it is meant: a backslash makes the
+/// next character an ordinary one.
+fn words(line: &str) -> impl Iterator<Item = (&str, String)> {
+    let mut is_escaped = false;
+    let ends = move |character: char| {
+        // As C's `isspace`.
+        let is_blank = character.is_ascii_whitespace() || character == '\u{b}';
+        let ends = is_blank && !is_escaped;
+        is_escaped = character == '\\' && !is_escaped;
+        ends
+    };
+    line.split(ends).filter(|word| !word.is_empty()).map(|word| {
+        let mut meant = String::with_capacity(word.len());
+        let mut characters = word.chars();
+        while let Some(character) = characters.next() {
+            meant.extend(if character == '\\' { characters.next() } else { Some(character) });
         }
-    }
-    let mut words = words.into_iter().filter(|word| !word.is_empty());
+        (word, meant)
+    })
+}
+
+/// The parameters in a command line.
+fn options(line: &str) -> Result<Vec<(String, String)>, SqlError> {
+    let mut words = words(line).map(|(_, word)| word);
     let mut found = Vec::new();
     while let Some(word) = words.next() {
         let setting = match word.strip_prefix("-c") {

@@ -24,6 +24,10 @@ pub(in crate::differ) fn all() -> Vec<Script> {
             .query("SELECT 0.1::float8 + 0.2::float8, current_setting('my.own')")
             .query("RESET ALL")
             .query("SHOW work_mem"),
+        Script::new("startup: options with blanks that are escaped")
+            .parameter("options", "-c my.own=a\\\tb\\\\c\x0b--my.other=\\ \\\n\t-c my.third=d\\")
+            .query("SELECT current_setting('my.own'), current_setting('my.other')")
+            .query("SELECT current_setting('my.third') FROM items WHERE id = 7"),
         Script::new("startup: search_path decides")
             .parameter("search_path", "pg_catalog")
             .query("SELECT count(*) FROM items")
