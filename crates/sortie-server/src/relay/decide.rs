@@ -85,6 +85,7 @@ pub(super) fn batch(input: &[u8]) -> Batch {
         b'S' | b'H' if head.len > frames::HEADER_LEN => Batch::Other(PipeReason::Shape),
         b'S' => Batch::Sync(head.len),
         b'H' => Batch::Flush(head.len),
+        b'Q' if whole && !frames::is_whole(&input[..head.len]) => Batch::Other(PipeReason::Shape),
         b'Q' if whole => Batch::Simple(0..head.len),
         b'Q' => Batch::Other(PipeReason::Size),
         b'P' | b'B' | b'D' | b'E' | b'C' => extended(input),
@@ -118,7 +119,8 @@ fn extended(input: &[u8]) -> Batch {
         };
         single.is_flushed =
             head.tag == b'H' && head.len == frames::HEADER_LEN && single.described.is_some();
-        let is_end = head.tag == b'S' || (single.is_flushed && single.is_preparing());
+        let is_sync = head.tag == b'S' && head.len == frames::HEADER_LEN;
+        let is_end = is_sync || (single.is_flushed && single.is_preparing());
         if !is_end && !single.take(head, frame, at) {
             return Batch::Other(PipeReason::Shape);
         }
@@ -163,6 +165,10 @@ impl Single {
 
     /// Takes one more frame in. Returns whether the batch may still be about one statement.
     fn take(&mut self, head: Head, frame: &[u8], at: usize) -> bool {
+        // A server says what is wrong with it.
+        if !frames::is_whole(frame) {
+            return false;
+        }
         let place = at..at + head.len;
         match head.tag {
             b'P' if self.parse.is_none() && self.described.is_none() && self.bind.is_none() => {

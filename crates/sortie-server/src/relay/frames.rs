@@ -49,6 +49,47 @@ pub(crate) fn text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
+/// Whether nothing is missing in a frame of a query, and nothing too much: PostgreSQL refuses
+/// others.
+pub(crate) fn is_whole(frame: &[u8]) -> bool {
+    let Some(body) = frame.get(HEADER_LEN..) else { return false };
+    let behind_text = |bytes| text(bytes).map(|(_, rest)| rest);
+    let rest = match frame[0] {
+        b'P' => return parse(frame).is_some_and(|parse| parse.is_whole()),
+        b'B' => behind_text(body)
+            .and_then(behind_text)
+            .and_then(behind_formats)
+            .and_then(behind_values)
+            .and_then(behind_formats),
+        b'D' | b'C' => match body.split_first() {
+            Some((b'S' | b'P', name)) => behind_text(name),
+            _ => None,
+        },
+        b'E' => behind_text(body).and_then(|rest| rest.split_first_chunk::<4>()).map(|it| it.1),
+        b'Q' => behind_text(body),
+        _ => Some(body),
+    };
+    rest.is_some_and(<[u8]>::is_empty)
+}
+
+/// What follows a list of formats.
+fn behind_formats(bytes: &[u8]) -> Option<&[u8]> {
+    let (count, rest) = bytes.split_first_chunk()?;
+    rest.get(2 * usize::from(u16::from_be_bytes(*count))..)
+}
+
+/// What follows a list of values.
+fn behind_values(bytes: &[u8]) -> Option<&[u8]> {
+    let (count, rest) = bytes.split_first_chunk()?;
+    (0..u16::from_be_bytes(*count)).try_fold(rest, |rest, _| {
+        let (length, rest) = rest.split_first_chunk()?;
+        match i32::from_be_bytes(*length) {
+            -1 => Some(rest),
+            length => rest.get(usize::try_from(length).ok()?..),
+        }
+    })
+}
+
 /// Takes a whole Parse frame apart.
 pub(crate) fn parse(frame: &[u8]) -> Option<Parse<'_>> {
     let (name, rest) = text(frame.get(HEADER_LEN..)?)?;
@@ -186,6 +227,27 @@ mod tests {
         assert_eq!(head(b"Q\0\0\0"), Ok(None));
         assert_eq!(head(b"Q\0\0\0\x03"), Err(b'Q'));
         assert_eq!(head(b"Q\xff\0\0\0"), Err(b'Q'));
+    }
+
+    #[test]
+    fn what_has_less_or_more_than_its_fields_is_not_whole() {
+        let batch = Batch::new;
+        for whole in [
+            batch().query("select 1"),
+            batch().parse("a", "select $1", &[23]),
+            batch().bind("p", "s", (1, &[Some(b"1"), None]), 1),
+            batch().describe(b'S', "x"),
+            batch().close(b'P', ""),
+            batch().execute_some("p", 7),
+            batch().sync(),
+            batch().flush(),
+        ] {
+            let whole = whole.bytes();
+            assert!(is_whole(whole), "{whole:?}");
+            assert!(!is_whole(&whole[..whole.len() - 1]), "{whole:?}");
+            assert!(!is_whole(&[whole, b"\0"].concat()), "{whole:?}");
+        }
+        assert!(!is_whole(batch().raw(b'D', b"X\0").bytes()));
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub(in crate::differ) fn all() -> Vec<Script> {
         Script::new("violation: a Sync with a body")
             .ask(batch().raw(b'S', b"body"))
             .query("SELECT 1"),
+        behind_fields(),
         Script::new("violation: copy data when nobody copies")
             .send(batch().copy_data(b"1\t2\n").copy_done().copy_fail("x"))
             .query("SELECT 1"),
@@ -68,4 +69,23 @@ pub(in crate::differ) fn all() -> Vec<Script> {
             .send(batch().bare(&[0, 0, 0, 8, 4, 210, 22, 47]))
             .until_end(),
     ]
+}
+
+/// A byte too much in each of the messages of a query that may be shared.
+fn behind_fields() -> Script {
+    let text = "SELECT label FROM items WHERE id = 7";
+    let bound = || batch().parse("", text, &[]).bind("", "", (0, &[]), 0);
+    let parse = [b"\0", text.as_bytes(), b"\0\0\0!"].concat();
+    Script::new("violation: bytes behind the fields of a query's messages")
+        .ask(batch().raw(b'Q', format!("{text}\0!").as_bytes()))
+        .ask(batch().raw(b'P', &parse).bind("", "", (0, &[]), 0).execute("").sync())
+        .ask(batch().parse("", text, &[]).raw(b'B', b"\0\0\0\0\0\0\0\0!").execute("").sync())
+        .ask(bound().raw(b'D', b"P\0!").execute("").sync())
+        .ask(bound().raw(b'D', b"?\0").execute("").sync())
+        .ask(bound().raw(b'E', b"\0\0\0\0\0!").sync())
+        .ask(bound().execute("").raw(b'C', b"P\0!").sync())
+        .ask(batch().parse("", text, &[]).raw(b'D', b"S\0!").sync())
+        .ask(bound().describe(b'P', "").execute("").raw(b'S', b"!"))
+        .ask(bound().describe(b'P', "").execute("").sync())
+        .query(text)
 }
