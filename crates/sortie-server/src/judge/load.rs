@@ -7,6 +7,7 @@
 //! Each look has a connection of its own, beside the server's pool: that may be full, and then a
 //! session would lose one that it means to have again.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::pin::pin;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use sortie_postgres::{Body, Login, PoolConfig, Pooled, Request, Server};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::raw::{RawColumn, RawFunction, RawRelation, RawShard};
+use super::raw::{RawBody, RawColumn, RawFunction, RawRelation, RawShard};
 use crate::config::TableConfig;
 use crate::read::{checkout, values_of_rows};
 use crate::sql::{Collation, Known, Type};
@@ -90,8 +91,37 @@ const FUNCTIONS: &str = "
       bool_or(p.provolatile <> 'i'),
       bool_or(p.oid >= 16384 AND p.pronargs > 0 AND p.pronargs - p.pronargdefaults <= 1
         AND EXISTS (SELECT FROM pg_catalog.pg_type t
-          WHERE t.oid = p.proargtypes[0] AND (t.typtype = 'c' OR t.typname = 'record')))
+          WHERE t.oid = p.proargtypes[0] AND (t.typtype = 'c' OR t.typname = 'record'))),
+      bool_or(p.oid < 16384), count(*) FILTER (WHERE p.oid >= 16384),
+      bool_or(CASE WHEN p.oid < 16384 THEN false
+        WHEN p.prokind <> 'a' THEN p.prolang NOT IN (12, 13)
+        ELSE EXISTS (SELECT FROM pg_catalog.pg_aggregate a JOIN pg_catalog.pg_proc f ON f.oid IN
+            (a.aggtransfn, a.aggfinalfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
+          WHERE a.aggfnoid = p.oid AND f.prolang NOT IN (12, 13)) END)
     FROM pg_catalog.pg_proc p GROUP BY p.proname";
+
+/// The functions in SQL (14), with the queries of arguments that are left out. Not those that run
+/// with other parameters than where they are looked for, and not those whose arguments or results
+/// are of types that may call something by themselves.
+const BODIES: &str = "
+    SELECT p.proname, p.provolatile = 'i',
+      coalesce(pg_catalog.pg_get_function_sqlbody(p.oid), p.prosrc),
+      'SELECT ' || pg_catalog.pg_get_expr(p.proargdefaults, 0)
+    FROM pg_catalog.pg_proc p
+    WHERE p.oid >= 16384 AND p.prolang = 14 AND p.prokind = 'f'
+      AND pg_catalog.length(p.prosrc) <= 16384
+      AND NOT EXISTS (SELECT FROM pg_catalog.unnest(p.proconfig) x
+        WHERE NOT pg_catalog.starts_with(x, 'search_path='))
+      AND NOT EXISTS (SELECT FROM pg_catalog.unnest(
+          coalesce(p.proallargtypes, p.proargtypes::oid[]) || p.prorettype) x (oid)
+        JOIN pg_catalog.pg_type t USING (oid)
+        WHERE NOT CASE t.typtype WHEN 'e' THEN true
+          WHEN 'c' THEN t.oid <> p.prorettype AND p.proallargtypes IS NULL
+          WHEN 'p' THEN t.oid IN ('record'::regtype, 'void'::regtype)
+          ELSE t.oid < 16384 END)
+    LIMIT 2001";
+/// Where there are more, none is read.
+const BODIES_MAX: usize = 2_000;
 
 const TYPES: &str = "
     SELECT t.typname FROM pg_catalog.pg_type t
@@ -106,7 +136,8 @@ const OPERATORS: &str = "
 
 /// Whether texts compare by their bytes, whether anything that statements are judged by is other
 /// than PostgreSQL made it (or calls, unnamed, what somebody wrote), whether everybody's
-/// transactions read what is committed, and what the defaults of roles and databases are.
+/// transactions read what is committed, what the defaults of roles and databases are, and whether
+/// the server is one that can show the bodies of functions.
 const RULES: &str = "
     SELECT d.datcollate IN ('C', 'POSIX')
         AND coalesce(pg_catalog.to_jsonb(d) ->> 'datlocprovider', 'c') = 'c',
@@ -142,7 +173,8 @@ const RULES: &str = "
         AND pg_catalog.lower(x) NOT IN ('default_transaction_isolation=read committed',
           'default_transaction_isolation=read uncommitted')),
       (SELECT pg_catalog.md5(pg_catalog.string_agg(s::text, ';' ORDER BY s.setrole, s.setdatabase))
-        FROM pg_catalog.pg_db_role_setting s WHERE s.setdatabase IN (0, d.oid))
+        FROM pg_catalog.pg_db_role_setting s WHERE s.setdatabase IN (0, d.oid)),
+      pg_catalog.current_setting('server_version_num')::int >= 140000
     FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
 
 /// Why a cluster could not be looked at.
@@ -238,10 +270,12 @@ async fn look_at_shard(
 async fn look_at(server: &Looked) -> Result<RawShard, String> {
     let mut server = server.connect(Instant::now() + LOOK_MAX).await?;
     let mut shard = RawShard::default();
+    let mut shows_bodies = false;
     for row in ask(&mut server, RULES).await? {
         (shard.bytewise, shard.overridden) = (flag(&row, 0), flag(&row, 1));
         shard.reads_committed = flag(&row, 2);
         shard.defaults = text(&row, 3).into();
+        shows_bodies = flag(&row, 4);
     }
     for row in ask(&mut server, RELATIONS).await? {
         let relation = RawRelation { oid: number(&row, 2), kind: text(&row, 3).to_owned() };
@@ -278,8 +312,20 @@ async fn look_at(server: &Looked) -> Result<RawShard, String> {
             made: flag(&row, 2),
             changing: flag(&row, 3),
             of_rows: flag(&row, 4),
+            builtin: flag(&row, 5),
+            count: number(&row, 6),
+            coded: flag(&row, 7),
         };
         shard.functions.insert(text(&row, 0).into(), function);
+    }
+    let bodies = if shows_bodies { ask(&mut server, BODIES).await? } else { Vec::new() };
+    for row in bodies.iter().filter(|_| bodies.len() <= BODIES_MAX) {
+        let body = RawBody {
+            text: queries(text(row, 2)).into(),
+            defaults: row.get(3).and_then(Option::as_ref).map(|_| text(row, 3).into()),
+            is_immutable: flag(row, 1),
+        };
+        shard.bodies.entry(text(row, 0).into()).or_default().push(body);
     }
     for row in ask(&mut server, TYPES).await? {
         shard.types.insert(text(&row, 0).into());
@@ -288,6 +334,16 @@ async fn look_at(server: &Looked) -> Result<RawShard, String> {
         shard.operators.insert(text(&row, 0).into());
     }
     Ok(shard)
+}
+
+/// The queries of a body, as it is or as PostgreSQL writes one that it keeps parsed.
+fn queries(body: &str) -> Cow<'_, str> {
+    let body = body.trim();
+    if let Some(value) = body.strip_prefix("RETURN ") {
+        return format!("SELECT {value}").into();
+    }
+    let block = body.strip_prefix("BEGIN ATOMIC").and_then(|rest| rest.strip_suffix("END"));
+    block.unwrap_or(body).trim().into()
 }
 
 type Row = Vec<Option<Bytes>>;

@@ -25,6 +25,8 @@ pub(super) struct RawShard {
     /// What stands behind a relation, by its number; nothing where there are too many.
     pub(super) definitions: Option<HashMap<u32, Vec<Box<str>>>>,
     pub(super) functions: HashMap<Arc<str>, RawFunction>,
+    /// Of those that somebody made the ones that can be read.
+    pub(super) bodies: HashMap<Arc<str>, Vec<RawBody>>,
     pub(super) types: HashSet<Arc<str>>,
     pub(super) operators: HashSet<Arc<str>>,
 }
@@ -47,6 +49,38 @@ pub(super) struct RawFunction {
     pub(super) made: bool,
     /// One of those takes a row, so that it can be called like a column: `t.f`.
     pub(super) of_rows: bool,
+    /// One of them is PostgreSQL's own.
+    pub(super) builtin: bool,
+    /// How many somebody made.
+    pub(super) count: usize,
+    /// One of those runs code in another language than C.
+    pub(super) coded: bool,
+}
+
+/// A function in SQL that somebody made.
+#[derive(Debug)]
+pub(super) struct RawBody {
+    pub(super) text: Box<str>,
+    /// A query of what its arguments are where they are left out.
+    pub(super) defaults: Option<Box<str>>,
+    pub(super) is_immutable: bool,
+}
+
+impl RawShard {
+    /// The bodies of all functions of this name that somebody made, if all of them can be read.
+    pub(super) fn bodies(&self, name: &str) -> Option<&[RawBody]> {
+        let bodies = self.bodies.get(name)?;
+        let all = self.functions.get(name)?.count;
+        // By other casts, operators and encodings they may mean anything.
+        (bodies.len() == all && !self.overridden).then_some(bodies)
+    }
+}
+
+impl RawBody {
+    /// All that it may run.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        [Some(&self.text), self.defaults.as_ref()].into_iter().flatten().map(|text| &**text)
+    }
 }
 
 pub(super) type RawColumn = TableColumn;
@@ -115,7 +149,8 @@ pub(super) fn known(shards: &[RawShard], tables: &[TableConfig]) -> Known {
         defaults: shards.iter().map(|shard| shard.defaults.clone()).collect(),
     };
     definitions::see_through(&mut known, shards);
-    known.vocabulary.hiding = hidden::behind(shards);
+    let hidden = hidden::behind(shards);
+    (known.vocabulary.hiding, known.vocabulary.overloads) = (hidden.hiding, hidden.overloads);
     known
 }
 

@@ -19,7 +19,7 @@ fn opaque(name: &str, schema: &str, kind: RelationKind) -> (Arc<str>, Relation) 
     (name.into(), Relation { schema: schema.into(), kind })
 }
 
-fn known() -> Arc<Known> {
+pub(super) fn known() -> Arc<Known> {
     let users = vec![
         column("user_id", Type::Int8, false, Collation::C),
         column("name", Type::Text, false, Collation::C),
@@ -82,10 +82,11 @@ fn known() -> Arc<Known> {
         unsteady: ["now", "pg_sleep", "random", "txid_current", "table_to_xml"]
             .map(Arc::from)
             .into(),
-        made: ["total", "mood"].map(Arc::from).into(),
+        made: ["total", "mood", "balance_of"].map(Arc::from).into(),
         operators: ["===".into()].into(),
         hiding: ["hiding".into()].into(),
-        overridden: false,
+        seen: ["balance_of".into()].into(),
+        ..Vocabulary::default()
     };
     let catalog = Catalog::new(relations, system, false);
     Arc::new(Known { catalog, vocabulary, reads_committed: true, ..Known::default() })
@@ -123,6 +124,8 @@ fn reads_of_plain_tables_are_shared_on_one_shard() {
         "select * from seen",
         "select current_user, user, current_schema from users u join public.seen on true",
         "select current_setting('app.tenant'), current_setting('a.b'::text, true) from users",
+        "select app.balance_of(user_id), b from users, balance_of(7) as b",
+        "select b from users, app.balance_of(user_id) b",
     ] {
         assert_eq!(verdict(text, 1, false), "share", "{text}");
         assert_eq!(verdict(text, 3, true), "share", "{text}");
@@ -157,6 +160,8 @@ fn everything_else_goes_to_a_server_on_one_shard() {
         "select current_setting('Sortie.lane') from users",
         "select current_setting(name) from users",
         "select total(balance) from users",
+        "select balance_of(total(1)) from users",
+        "select balance_of(1)",
         "select balance === 1 from users",
         "select 'happy'::mood from users",
         "select other.lower(name) from users",

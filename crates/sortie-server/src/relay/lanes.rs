@@ -7,7 +7,7 @@ use memchr::memchr_iter;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::decide::{self, Single};
-use super::effect::{Effects, Reason};
+use super::effect::{Effect, Effects, Reason};
 use super::frames;
 use super::ledger::{Statement, View};
 use super::local::Own;
@@ -313,12 +313,18 @@ pub(super) fn judge<L: Shared>(
     if effects.statements != 1 {
         return Verdict::Pipe(PipeReason::Shape);
     }
-    if !effects.left.is_empty() {
+    // Of somebody's function the text does not say what it leaves; what is proven leaves nothing.
+    let calls = matches!(&*effects.left, [Effect::Dirty(Reason::Function)]);
+    if !effects.left.is_empty() && !calls {
         return Verdict::Pipe(PipeReason::Command);
     }
-    match utf8(text) {
+    let verdict = match utf8(text) {
         Ok(text) => lane.judge(who, &Asked { text, oids }),
         Err(_unreadable) => Verdict::Pipe(PipeReason::Grammar),
+    };
+    match verdict {
+        Verdict::Pipe(_) | Verdict::Refuse(_) if calls => Verdict::Pipe(PipeReason::Command),
+        verdict => verdict,
     }
 }
 

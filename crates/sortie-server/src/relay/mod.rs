@@ -88,7 +88,7 @@ use tracing::Instrument;
 
 use self::client::Client;
 pub(crate) use self::cluster::{Cluster, ReplicaHealth, ShardServers};
-pub(crate) use self::effect::leaves_nothing;
+pub(crate) use self::effect::{Proven, is_harmless, is_taken, leaves_nothing};
 pub(crate) use self::failure::behind;
 pub(crate) use self::homes::{APART, is_apart};
 use self::quiet::Quiet;

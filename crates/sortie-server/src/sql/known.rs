@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
+use crate::sql::words::opens;
 use crate::sql::{Catalog, Token, lex};
 
 /// All that statements are judged by. Made anew whenever the databases are looked at.
@@ -28,11 +29,17 @@ pub(crate) struct Vocabulary {
     pub(crate) unsteady: HashSet<Arc<str>>,
     /// Functions and types that somebody made: they may read any table.
     pub(crate) made: HashSet<Arc<str>>,
+    /// Functions among those whose bodies say that they are as steady as PostgreSQL's own steady
+    /// ones, but may read tables.
+    pub(crate) seen: HashSet<Arc<str>>,
     /// Operators that somebody made in a language that can read tables.
     pub(crate) operators: HashSet<Arc<str>>,
     /// Names behind which something runs that may leave something on a session: of views, of tables
     /// with policies, and of functions that are called like columns.
     pub(crate) hiding: HashSet<Arc<str>>,
+    /// Names of functions that may do so, though a call of one looks like a word of the grammar, or
+    /// like a call of PostgreSQL's own.
+    pub(crate) overloads: HashSet<Arc<str>>,
     /// Somebody has made operators, functions or casts of built-in types, so that comparisons and
     /// aggregates may not be PostgreSQL's own.
     pub(crate) overridden: bool,
@@ -58,12 +65,16 @@ impl Vocabulary {
     /// Whether a text names anything by which something may run that may leave something on a
     /// session. What can't be read names nothing: its effects are not known anyway.
     pub(crate) fn hides(&self, text: &str) -> bool {
-        if self.hiding.is_empty() && self.operators.is_empty() {
+        if self.hiding.is_empty() && self.overloads.is_empty() && self.operators.is_empty() {
             return false;
         }
         let lexemes = lex(text).unwrap_or_default();
-        lexemes.iter().any(|lexeme| match &lexeme.token {
-            Token::Word(name) | Token::Quoted(name) => self.hiding.contains(name.as_str()),
+        let opens = |at: usize| lexemes.get(at).is_some_and(opens);
+        lexemes.iter().enumerate().any(|(at, lexeme)| match &lexeme.token {
+            Token::Word(name) | Token::Quoted(name) => {
+                let name = name.as_str();
+                self.hiding.contains(name) || (self.overloads.contains(name) && opens(at + 1))
+            }
             Token::Operator(sign) => self.operators.contains(sign.as_str()),
             _ => false,
         })

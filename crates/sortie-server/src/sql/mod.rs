@@ -71,7 +71,7 @@ pub(crate) use self::prepared::{Bound, BoundRead, Identity, Prepared, prepare};
 pub(crate) use self::proof::{Proof, Shareable};
 pub(crate) use self::settings::{Decisive, Settings};
 pub(crate) use self::split::{Piece, split};
-pub(crate) use self::steady::{Unsteady, check_definition, check_steady, is_steady};
+pub(crate) use self::steady::{Unsteady, check_body, check_definition, check_steady, is_steady};
 pub(crate) use self::types::{Column, Type};
 pub(crate) use self::utf8::utf8;
 pub(crate) use self::value::Datum;

@@ -7,10 +7,12 @@
 //! 2. every relation that it names, and at least one, is a plain table, or a view or a table with
 //!    row security behind which there are only such, or a name given by WITH;
 //! 3. every name in front of a parenthesis is a keyword, or a function of PostgreSQL's own that
-//!    says the same for the same arguments and parameters ([`is_steady`]); and what is asked of a
-//!    value like a field is none of its other functions;
-//! 4. no name in it, wherever it stands, is that of any other relation, or of a function or a type
-//!    that somebody made, and no operator is one that somebody made in another language than C;
+//!    says the same for the same arguments and parameters ([`is_steady`]), or one whose body, in
+//!    SQL, passes by these rules; and what is asked of a value like a field is none of its other
+//!    functions;
+//! 4. no name in it, wherever it stands, is that of any other relation, or of any other function or
+//!    a type that somebody made, and no operator is one that somebody made in another language than
+//!    C;
 //! 5. it asks for no time, by no keyword and in no constant (`'today'`).
 //!
 //! Who asks is in the key: `current_user` passes, and `current_setting('app.tenant')`, of
@@ -68,6 +70,10 @@ const KEYED: &str = "array_to_json array_to_string concat concat_ws date date_pa
                      quote_nullable row_to_json timezone to_char to_date to_json to_jsonb \
                      to_number to_timestamp to_tsquery to_tsvector websearch_to_tsquery";
 
+/// Words that ask who and where a session is, and for what it has set.
+const OF_SESSION: &str = "current_catalog current_database current_role current_schema \
+                          current_schemas current_setting current_user session_user user";
+
 /// Whether a built-in function says the same for the same arguments and parameters. `changing`: one
 /// of all functions of this name is not immutable.
 pub(crate) fn is_steady(name: &str, changing: bool) -> bool {
@@ -98,6 +104,24 @@ pub(crate) fn check_steady(text: &str, known: &Known) -> Result<Steady, Unsteady
 pub(crate) fn check_definition(text: &str, known: &Known) -> Result<(), Unsteady> {
     let source = Source::new(text).map_err(|_unreadable| Unsteady::Grammar)?;
     check(&source.lexemes, known).map(drop)
+}
+
+/// Checks the body of a function that is one query. What is immutable may be computed while a
+/// statement is planned, and kept in its plan: it must not depend on more than its arguments.
+///
+/// # Errors
+///
+/// Why it does not pass.
+pub(crate) fn check_body(text: &str, is_immutable: bool, known: &Known) -> Result<(), Unsteady> {
+    let source = Source::new(text).map_err(|_unreadable| Unsteady::Grammar)?;
+    let tables = check(&source.lexemes, known)?;
+    let depends = |name: &str| {
+        listed(KEYED, name) || listed(OF_SESSION, name) || known.vocabulary.seen.contains(name)
+    };
+    if is_immutable && (tables > 0 || source.lexemes.iter().filter_map(name).any(depends)) {
+        return Err(Unsteady::Function);
+    }
+    Ok(())
 }
 
 /// Checks a query by all rules but that it names a relation; says how many it names.
@@ -153,7 +177,7 @@ impl Check<'_> {
                 return Err(Unsteady::Function);
             }
             let Some(name) = name(lexeme) else { continue };
-            if vocabulary.made.contains(name) {
+            if vocabulary.made.contains(name) && !vocabulary.seen.contains(name) {
                 return Err(Unsteady::Function);
             }
             if self.known.catalog.is_unsteady(name) {
@@ -172,8 +196,8 @@ impl Check<'_> {
             let schema = words::qualifier(self.lexemes, at - 1);
             let is_keyword = schema.is_none() && word(called).is_some_and(|w| listed(KEYWORDS, w));
             let is_builtin = matches!(schema, None | Some("pg_catalog"));
-            let is_steady =
-                is_builtin && (vocabulary.steady.contains(name) || self.asks_of_session(at - 1));
+            let is_steady = vocabulary.seen.contains(name)
+                || is_builtin && (vocabulary.steady.contains(name) || self.asks_of_session(at - 1));
             // `WITH a (b) AS`, `FROM a AS b (c)`: no call, unless there is something to be called.
             let is_alias = self.given.contains(name) || (at > 1 && self.lexemes[at - 2].is("as"));
             let is_name = is_alias && !vocabulary.unsteady.contains(name);
@@ -214,7 +238,8 @@ impl Check<'_> {
             let is_long = is_point(at + 1);
             let second = if is_long { self.lexemes.get(at + 2).and_then(name) } else { None };
             let end = if is_long { at + 3 } else { at + 1 };
-            if self.lexemes.get(end).is_some_and(opens) && second.is_none() {
+            let is_seen = |name: &str| self.known.vocabulary.seen.contains(name);
+            if self.lexemes.get(end).is_some_and(opens) && second.is_none_or(is_seen) {
                 // A function: rule 3 has it.
                 continue;
             }

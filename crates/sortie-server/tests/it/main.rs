@@ -27,6 +27,7 @@ mod drivers;
 mod faults;
 mod freshness;
 mod full;
+mod functions;
 mod fuzzed;
 mod garbage;
 mod herd;

@@ -42,7 +42,7 @@ const MADE: &str = "
 /// Longer than it takes to look at a server's catalogs.
 const LOOKED_MAX: Duration = Duration::from_secs(30);
 
-async fn endpoint(postgres: &Postgres) -> (Server, TempDir) {
+pub(crate) async fn endpoint(postgres: &Postgres) -> (Server, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let mut text = format!(
         "auth = \"trust\"\n[[clusters.postgres.shards]]\n\
@@ -63,14 +63,18 @@ async fn shared(server: &Server) -> i64 {
 }
 
 /// Asks once, and says whether the answer was shared.
-async fn asked(server: &Server, wire: &mut Wire, text: &str) -> (Vec<Vec<Option<String>>>, bool) {
+pub(crate) async fn asked(
+    server: &Server,
+    wire: &mut Wire,
+    text: &str,
+) -> (Vec<Vec<Option<String>>>, bool) {
     let before = shared(server).await;
     let rows = wire.rows(text).await;
     (rows, shared(server).await > before)
 }
 
 /// Waits until a statement is shared, or no longer so.
-async fn until(server: &Server, wire: &mut Wire, text: &str, expected: bool) {
+pub(crate) async fn until(server: &Server, wire: &mut Wire, text: &str, expected: bool) {
     let began = Instant::now();
     while asked(server, wire, text).await.1 != expected {
         assert!(began.elapsed() < LOOKED_MAX, "{text}: shared is not {expected}");
@@ -78,7 +82,7 @@ async fn until(server: &Server, wire: &mut Wire, text: &str, expected: bool) {
     }
 }
 
-fn numbers(rows: &[Vec<Option<String>>]) -> Vec<i32> {
+pub(crate) fn numbers(rows: &[Vec<Option<String>>]) -> Vec<i32> {
     rows.iter().map(|row| row[0].as_deref().unwrap().parse().unwrap()).collect()
 }
 

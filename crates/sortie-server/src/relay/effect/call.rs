@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
-use super::Reason;
+use super::{Proven, Reason};
 use crate::sql::{Lexeme, Token};
 
 /// Built-in functions that leave nothing on a session, whatever they are called with. Those that
@@ -120,9 +120,19 @@ const WORDS: [&str; 101] = [
 /// Names of relations that show what a session has left.
 const SHOWING: [&str; 2] = ["pg_prepared_statements", "pg_cursors"];
 
+/// Whether the function of this name that PostgreSQL has made leaves nothing.
+pub(crate) fn is_harmless(name: &str) -> bool {
+    HARMLESS.contains(name)
+}
+
+/// Whether a function that is called by this name is not seen, or taken for PostgreSQL's own.
+pub(crate) fn is_taken(name: &str) -> bool {
+    is_harmless(name) || WORDS.contains(&name)
+}
+
 /// Why a statement calls something unproven, if it does.
-pub(super) fn unproven(statement: &[Lexeme]) -> Option<Reason> {
-    (0..statement.len()).find_map(|at| unproven_at(statement, at))
+pub(super) fn unproven(statement: &[Lexeme], proven: &Proven) -> Option<Reason> {
+    (0..statement.len()).find_map(|at| unproven_at(statement, at, proven))
 }
 
 /// Why a statement that writes calls something unproven, if it does. A list of columns follows the
@@ -132,7 +142,8 @@ pub(super) fn unproven_in_write(statement: &[Lexeme]) -> Option<Reason> {
     let is_call = |at: &usize| {
         !words.iter().any(|word| statement[*at].is(word)) && !is_target(statement, *at)
     };
-    (0..statement.len()).filter(is_call).find_map(|at| unproven_at(statement, at))
+    let none = Proven::new();
+    (0..statement.len()).filter(is_call).find_map(|at| unproven_at(statement, at, &none))
 }
 
 /// Whether the table is named here that is written to: `INTO schema.name`.
@@ -143,7 +154,7 @@ fn is_target(statement: &[Lexeme], mut at: usize) -> bool {
     at.checked_sub(1).is_some_and(|before| statement[before].is("into"))
 }
 
-fn unproven_at(statement: &[Lexeme], at: usize) -> Option<Reason> {
+fn unproven_at(statement: &[Lexeme], at: usize, proven: &Proven) -> Option<Reason> {
     match &statement[at].token {
         Token::Word(word) | Token::Quoted(word) if SHOWING.contains(&word.as_str()) => {
             Some(Reason::Prepare)
@@ -151,13 +162,14 @@ fn unproven_at(statement: &[Lexeme], at: usize) -> Option<Reason> {
         Token::Unknown(_) => Some(Reason::Unreadable),
         // A field, or a function that is called like one.
         Token::Word(name) | Token::Quoted(name) if is_applied(statement, at) => {
-            (!HARMLESS.contains(name.as_str())).then(|| by_name(name))
+            (!is_harmless(name) && !proven.contains(name.as_str())).then(|| by_name(name))
         }
         token if is(statement.get(at + 1), "(") => match token {
             Token::Word(word) if word == "operator" => own_operator(&statement[at + 2..]),
             Token::Word(word) if WORDS.contains(&word.as_str()) && !qualified(statement, at) => {
                 None
             }
+            Token::Word(name) | Token::Quoted(name) if proven.contains(name.as_str()) => None,
             Token::Word(name) | Token::Quoted(name) => called(statement, at, name),
             // A quoted name with escapes.
             Token::OtherString => Some(Reason::Function),
@@ -182,7 +194,7 @@ fn called(statement: &[Lexeme], at: usize, name: &str) -> Option<Reason> {
     } else if is_alias(statement, at) || is_common_table(statement, at) {
         return None;
     }
-    (!HARMLESS.contains(name)).then(|| by_name(name))
+    (!is_harmless(name)).then(|| by_name(name))
 }
 
 /// Why calling a function of this name makes a session dirty, if that is not harmless.

@@ -7,9 +7,9 @@
 //!
 //! # Limits
 //!
-//! Names are read, not looked up: a user's function that overloads a built-in name of the list in
-//! `harmless.txt`, and what rules, casts and types call by themselves, is not seen. Nor is it here
-//! what views, policies and operators call: that is [`Shared::hides`](super::Shared::hides).
+//! Names are read, not looked up: what rules, casts and types call by themselves is not seen. Nor
+//! is it here what views, policies and operators call, and a user's function that overloads a
+//! built-in name of the list in `harmless.txt`: that is [`Shared::hides`](super::Shared::hides).
 //! PostgreSQL's own never leave anything on a session.
 //!
 //! # Invariants
@@ -24,11 +24,14 @@ mod control;
 mod query;
 mod set;
 
+pub(crate) use self::call::{is_harmless, is_taken};
 pub(crate) use self::control::Control;
 pub(crate) use self::set::is_readable;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::customs::Customs;
 use crate::sql::{Lexeme, Token, lex};
@@ -218,9 +221,17 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Whether a text leaves nothing on its session, as far as it says so.
-pub(crate) fn leaves_nothing(text: &[u8]) -> bool {
-    Effects::of(text).left.is_empty()
+/// Names of functions that somebody has made and that leave nothing.
+pub(crate) type Proven = HashSet<Arc<str>>;
+
+/// Whether a definition leaves nothing on a session, as far as it says so, not even until the end
+/// of the transaction: a custom parameter would be empty then, and no longer missing.
+pub(crate) fn leaves_nothing(text: &str, proven: &Proven) -> bool {
+    let ends = |lexeme: &Lexeme| lexeme.token == Token::Punctuation(";");
+    lex(text).is_ok_and(|lexemes| {
+        let statements = lexemes.split(ends).filter(|statement| !statement.is_empty());
+        statements.into_iter().all(|statement| query::only_reads(statement, proven))
+    })
 }
 
 impl Effects {

@@ -1,6 +1,6 @@
 //! Statements that read.
 
-use super::{Effect, Reason, call, set};
+use super::{Effect, Proven, Reason, call, set};
 use crate::sql::{Lexeme, Token};
 
 /// What a query begins with.
@@ -14,10 +14,18 @@ pub(super) fn query(statement: &[Lexeme]) -> Effect {
     if writes(statement) {
         return write(statement);
     }
-    match call::unproven(statement) {
+    match call::unproven(statement, &Proven::new()) {
         Some(reason) => Effect::Dirty(reason),
         None => Effect::Nothing,
     }
+}
+
+/// Whether a statement is a query that writes nothing, and calls only what leaves nothing.
+pub(super) fn only_reads(statement: &[Lexeme], proven: &Proven) -> bool {
+    let first = statement.first();
+    first.is_some_and(|first| READS.iter().any(|word| first.is(word)) || is_open(first))
+        && !writes(statement)
+        && call::unproven(statement, proven).is_none()
 }
 
 /// `INSERT` and its relatives, and a query that writes.
@@ -52,7 +60,7 @@ pub(super) fn explain(rest: &[Lexeme]) -> Effect {
     if options.iter().any(is_analyze) {
         return super::effect(statement);
     }
-    call::unproven(statement).map_or(Effect::Nothing, Effect::Dirty)
+    call::unproven(statement, &Proven::new()).map_or(Effect::Nothing, Effect::Dirty)
 }
 
 fn is_analyze(lexeme: &Lexeme) -> bool {
@@ -130,6 +138,10 @@ fn set_config(statement: &[Lexeme]) -> Option<Effect> {
     // Sortie's own switches are set by SET only.
     let plain = local.is("false") && !name.starts_with("sortie.");
     plain.then(|| set::assign(&name, std::slice::from_ref(value)))
+}
+
+fn is_open(lexeme: &Lexeme) -> bool {
+    lexeme.token == Token::Punctuation("(")
 }
 
 fn is_name(lexeme: &Lexeme) -> bool {

@@ -294,6 +294,6 @@ fn what_a_discard_leaves_is_known() {
 
 #[test]
 fn labels_are_distinct() {
-    let labels: std::collections::HashSet<_> = Reason::ALL.iter().map(|r| r.label()).collect();
+    let labels: HashSet<_> = Reason::ALL.iter().map(|r| r.label()).collect();
     assert_eq!(labels.len(), Reason::ALL.len());
 }
