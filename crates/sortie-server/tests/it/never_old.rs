@@ -7,6 +7,8 @@
 //!
 //! `SORTIE_NEVER_OLD_READS` says how many reads there are in each of the phases.
 
+mod broken;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -18,8 +20,9 @@ use sortie_testkit::{Cluster, Frame, LabConfig, Node, Wire};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use self::broken::Broken;
 use crate::relay::count;
-use crate::stage::{self, Setup};
+use crate::stage::{self, Endpoint, Setup};
 use crate::support::among_others;
 
 const ROWS: i64 = 4;
@@ -154,6 +157,7 @@ struct Reader {
     kind: Kind,
     number: usize,
     wire: Wire,
+    broken: Option<(Broken, Wire)>,
     known: Arc<Known>,
     seen: i64,
     own: i64,
@@ -168,7 +172,7 @@ impl Reader {
             wire.simple("SET sortie.join = running").await;
             wire.simple(&format!("SET sortie.max_join_age = '{AGE:?}'")).await;
         }
-        Self { kind, number, wire, known, seen: 0, own: 0, turn: number }
+        Self { kind, number, wire, broken: None, known, seen: 0, own: 0, turn: number }
     }
 
     async fn run(mut self) {
@@ -202,6 +206,7 @@ impl Reader {
 
     /// What a query says; nothing if it fails where it may.
     async fn value(&mut self, text: &str) -> Option<i64> {
+        self.swap(Broken::Reads);
         let said = self.wire.simple(text).await;
         let Some(row) = said.iter().find_map(Frame::row) else {
             assert!(self.known.is_promoted.load(SeqCst), "{:?}: {said:?}", self.kind);
@@ -220,6 +225,7 @@ impl Reader {
         };
         let turn = i64::try_from(self.turn).unwrap();
         let (row, slow) = if is_slow { (0, SLOW) } else { (turn % ROWS, "") };
+        self.come_late().await;
         let asked = Instant::now();
         // What the pipe reads is as old as its replica, and no older; all have what is everywhere.
         let joined = if self.kind == Kind::Running { AGE } else { Duration::ZERO };
@@ -237,10 +243,12 @@ impl Reader {
         let write = format!(
             "SET synchronous_commit = local; UPDATE own SET version = {own} WHERE id = {id}"
         );
+        self.swap(Broken::Writes);
         let said = self.wire.simple(&write).await;
         assert!(said.iter().all(|frame| frame.tag != b'E'), "{said:?}");
         self.own = own;
         self.wire.simple("DISCARD ALL").await;
+        self.swap(Broken::Writes);
     }
 
     async fn read_own(&mut self) {
@@ -256,21 +264,33 @@ fn reads() -> usize {
     said.map_or(READS, |reads| reads.parse().expect("SORTIE_NEVER_OLD_READS is a number"))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_reads_behind_its_moment_its_writes_or_its_reads() {
-    let _others = among_others().await;
+/// A primary and its standbys, with an endpoint before them.
+async fn set_up() -> (Cluster, Endpoint) {
     let mut config = LabConfig::default();
     (config.shards, config.replicas, config.sample) = (1, 2, false);
     let cluster = Cluster::private(config).await;
-    let (primary, standbys) = (cluster.primary(0), cluster.standbys(0));
-    primary.script_in("postgres", TABLES).await;
-    let addresses: Vec<_> = standbys.iter().map(Node::address).collect();
+    cluster.primary(0).script_in("postgres", TABLES).await;
+    let addresses: Vec<_> = cluster.standbys(0).iter().map(Node::address).collect();
     let setup = Setup { more: WALKER, ..Setup::default() };
-    let endpoint = stage::endpoint(primary.address(), &addresses, setup).await;
-    let (known, reads) = (Arc::new(Known::default()), reads());
+    let endpoint = stage::endpoint(cluster.primary(0).address(), &addresses, setup).await;
+    (cluster, endpoint)
+}
+
+/// The writer, at work.
+fn writing() -> (Arc<Known>, JoinSet<()>) {
+    let known = Arc::new(Known::default());
     known.written.store(ROWS - 1, SeqCst);
     let mut everybody = JoinSet::new();
     everybody.spawn(Arc::clone(&known).write());
+    (known, everybody)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_reads_behind_its_moment_its_writes_or_its_reads() {
+    let _others = among_others().await;
+    let (cluster, endpoint) = set_up().await;
+    let (primary, standbys) = (cluster.primary(0), cluster.standbys(0));
+    let ((known, mut everybody), reads) = (writing(), reads());
     for number in 0..READERS * KINDS.len() {
         let kind = KINDS[number % KINDS.len()];
         let reader = Reader::new(endpoint.listen(), kind, number, Arc::clone(&known)).await;
