@@ -80,8 +80,8 @@ pub use exchange::{Body, BodyStream, ExchangeError, Reply, Request};
 pub use frame::{FRAME_SMALL_MAX, Frame};
 pub use frontend::{Bind, Frontend, Target};
 pub use pool::{
-    ConnId, PoolConfig, PoolConnection, PoolError, PoolStats, PoolUse, Pooled, Residue, Resting,
-    Server,
+    ConnId, Kept, PoolConfig, PoolConnection, PoolError, PoolStats, PoolUse, Pooled, Residue,
+    Resting, Server,
 };
 pub use replay::{Lsn, LsnError, ReplaySampler, ReplayWatch, Replayed};
 pub use scan::{CARRIED_MAX, Event, Scanner, StreamError};

@@ -37,6 +37,11 @@ impl Postgres {
         self.node.address()
     }
 
+    /// What it logged.
+    pub fn log(&self) -> String {
+        self.node.log()
+    }
+
     /// Runs a script in psql, stops at its first error, and fails the test with it.
     pub async fn script(&self, sql: &str) {
         self.node.script_in("postgres", sql).await;

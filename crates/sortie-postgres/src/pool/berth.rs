@@ -70,7 +70,7 @@ impl<C> Berth<C> {
     /// change of that is told as well.
     pub(super) fn back(&self, conn: C, residue: Option<Residue>) -> Result<Ticket, C> {
         let mut bay = self.0.lock();
-        if bay.booked || bay.residue.is_some() != residue.is_some() {
+        if bay.booked || Residue::is_mark(bay.residue) != Residue::is_mark(residue) {
             return Err(conn);
         }
         (bay.conn, bay.residue) = (Some(conn), residue);

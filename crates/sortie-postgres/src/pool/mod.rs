@@ -24,6 +24,7 @@ mod berth;
 mod book;
 mod config;
 mod error;
+mod kept;
 mod open;
 mod pooled;
 mod rack;
@@ -50,6 +51,7 @@ use view::Opened;
 
 pub use config::{PoolConfig, PoolStats};
 pub use error::PoolError;
+pub use kept::Kept;
 pub use pooled::{Pooled, Resting};
 pub use slot::{ConnId, Residue};
 pub use view::{PoolConnection, PoolUse};

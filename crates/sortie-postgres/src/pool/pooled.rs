@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::berth::{Berth, Ticket};
 use super::book::Taken;
+use super::kept::Kept;
 use super::slot::{ConnId, Residue};
 use super::{Home, Shared};
 use crate::connection::Connection;
@@ -42,6 +43,14 @@ pub(super) struct Seat {
     pub(super) id: ConnId,
     pub(super) home: Home,
     pub(super) residue: Option<Residue>,
+    /// Of no account unless the residue is a common one.
+    kept: Kept,
+}
+
+impl Seat {
+    pub(super) fn new(connection: Connection, id: ConnId, home: Home) -> Self {
+        Self { connection, id, home, residue: None, kept: Kept::default() }
+    }
 }
 
 /// A connection that was given back, for its last user to go on with: far cheaper than to ask for
@@ -109,6 +118,25 @@ impl Pooled {
     /// Says what is left on it when it goes back; `None` for nothing.
     pub fn set_residue(&mut self, residue: Option<Residue>) {
         self.seat_mut().residue = residue;
+    }
+
+    /// Takes out what is kept prepared here, to put it back with [`keep`](Self::keep): nothing,
+    /// unless that was what was left here last. Until then, and if it never comes to that,
+    /// `meanwhile` is what is left.
+    pub fn take_kept(&mut self, meanwhile: Residue) -> Kept {
+        let seat = self.seat_mut();
+        let before = seat.residue.replace(meanwhile);
+        let kept = std::mem::take(&mut seat.kept);
+        if before.is_some_and(|it| it.owner == Residue::COMMON) { kept } else { Kept::default() }
+    }
+
+    /// Says that nothing is left here but these statements, which whoever else gets the connection
+    /// finds as a residue of this version whose owner is [`Residue::COMMON`].
+    pub fn keep(&mut self, kept: Kept, version: u64) {
+        let seat = self.seat_mut();
+        let residue = Residue { owner: Residue::COMMON, version };
+        seat.residue = (!kept.is_empty()).then_some(residue);
+        seat.kept = kept;
     }
 
     /// Says when the query that runs now, or the next one, will probably have ended. On a drop

@@ -13,7 +13,7 @@ pub(super) struct Rack<K, W, H, E> {
     pub(super) key: K,
     /// Idle, with nothing left on them that anybody might want again.
     pub(super) clean: List,
-    /// Idle, with somebody's residue.
+    /// Idle, with one session's residue.
     pub(super) marked: List,
     pub(super) queue: VecDeque<Queued<W, H>>,
     pub(super) connecting: u32,

@@ -21,6 +21,9 @@ pub struct ConnId {
 
 /// What the last session left on a connection, in that session's own terms: whoever finds its own
 /// number here knows which version of its state the server still has.
+///
+/// What the owner [`COMMON`](Self::COMMON) leaves is in nobody's way who knows of it: such a
+/// connection is handed out like one on which nothing is left.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[expect(clippy::exhaustive_structs, reason = "the pool carries two numbers, and no more")]
 pub struct Residue {
@@ -28,6 +31,16 @@ pub struct Residue {
     pub owner: u64,
     /// Which version of it.
     pub version: u64,
+}
+
+impl Residue {
+    /// An owner that is many.
+    pub const COMMON: u64 = u64::MAX;
+
+    /// Whether it decides who gets the connection.
+    pub(super) fn is_mark(residue: Option<Self>) -> bool {
+        residue.is_some_and(|residue| residue.owner != Self::COMMON)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,7 +61,7 @@ pub(super) struct Slot<C, H> {
     pub(super) berth: Arc<Berth<C>>,
     /// The runtime of whoever had it last, or for whom it was opened.
     pub(super) home: Option<H>,
-    /// Whether it is among those with a residue, while idle.
+    /// Whether it is among those with a residue of one session, while idle.
     pub(super) is_marked: bool,
     pub(super) idle_since: Instant,
     pub(super) expires: Instant,

@@ -187,7 +187,7 @@ impl Opening {
         match outcome {
             Ok(connection) => {
                 server.opened.enter(id, connection.cancel_key().process(), now);
-                let seat = Box::new(Seat { connection, id, home, residue: None });
+                let seat = Box::new(Seat::new(connection, id, home));
                 let expires = now + server.config.lock().lifetime_of_one();
                 server.change(|book, acts| {
                     book.1.opened += 1;

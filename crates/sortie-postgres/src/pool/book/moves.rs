@@ -132,7 +132,7 @@ where
     ) {
         self.enter(index, State::Idle);
         let slot = &mut self.slots[index as usize];
-        slot.is_marked = residue.is_some();
+        slot.is_marked = Residue::is_mark(residue);
         slot.berth.lay(conn, residue);
         slot.idle_since = now;
         let rack = &mut self.racks[slot.rack as usize];
