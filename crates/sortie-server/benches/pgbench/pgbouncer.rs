@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
-/// A running PgBouncer with session pooling; killed when dropped.
+/// A running PgBouncer; killed when dropped.
 pub(crate) struct PgBouncer {
     child: Child,
     listen: SocketAddr,
@@ -26,12 +26,18 @@ pub(crate) fn is_installed() -> bool {
 }
 
 impl PgBouncer {
+    /// One with session pooling.
     pub(crate) async fn start(server: SocketAddr, clients: usize) -> Self {
+        Self::pooling("session", server, clients).await
+    }
+
+    /// One that pools so, with so many connections to the server.
+    pub(crate) async fn pooling(mode: &str, server: SocketAddr, clients: usize) -> Self {
         assert!(is_installed(), "there is no pgbouncer to compare with: apt-get install pgbouncer");
         let home = TempDir::with_prefix("pgbouncer-").unwrap();
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let path = home.path().join("pgbouncer.ini");
-        std::fs::write(&path, settings(server, listen, clients)).unwrap();
+        std::fs::write(&path, settings((mode, server), listen, clients)).unwrap();
         let mut command = Command::new("pgbouncer");
         command.arg("-q").arg(&path).stdin(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
@@ -61,7 +67,7 @@ impl Drop for PgBouncer {
     }
 }
 
-fn settings(server: SocketAddr, listen: SocketAddr, clients: usize) -> String {
+fn settings((mode, server): (&str, SocketAddr), listen: SocketAddr, clients: usize) -> String {
     let (host, port) = (server.ip(), server.port());
     let mut text = format!(
         "[databases]\n\
@@ -71,7 +77,7 @@ fn settings(server: SocketAddr, listen: SocketAddr, clients: usize) -> String {
          listen_port = {}\n\
          unix_socket_dir =\n\
          auth_type = any\n\
-         pool_mode = session\n\
+         pool_mode = {mode}\n\
          default_pool_size = {clients}\n\
          max_client_conn = 1000\n\
          log_connections = 0\n\

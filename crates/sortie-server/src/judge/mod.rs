@@ -24,6 +24,7 @@ mod past;
 mod raw;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use self::cache::Cache;
 pub(crate) use self::lane::{ClusterServers, SharedLane};
@@ -119,11 +120,13 @@ fn judge_alone(text: &str, oids: &[u32], known: &Known) -> Judged {
         Err(Unsteady::Grammar) => return Judged::Pipe(PipeReason::Grammar),
     };
     Judged::Share(Arc::new(Shareable {
+        number: Shareable::number(),
         text: text.into(),
         oids: oids.into(),
         spread: None,
         has_params: steady.has_params,
         is_valid: prepare(text, Some(oids), &known.catalog).is_ok(),
+        has_notices: AtomicBool::default(),
     }))
 }
 
@@ -177,11 +180,13 @@ fn judge_spread(text: &str, oids: &[u32], known: &Known) -> Judged {
 
 fn spread(text: &str, oids: &[u32], prepared: Prepared) -> Judged {
     Judged::Share(Arc::new(Shareable {
+        number: Shareable::number(),
         text: text.into(),
         oids: oids.into(),
         has_params: !prepared.params().is_empty(),
         spread: Some(prepared),
         is_valid: true,
+        has_notices: AtomicBool::default(),
     }))
 }
 

@@ -37,7 +37,7 @@ const STATEMENTS_MAX: usize = 2_000;
 const STATEMENTS_BYTES_MAX: usize = 8 << 20;
 /// What a residue says about what was left: parameters, named statements, the unnamed one.
 const PARAMETERS: u64 = 1;
-const NAMED: u64 = 2;
+pub(crate) const NAMED: u64 = 2;
 const UNNAMED: u64 = 4;
 /// Several parameters are set under this name.
 const SESSION_CHARACTERISTICS: &str = "session characteristics";

@@ -91,6 +91,7 @@ pub(crate) use self::cluster::{Cluster, ReplicaHealth, ShardServers};
 pub(crate) use self::effect::{Proven, is_harmless, is_taken, leaves_nothing};
 pub(crate) use self::failure::behind;
 pub(crate) use self::homes::{APART, is_apart};
+pub(crate) use self::ledger::NAMED;
 use self::quiet::Quiet;
 use self::roster::{Ends, Person, Roster};
 use self::session::{Session, Signals};

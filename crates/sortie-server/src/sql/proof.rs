@@ -1,6 +1,7 @@
 //! What is known of a statement that may be shared.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{Canonical, Prepared};
 
@@ -16,6 +17,8 @@ pub(crate) struct Proof {
 /// What is shared by all who send a statement with this canonical text.
 #[derive(Debug)]
 pub(crate) struct Shareable {
+    /// No other one has it, and this one no other.
+    pub(crate) number: u64,
     pub(crate) text: Arc<str>,
     /// The types that were declared.
     pub(crate) oids: Arc<[u32]>,
@@ -24,4 +27,14 @@ pub(crate) struct Shareable {
     pub(crate) has_params: bool,
     /// It is known that a server takes it.
     pub(crate) is_valid: bool,
+    /// A server had something to say beside an answer.
+    pub(crate) has_notices: AtomicBool,
+}
+
+impl Shareable {
+    /// A number that was never given before.
+    pub(crate) fn number() -> u64 {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        NUMBERS.fetch_add(1, Ordering::Relaxed)
+    }
 }

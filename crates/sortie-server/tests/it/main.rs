@@ -39,6 +39,7 @@ mod known;
 mod lab;
 mod large;
 mod late;
+mod kept;
 mod lazy;
 mod leftovers;
 mod logs;

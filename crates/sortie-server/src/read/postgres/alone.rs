@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sortie::{FlightCx, FlightError, ShardId};
-use sortie_postgres::{Bind, Request};
+use sortie_postgres::Bind;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
@@ -25,7 +25,7 @@ use super::super::source::Source;
 use super::super::too_big::Why;
 use super::super::{ReadPath, Reply, Who};
 use super::attempts::Trail;
-use super::frames::{self, Values};
+use super::kept::{Statement, Words, is_worth_it};
 use super::large::{Asking, Large, Offer};
 use super::{Answer, PgReplica, Query, Rows};
 use crate::budget::Budget;
@@ -62,7 +62,7 @@ impl ReadPath<PgReplica> {
         wish: &Wish,
     ) -> Result<Alone, SqlError> {
         let (bind, rows_max) = bind.unzip();
-        let results = bind.map_or(&[][..], |bind| &bind.result_formats);
+        let (results, is_kept) = bind.map_or((&[][..], false), results);
         let key = ReadKey {
             who: who.clone(),
             identity: Identity {
@@ -93,7 +93,7 @@ impl ReadPath<PgReplica> {
                 let (path, proof) = (Arc::clone(&path), proof.clone());
                 let fence = path.fence(shard, &demand);
                 let whole_max = path.budget.whole_max(path.share_max);
-                let mut query = query(&key, (&proof.text, &results), fence, whole_max);
+                let mut query = query(&key, (&proof, &results, is_kept), fence, whole_max);
                 let trail = Trail::of(flight.flight().number(), Some(flight.boarding()));
                 query.trail = Arc::new(trail);
                 async move {
@@ -156,7 +156,7 @@ impl Inner<PgReplica> {
         let is_marked = !wish.floors.is_none();
         let fence = self.fence(shard, &Demand { floors: wish.floors.clone(), is_marked });
         let whole_max = self.budget.whole_max(self.share_max);
-        let query = query(&key, (&proof.text, results), fence, whole_max);
+        let query = query(&key, (proof, &results.into(), false), fence, whole_max);
         let asked = async {
             let turn = turns.acquire_owned().await.expect("turns are never closed");
             Ok((turn, self.ask(shard, query).await?))
@@ -193,14 +193,23 @@ impl Answer {
     }
 }
 
-fn query(key: &ReadKey, (text, results): (&str, &[i16]), fence: Fence, share_max: usize) -> Query {
-    let Identity { oids, formats, values, .. } = &key.identity;
-    let rows_max = match key.shape {
-        Shape::Extended { rows_max } => rows_max,
-        Shape::Simple | Shape::Described | Shape::Merged => 0,
+/// The formats of its columns, and whether its client has prepared the statement for more than one
+/// time.
+fn results(bind: &Bind) -> (&[i16], bool) {
+    (&bind.result_formats, !bind.statement.is_empty())
+}
+
+fn query(
+    key: &ReadKey,
+    (proof, results, is_kept): (&Proof, &Arc<[i16]>, bool),
+    fence: Fence,
+    share_max: usize,
+) -> Query {
+    let statement = Statement { proof: proof.clone(), key: key.clone(), results: results.clone() };
+    let words = if is_kept && is_worth_it(proof) {
+        Words::Kept(Arc::new(statement))
+    } else {
+        Words::Own(statement.own())
     };
-    let values = Values { formats, params: values, results, rows_max };
-    let frames = frames::batch(text, oids, &values, true);
-    let request = Request::new(frames).whole_max(share_max);
-    Query::new(super::login(&key.who), request, fence)
+    Query::new(super::login(&key.who), words, share_max, fence)
 }

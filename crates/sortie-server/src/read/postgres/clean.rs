@@ -1,11 +1,11 @@
 //! Connections without anything of the sessions that had them before.
 
 use bytes::Bytes;
-use sortie_postgres::{ExchangeError, Login, Pooled, Request, Residue, Server};
+use sortie_postgres::{ExchangeError, Login, Pooled, Request, Server};
 use tokio::time::Instant;
 
-use super::Trouble;
-use crate::relay::{APART, is_apart};
+use super::{Trouble, kept};
+use crate::relay::is_apart;
 
 /// A simple query `DISCARD ALL`.
 const DISCARD_ALL: &[u8] = b"Q\0\0\0\x10DISCARD ALL\0";
@@ -14,11 +14,9 @@ const DISCARD_ALL: &[u8] = b"Q\0\0\0\x10DISCARD ALL\0";
 /// away; each is closed.
 const UNCLEAN_MAX: u32 = 64;
 
-/// Nobody's, with everything that can be left: whoever gets the connection cleans it.
-pub(super) const ANYTHING: Residue = Residue { owner: 0, version: !APART };
-
 /// Takes a connection for a read that many may share: sessions of the pipe lane leave parameters
 /// and prepared statements on theirs, which must neither change the answer nor be overwritten.
+/// There may be nothing on it but statements that such reads keep.
 ///
 /// # Cancel safety
 ///
@@ -31,7 +29,7 @@ pub(crate) async fn checkout(
     let mut unclean = 0;
     loop {
         let mut connection = server.checkout(login, None, deadline).await?;
-        if connection.residue().is_none() {
+        if kept::is_kept(connection.residue()) {
             return Ok(connection);
         }
         if is_apart(connection.residue()) {
@@ -53,8 +51,8 @@ pub(crate) async fn checkout(
     }
 }
 
-async fn discard(connection: &mut Pooled) -> Result<(), ExchangeError> {
-    connection.set_residue(Some(ANYTHING));
+pub(super) async fn discard(connection: &mut Pooled) -> Result<(), ExchangeError> {
+    connection.set_residue(Some(kept::ANYTHING));
     connection.exchange(Request::new(Bytes::from_static(DISCARD_ALL))).await?;
     connection.set_residue(None);
     Ok(())

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use sortie::{Call, FlightCx, ShardId};
-use sortie_postgres::Request;
 
 use super::super::error;
 use super::super::key::{ReadKey, Shape};
@@ -15,6 +14,7 @@ use super::super::source::{Source, wrong};
 use super::super::{Description, Fence, Floors, ReadPath, Who};
 use super::attempts::Trail;
 use super::frames;
+use super::kept::Words;
 use super::{PgReplica, Query};
 use crate::sql::{Identity, Proof, SqlError};
 
@@ -56,7 +56,9 @@ impl ReadPath<PgReplica> {
             let (path, proof, who) = (Arc::clone(&self.0), proof.clone(), who.clone());
             move |flight: FlightCx| {
                 let frames = frames::described(&proof.text, &proof.judged.oids);
-                let mut query = Query::new(super::login(&who), Request::new(frames), fence);
+                let words = Words::Own(frames);
+                // There are no rows.
+                let mut query = Query::new(super::login(&who), words, 0, fence);
                 let trail = Trail::of(flight.flight().number(), Some(flight.boarding()));
                 query.trail = Arc::new(trail);
                 Arc::clone(&path).ask_description(shard, query)

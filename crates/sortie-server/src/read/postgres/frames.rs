@@ -13,45 +13,58 @@ pub(super) struct Values<'a> {
     pub(super) rows_max: u32,
 }
 
+impl Values<'_> {
+    /// Bytes that they take, about.
+    fn len(&self) -> usize {
+        let value = |value: &Option<Bytes>| 4 + value.as_ref().map_or(0, Bytes::len);
+        self.params.iter().map(value).sum()
+    }
+}
+
 /// Parses, binds, describes if `described`, and executes a statement without a name.
 pub(super) fn batch(text: &str, oids: &[u32], values: &Values<'_>, described: bool) -> Bytes {
-    let length = |value: &Option<Bytes>| 4 + value.as_ref().map_or(0, Bytes::len);
-    let carried: usize = values.params.iter().map(length).sum();
-    let mut output = BytesMut::with_capacity(64 + text.len() + 4 * oids.len() + carried);
-    parse(&mut output, text, oids);
-    frame(&mut output, b'B', |body| {
-        body.put_slice(&[0, 0]);
-        formats(body, values.formats);
-        body.put_u16(count(values.params.len()));
-        for value in values.params {
-            match value {
-                None => body.put_i32(-1),
-                Some(value) => {
-                    body.put_u32(u32::try_from(value.len()).expect("a message is below 4 GiB"));
-                    body.put_slice(value);
-                }
-            }
-        }
-        formats(body, values.results);
-    });
+    let mut output = BytesMut::with_capacity(64 + text.len() + 4 * oids.len() + values.len());
+    parse(&mut output, "", text, oids);
+    bind(&mut output, "", values);
     // A session that gets the connection later must not find the statement.
-    output.put_slice(b"C\0\0\0\x06S\0");
-    if described {
-        output.put_slice(b"D\0\0\0\x06P\0");
+    close(&mut output, "");
+    execute(&mut output, values, described);
+    output.freeze()
+}
+
+/// Prepares a statement under a name, after another one was closed, and runs it described.
+pub(super) fn preparing(
+    name: &str,
+    (text, oids): (&str, &[u32]),
+    gone: Option<&str>,
+    values: &Values<'_>,
+) -> Bytes {
+    let length = 128 + 2 * name.len() + text.len() + 4 * oids.len() + values.len();
+    let mut output = BytesMut::with_capacity(length);
+    if let Some(gone) = gone {
+        close(&mut output, gone);
     }
-    output.put_slice(b"E\0\0\0\x09\0");
-    output.put_u32(values.rows_max);
-    output.put_slice(b"S\0\0\0\x04");
+    parse(&mut output, name, text, oids);
+    bind(&mut output, name, values);
+    execute(&mut output, values, true);
+    output.freeze()
+}
+
+/// Runs a statement that is prepared, described.
+pub(super) fn prepared(name: &str, values: &Values<'_>) -> Bytes {
+    let mut output = BytesMut::with_capacity(64 + name.len() + values.len());
+    bind(&mut output, name, values);
+    execute(&mut output, values, true);
     output.freeze()
 }
 
 /// Prepares and describes a statement without a name.
 pub(super) fn described(text: &str, oids: &[u32]) -> Bytes {
     let mut output = BytesMut::with_capacity(64 + text.len() + 4 * oids.len());
-    parse(&mut output, text, oids);
+    parse(&mut output, "", text, oids);
     output.put_slice(b"D\0\0\0\x06S\0");
     // A session that gets the connection later must not find the statement.
-    output.put_slice(b"C\0\0\0\x06S\0");
+    close(&mut output, "");
     output.put_slice(b"S\0\0\0\x04");
     output.freeze()
 }
@@ -75,8 +88,9 @@ pub(super) fn of_shard(query: &Query, binary: &[bool]) -> Bytes {
     )
 }
 
-fn parse(output: &mut BytesMut, text: &str, oids: &[u32]) {
+fn parse(output: &mut BytesMut, name: &str, text: &str, oids: &[u32]) {
     frame(output, b'P', |body| {
+        body.put_slice(name.as_bytes());
         body.put_u8(0);
         body.put_slice(text.as_bytes());
         body.put_u8(0);
@@ -85,6 +99,43 @@ fn parse(output: &mut BytesMut, text: &str, oids: &[u32]) {
             body.put_u32(*oid);
         }
     });
+}
+
+fn bind(output: &mut BytesMut, name: &str, values: &Values<'_>) {
+    frame(output, b'B', |body| {
+        body.put_u8(0);
+        body.put_slice(name.as_bytes());
+        body.put_u8(0);
+        formats(body, values.formats);
+        body.put_u16(count(values.params.len()));
+        for value in values.params {
+            match value {
+                None => body.put_i32(-1),
+                Some(value) => {
+                    body.put_u32(u32::try_from(value.len()).expect("a message is below 4 GiB"));
+                    body.put_slice(value);
+                }
+            }
+        }
+        formats(body, values.results);
+    });
+}
+
+fn close(output: &mut BytesMut, name: &str) {
+    frame(output, b'C', |body| {
+        body.put_u8(b'S');
+        body.put_slice(name.as_bytes());
+        body.put_u8(0);
+    });
+}
+
+fn execute(output: &mut BytesMut, values: &Values<'_>, described: bool) {
+    if described {
+        output.put_slice(b"D\0\0\0\x06P\0");
+    }
+    output.put_slice(b"E\0\0\0\x09\0");
+    output.put_u32(values.rows_max);
+    output.put_slice(b"S\0\0\0\x04");
 }
 
 fn formats(body: &mut BytesMut, formats: &[i16]) {

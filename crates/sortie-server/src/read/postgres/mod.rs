@@ -17,6 +17,7 @@ mod attempts;
 mod clean;
 mod describe;
 mod frames;
+pub(crate) mod kept;
 mod large;
 mod part;
 
@@ -26,13 +27,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use sortie::{AttemptFailure, Class, Classify, HedgeError};
 use sortie_postgres::sqlstate::{self, Asked};
-use sortie_postgres::{Body, ExchangeError, Login, PoolError, Request, Server, ServerError};
+use sortie_postgres::{Body, ExchangeError, Login, PoolError, Server, ServerError};
 use tokio::time::Instant;
 
 pub(crate) use self::alone::Alone;
 pub(crate) use self::attempts::AttemptStats;
 use self::attempts::{Attempts, Trail};
 pub(crate) use self::clean::checkout;
+use self::kept::{Message, Words};
 use self::large::Rest;
 pub(crate) use self::large::{Large, Offer};
 pub(crate) use self::part::values_of_rows;
@@ -59,7 +61,7 @@ struct Inner {
 #[derive(Clone)]
 pub(crate) struct Query {
     login: Arc<Login>,
-    request: Request,
+    message: Message,
     trail: Arc<Trail>,
     /// The place in its log that a replica must have reached, or 0.
     floor: u64,
@@ -102,9 +104,9 @@ pub(crate) enum Trouble {
 pub(crate) struct BySqlstate;
 
 impl Query {
-    fn new(login: Arc<Login>, request: Request, fence: Fence) -> Self {
-        let request = if fence.is_wanted { request.fenced_around() } else { request };
-        Self { login, request, trail: Arc::default(), floor: fence.floor }
+    fn new(login: Arc<Login>, words: Words, whole_max: usize, fence: Fence) -> Self {
+        let message = Message { words, whole_max, is_fenced: fence.is_wanted };
+        Self { login, message, trail: Arc::default(), floor: fence.floor }
     }
 }
 
@@ -148,12 +150,7 @@ impl PgReplica {
         let mut connection = checkout(&self.0.server, &query.login, deadline).await?;
         query.trail.board();
         let sent = Instant::now();
-        // Until all of it went well: a failure in between may leave the statement behind.
-        connection.set_residue(Some(clean::ANYTHING));
-        let reply = connection.exchange(query.request).await?;
-        if matches!(reply.body, Body::Whole(_)) {
-            connection.set_residue(None);
-        }
+        let reply = query.message.exchange(&mut connection).await?;
         let mark = Mark { from: reply.as_of, until: reply.until };
         if mark.from.unwrap_or(0) < query.floor {
             return Err(Trouble::Behind);
@@ -196,8 +193,8 @@ impl Source for PgReplica {
         let aggregates = [false].as_slice();
         let binary = if wanted.bound.is_aggregate() { aggregates } else { wanted.binary };
         let frames = frames::of_shard(&query, binary);
-        let request = Request::new(frames).whole_max(wanted.bytes_max);
-        let mut query = Query::new(login(wanted.who), request, fence);
+        let words = Words::Own(frames);
+        let mut query = Query::new(login(wanted.who), words, wanted.bytes_max, fence);
         query.trail = Arc::new(Trail::of(wanted.flight, None));
         query
     }
@@ -257,7 +254,7 @@ fn notices(all: &[ServerError], parsing: usize) -> Option<Arc<Notices>> {
 }
 
 /// The login that a read needs: its role, and every parameter that may change its answer.
-fn login(who: &Who) -> Arc<Login> {
+pub(crate) fn login(who: &Who) -> Arc<Login> {
     let mut login = Login::new(&*who.user, &*who.database);
     login.credential = who.credential.as_deref().cloned();
     for (name, value) in who.settings.iter() {

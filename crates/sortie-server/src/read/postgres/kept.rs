@@ -1,0 +1,171 @@
+//! Statements that connections keep prepared for the reads that many may share.
+//!
+//! A statement that its client has prepared is prepared where it runs, too, and stays: a server
+//! spends more on parsing and planning a cheap read than on running it.
+//!
+//! # Invariants
+//!
+//! 1. Only what a batch of reads has left in good order is relied on: after anything else the
+//!    connection is cleaned, and nothing is kept there.
+//! 2. One of them is told from all others by text and declared types. Of its text only ordinary
+//!    comments may be another reader's; so an error that has a place in it is not passed on.
+//! 3. A connection has a bounded number of them.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use sortie_postgres::{Body, ExchangeError, Kept, Pooled, Reply, Request, Residue, ServerError};
+
+use super::clean;
+use super::frames::{self, Values};
+use crate::read::key::{ReadKey, Shape};
+use crate::relay::{APART, NAMED};
+use crate::sql::{Identity, Proof, state};
+
+/// There is no prepared statement of this name.
+const UNKNOWN_STATEMENT: &str = "26000";
+
+/// There is one already.
+const DUPLICATE_STATEMENT: &str = "42P05";
+
+/// Tells the names of this process from those of others: behind a pooler that knows nothing of
+/// prepared statements they may come to one server process.
+static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
+
+/// Nobody's, with everything that can be left: whoever gets the connection cleans it.
+pub(crate) const ANYTHING: Residue = Residue { owner: 0, version: !APART };
+
+/// What is left with statements that are kept: whoever gets the connection and does not know of
+/// them takes them away.
+pub(crate) const KEPT: u64 = NAMED;
+
+/// Whether a statement is kept where it is run.
+pub(crate) fn is_worth_it(proof: &Proof) -> bool {
+    proof.judged.spread.is_none() && !proof.judged.has_notices.load(Relaxed)
+}
+
+/// What a replica is asked, and how its answer is read.
+#[derive(Clone)]
+pub(super) struct Message {
+    pub(super) words: Words,
+    /// How many bytes of rows are taken together.
+    pub(super) whole_max: usize,
+    /// The replica also says how far it is.
+    pub(super) is_fenced: bool,
+}
+
+/// In which words.
+#[derive(Clone)]
+pub(super) enum Words {
+    /// The frames of a batch that leaves nothing.
+    Own(Bytes),
+    /// A statement that may be prepared there already.
+    Kept(Arc<Statement>),
+}
+
+/// A statement, and the values that it is run with.
+pub(super) struct Statement {
+    pub(super) proof: Proof,
+    pub(super) key: ReadKey,
+    pub(super) results: Arc<[i16]>,
+}
+
+impl Message {
+    /// Asks on a connection that has nothing but what is kept there, and leaves it so if all goes
+    /// well.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the exchange unfinished, and says so of what it may leave.
+    pub(super) async fn exchange(&self, connection: &mut Pooled) -> Result<Reply, ExchangeError> {
+        // Until all of it went well: a failure in between may leave the statement behind.
+        let mut kept = connection.take_kept(ANYTHING);
+        let mut added = None;
+        let frames = match &self.words {
+            Words::Own(frames) => frames.clone(),
+            Words::Kept(statement) => {
+                let number = statement.proof.judged.number;
+                if kept.find(number).is_none() {
+                    added = Some(number);
+                }
+                statement.frames(added.is_some(), &mut kept)
+            }
+        };
+        let reply = match (connection.exchange(self.request(frames)).await, &self.words) {
+            (Err(ExchangeError::Server(report)), Words::Kept(statement))
+                if is_of_keeping(&report, added.is_none()) =>
+            {
+                clean::discard(connection).await?;
+                let words = Words::Own(statement.own());
+                return Box::pin(Self { words, ..*self }.exchange(connection)).await;
+            }
+            (reply, _) => reply?,
+        };
+        if let Words::Kept(statement) = &self.words
+            && !reply.notices.is_empty()
+        {
+            // They may be of its planning, and are said to whoever has it planned.
+            statement.proof.judged.has_notices.store(true, Relaxed);
+        } else if matches!(reply.body, Body::Whole(_)) {
+            if let Some(number) = added {
+                kept.add(number, reply.head.clone().unwrap_or_default());
+            }
+            connection.keep(kept, KEPT);
+        }
+        Ok(reply)
+    }
+
+    fn request(&self, frames: Bytes) -> Request {
+        let request = Request::new(frames).whole_max(self.whole_max);
+        if self.is_fenced { request.fenced_around() } else { request }
+    }
+}
+
+impl Statement {
+    /// The batch that runs it without leaving it.
+    pub(super) fn own(&self) -> Bytes {
+        frames::batch(&self.proof.text, &self.key.identity.oids, &self.values(), true)
+    }
+
+    /// The batch that runs it, and prepares it first if it is new; then another one may have to go.
+    fn frames(&self, is_new: bool, kept: &mut Kept) -> Bytes {
+        let own = name(self.proof.judged.number);
+        if !is_new {
+            return frames::prepared(&own, &self.values());
+        }
+        let (gone, text) =
+            (kept.make_room().map(name), (&*self.proof.text, &*self.key.identity.oids));
+        frames::preparing(&own, text, gone.as_deref(), &self.values())
+    }
+
+    fn values(&self) -> Values<'_> {
+        let Identity { formats, values, .. } = &self.key.identity;
+        let rows_max = match self.key.shape {
+            Shape::Extended { rows_max } => rows_max,
+            Shape::Simple | Shape::Described | Shape::Merged => 0,
+        };
+        Values { formats, params: values, results: &self.results, rows_max }
+    }
+}
+
+/// Whether there is nothing on a connection but what is kept there.
+pub(crate) fn is_kept(residue: Option<Residue>) -> bool {
+    residue.is_none_or(|residue| residue.owner == Residue::COMMON)
+}
+
+/// How the statement of this number is called.
+pub(crate) fn name(number: u64) -> String {
+    format!("sortie {:x} {number}", *PROCESS)
+}
+
+/// Whether an error may be about a statement that is kept, and not about the read: about another
+/// reader's text, if that is what was relied on, or about its being there.
+fn is_of_keeping(report: &ServerError, was_there: bool) -> bool {
+    match report.sqlstate() {
+        UNKNOWN_STATEMENT | DUPLICATE_STATEMENT => true,
+        state::FEATURE_NOT_SUPPORTED => was_there,
+        _ => was_there && report.field(b'P').is_some(),
+    }
+}
