@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sortie::ShardId;
-use sortie_postgres::{Bind, Server};
+use sortie_postgres::{Bind, Login, Server};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -21,7 +21,9 @@ use self::told::{is_of_statement, told};
 use super::parameters::unreadable;
 use super::past::{Past, is_still_known};
 use super::{Judge, Looked, Opinion, look};
-use crate::read::{Alone, Description, Floors, PgReplica, ReadConfig, ReadPath, ReadStats, Wish};
+use crate::read::{
+    Alone, Description, Floors, PgReplica, ReadConfig, ReadPath, ReadStats, Wish, kept, login,
+};
 use crate::relay;
 use crate::relay::{Asked, Outcome, PipeReason, Shared, Values, Valve, Verdict, behind};
 use crate::sql::{Bound, Known, Proof, Settings, SqlError, state, utf8};
@@ -328,6 +330,11 @@ impl Shared for SharedLane {
         let known = lane.known.borrow();
         let vocabulary = known.as_ref().map(|known| &known.vocabulary);
         vocabulary.is_some_and(|it| utf8(text).is_ok_and(|text| it.hides(text)))
+    }
+
+    fn kept(&self, who: &relay::Who, plan: &Proof) -> Option<(u64, Arc<Login>)> {
+        let lane = self.0.lanes.get(who.cluster)?;
+        kept::is_worth_it(plan).then(|| (plan.judged.number, login(&lane.who(who))))
     }
 
     async fn describe(

@@ -16,7 +16,7 @@ type Shown = (
     fn(&LaneStats) -> Vec<(&'static str, u64)>,
 );
 
-const SHOWN: [Shown; 17] = [
+const SHOWN: [Shown; 18] = [
     ("lane_statements", "Statements of clients by their lane", Counter, Some("lane"), |it| {
         let piped = it.piped.iter().map(|(_, count)| count).sum();
         vec![("shared", it.shared), ("pipe", piped), ("refused", it.refused)]
@@ -27,6 +27,13 @@ const SHOWN: [Shown; 17] = [
         Counter,
         Some("reason"),
         |it| it.piped.clone(),
+    ),
+    (
+        "lone_statements",
+        "Shared statements that nobody else asked for at the time, and that were read by no flight",
+        Counter,
+        None,
+        |it| alone(it.lone),
     ),
     (
         "large_answers",

@@ -33,7 +33,9 @@ use crate::sql::{Decisive, Settings};
 
 pub(crate) use self::fresh::{Fence, Floors, Landed, Mark, Wish};
 pub(crate) use self::path::{ReadConfig, ReadPath};
-pub(crate) use self::postgres::{Alone, AttemptStats, Large, PgReplica, checkout, values_of_rows};
+pub(crate) use self::postgres::{
+    Alone, AttemptStats, Large, PgReplica, checkout, kept, login, values_of_rows,
+};
 pub(crate) use self::stats::ReadStats;
 pub(crate) use self::view::FlightSeen;
 

@@ -9,6 +9,17 @@ use sortie_postgres::{PoolError, ServerError};
 
 use crate::sql::{SqlError, state};
 
+/// The client has asked for it.
+pub(super) fn cancelled() -> SqlError {
+    SqlError::new(state::QUERY_CANCELED, "canceling statement due to user request")
+}
+
+/// The endpoint ends, or somebody has ended the session.
+pub(super) fn shutting_down() -> SqlError {
+    let message = "terminating connection due to administrator command";
+    SqlError::new(state::ADMIN_SHUTDOWN, message)
+}
+
 /// No server is configured for what was asked.
 pub(super) fn no_server() -> SqlError {
     SqlError::new(state::CONNECTION_FAILURE, "no server of the shard is known")

@@ -9,13 +9,13 @@ use sortie_postgres::backend::{self, Severity, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::effect::{Control, Effects};
-use super::failure as server_failure;
+use super::failure::{self as server_failure, cancelled};
 use super::frames;
 use super::homes::is_apart;
 use super::insight::{Foreseen, Noticed, Sighting};
 use super::leased::Leased;
 use super::roster::Work;
-use super::session::{Session, Signals, cancelled};
+use super::session::{Session, Signals};
 use super::shared::{PipeReason, Shared};
 use super::stats::{Gauge, Lanes};
 use crate::session::failure::{self, Failure};

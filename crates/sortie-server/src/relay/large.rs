@@ -16,7 +16,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::session::{Session, Signals, cancelled};
+use super::failure::cancelled;
+use super::session::{Session, Signals};
 use super::shared::Shared;
 use crate::read::Large;
 use crate::session::failure::Failure;

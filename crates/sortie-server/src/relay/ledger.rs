@@ -13,19 +13,16 @@
 //! 4. Everything is bounded; beyond a bound the session is dirty.
 
 mod here;
-
-use std::sync::atomic::{AtomicU64, Ordering};
+mod statement;
 
 use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
 
 pub(crate) use self::here::Here;
-use super::effect::{Effect, Effects, Reason};
+pub(crate) use self::statement::{Statement, View};
+use super::effect::{Effect, Reason};
 use super::frames;
 use super::homes::Found;
-use super::insight::Glance;
-use super::shared::Verdict;
-use super::switches::Switches;
 
 /// Parameters that one session may have set.
 const PARAMETERS_MAX: usize = 128;
@@ -41,9 +38,6 @@ pub(crate) const NAMED: u64 = 2;
 const UNNAMED: u64 = 4;
 /// Several parameters are set under this name.
 const SESSION_CHARACTERISTICS: &str = "session characteristics";
-
-/// Numbers for statements.
-static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 /// What a session has left on servers.
 #[derive(Debug)]
@@ -79,28 +73,6 @@ pub(crate) struct Replay {
     pub(crate) queries: u32,
     /// The first of them takes away what was left there.
     pub(crate) cleans: bool,
-}
-
-/// What a verdict depends on: what the configuration says, the change that the parameters are at,
-/// the shard, and the change that what is known of the databases is at.
-pub(crate) type View = (u64, u64, Option<usize>, u64);
-
-/// A prepared statement.
-#[derive(Debug)]
-pub(crate) struct Statement<P> {
-    number: u64,
-    /// The whole Parse frame.
-    pub(crate) frame: Bytes,
-    /// What running it leaves.
-    pub(crate) effects: Effects,
-    /// What its comments say.
-    pub(crate) hint: Switches,
-    /// The columns that its client was told of.
-    pub(crate) told: Option<Bytes>,
-    /// What was judged of it, and by what.
-    pub(crate) verdict: Option<(View, Verdict<P>)>,
-    /// What was seen of it where statements are only observed, and by what.
-    pub(crate) glance: Option<(View, Glance)>,
 }
 
 /// What must be there for a statement of a certain name.
@@ -357,44 +329,7 @@ impl<P> Ledger<P> {
     }
 }
 
-impl<P> Statement<P> {
-    /// A statement whose text is too long to be read, and to be kept: running it may leave
-    /// anything, and it is had again nowhere.
-    pub(crate) fn unread() -> Self {
-        Self::new(Bytes::new(), Effects::dirty(Reason::Unreadable), Switches::default())
-    }
-
-    /// The statement that a Parse frame with this text prepares.
-    pub(crate) fn of(frame: &[u8], text: &[u8]) -> Self {
-        Self::new(Bytes::copy_from_slice(frame), Effects::of(text), Switches::hint(text))
-    }
-
-    fn new(frame: Bytes, effects: Effects, hint: Switches) -> Self {
-        let (told, verdict, glance) = (None, None, None);
-        Self { number: number(), frame, effects, hint, told, verdict, glance }
-    }
-
-    /// Its number, which no other one has.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// Its SQL.
-    pub(crate) fn text(&self) -> &[u8] {
-        frames::parse(&self.frame).map_or(&[], |parse| parse.text)
-    }
-
-    /// The types of its first parameters.
-    pub(crate) fn oids(&self) -> Vec<u32> {
-        frames::parse(&self.frame).map_or_else(Vec::new, |parse| parse.oids())
-    }
-}
-
 /// What `RESET ALL` leaves as it is.
 fn survives_reset_all(name: &str) -> bool {
     matches!(name, "role" | "session_authorization")
-}
-
-fn number() -> u64 {
-    NUMBERS.fetch_add(1, Ordering::Relaxed)
 }

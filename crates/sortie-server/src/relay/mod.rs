@@ -15,7 +15,8 @@
 //! | what an idle client wants next | `decide` |
 //! | in which lane | `lanes`, `switches`, then `share`, `large`, `describe`, `refuse` or `local` |
 //! | statements about the switches, of who holds a connection | `amid` |
-//! | the batch that comes over and over | `plain` |
+//! | the batch that comes over and over | `plain`, `groove` |
+//! | reads that nobody else asks for at the time | `lone` |
 //! | bytes in both directions | `client`, `pump`, `hear`, `buffers` |
 //! | what may come at any time | `signals`, `quiet` |
 //! | which servers there are, and whether they answer | `cluster`, `lasting`, `health` |
@@ -59,6 +60,7 @@ mod lazy;
 mod leased;
 mod ledger;
 mod local;
+mod lone;
 mod mend;
 mod moving;
 mod plain;
@@ -92,6 +94,7 @@ pub(crate) use self::effect::{Proven, is_harmless, is_taken, leaves_nothing};
 pub(crate) use self::failure::behind;
 pub(crate) use self::homes::{APART, is_apart};
 pub(crate) use self::ledger::NAMED;
+use self::lone::Lights;
 use self::quiet::Quiet;
 use self::roster::{Ends, Person, Roster};
 use self::session::{Session, Signals};
@@ -120,6 +123,7 @@ pub(crate) struct Relay<L>(Arc<Inner<L>>);
 pub(crate) struct Inner<L> {
     worlds: Worlds<L>,
     keys: Keys,
+    lights: Lights,
     roster: Arc<Roster>,
     stats: Stats,
     budget: Budget,
@@ -135,7 +139,8 @@ impl<L: Shared> Relay<L> {
         let budget = world.limits.budget.clone();
         budget.change(world.config.buffered_max);
         let (worlds, stats) = (Worlds::new(world), Stats::default());
-        Self(Arc::new(Inner { worlds, keys, roster, stats, budget, drain }))
+        let lights = Lights::default();
+        Self(Arc::new(Inner { worlds, keys, lights, roster, stats, budget, drain }))
     }
 
     /// Lets another configuration hold: for sessions that begin, and for others from their next

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::cluster::Cluster;
-use super::session::{Account, Session, shutting_down};
+use super::failure::shutting_down;
+use super::session::{Account, Session};
 use super::shared::Shared;
 use super::switches::{Shards, Switches};
 use super::world::World;
@@ -52,7 +53,7 @@ where
         self.depart();
         (self.world, self.cluster, self.account) = (world, cluster, account);
         // Both are told by places and numbers of what was in force before.
-        (self.who, self.last, self.lately.likeness) = (None, None, None);
+        (self.who, self.last, self.lately.likeness, self.lone) = (None, None, None, None);
         Ok(())
     }
 

@@ -67,6 +67,16 @@ impl Seen {
             && (floor == 0 || self.reached.is_some_and(|(at, far)| at == place && far >= floor))
     }
 
+    /// Whether it may read from any server.
+    pub(super) fn is_free(&self) -> bool {
+        self.floors.is_none()
+    }
+
+    /// A read was answered that was nobody else's, of the only server that there is.
+    pub(super) fn read_lone(&mut self) {
+        self.is_late = true;
+    }
+
     /// A shared answer was seen; `has_choice` tells of which shards others may come from elsewhere.
     pub(super) fn share(&mut self, landed: &Landed, has_choice: impl Fn(usize) -> bool) {
         (self.ended, self.is_late) = (Some(landed.ended), false);

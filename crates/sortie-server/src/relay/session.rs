@@ -29,6 +29,7 @@ use super::client::Client;
 use super::cluster::Cluster;
 use super::course::Course;
 use super::decide::{self, Batch};
+use super::failure::{cancelled, shutting_down};
 use super::health::Present;
 use super::hold::{Held, Unready};
 use super::homes::Homes;
@@ -36,6 +37,7 @@ use super::insight::{Cause, Lately, Noticed};
 use super::lazy::Lazy;
 use super::leased::{Place, Rested};
 use super::ledger::Ledger;
+use super::lone::Lone;
 use super::plain::Plain;
 use super::pump::EGRESS_MAX;
 use super::quiet::Quiet;
@@ -107,6 +109,8 @@ pub(super) struct Session<'a, S, L: Shared> {
     pub(super) meter: Meter,
     /// What is known of the statement in front that takes the pipe, and of the one under way.
     pub(super) noticed: Noticed,
+    /// What it has read alone by last.
+    pub(super) lone: Option<Lone>,
     pub(super) timed: Option<Arc<Cause>>,
     /// What it has sent, and who it is, as far as statements are told apart.
     pub(super) lately: Lately,
@@ -175,6 +179,9 @@ where
             && let Some(reason) = self.piped_plain(&plain)
         {
             return self.pipe_plain(&plain, reason, signals).await;
+        }
+        if self.read_lone(signals).await? {
+            return Ok(());
         }
         if self.close_here() {
             return Ok(());
@@ -388,13 +395,4 @@ pub(super) fn lost(tag: u8) -> Failure {
     }
     let message = format!("invalid frontend message type {tag}");
     Failure::Fatal(SqlError::new(state::PROTOCOL_VIOLATION, message))
-}
-
-pub(super) fn cancelled() -> SqlError {
-    SqlError::new(state::QUERY_CANCELED, "canceling statement due to user request")
-}
-
-pub(super) fn shutting_down() -> SqlError {
-    let message = "terminating connection due to administrator command";
-    SqlError::new(state::ADMIN_SHUTDOWN, message)
 }

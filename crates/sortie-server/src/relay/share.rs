@@ -57,6 +57,7 @@ where
             }
             Share::Single(..) | Share::Simple(_) => Ok(None),
         };
+        let light = self.show((who, plan), &asked);
         let running = self.inner.stats.statement();
         let read = match &described {
             Ok(_) => self.read(who, plan, (&values, self.switches(hint)), signals).await?,
@@ -69,6 +70,9 @@ where
             Ok(Outcome::Reply(reply, landed)) => {
                 self.cluster.see(&mut self.seen, &landed);
                 self.lanes.shared();
+                if let Some(light) = light {
+                    self.shown(&asked, &light);
+                }
                 self.answer(&reply, told.as_deref(), asked).await
             }
             Ok(Outcome::Large(large)) => {

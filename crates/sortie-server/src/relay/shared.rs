@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sortie_postgres::{Bind, Credential};
+use sortie_postgres::{Bind, Credential, Login};
 
 pub(crate) use crate::read::{Description, Notices};
 use crate::read::{Floors, Landed, Large, Wish};
@@ -37,6 +37,10 @@ pub(crate) trait Shared: Send + Sync + 'static {
     /// Whether something may run by this text that it does not say, and that may leave something on
     /// its session, as far as the cluster's databases are known: by a view, for example.
     fn hides(&self, cluster: usize, text: &[u8]) -> bool;
+
+    /// By which number the statement of a plan is kept prepared for reads of it, and the login of
+    /// the connections that keep it; `None` if it is not.
+    fn kept(&self, who: &Who, plan: &Self::Plan) -> Option<(u64, Arc<Login>)>;
 
     /// What the statement of a plan takes and gives, as a server says it that is asked now. None if
     /// no server takes it, or can be asked, that has got as far as these floors.

@@ -13,8 +13,9 @@ use sortie_postgres::backend::Status;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Duration, sleep, timeout};
 
+use super::failure::shutting_down;
 use super::hold::Unready;
-use super::session::{Session, Signals, shutting_down};
+use super::session::{Session, Signals};
 use super::shared::Shared;
 use crate::listener::DRAIN_MAX;
 use crate::session::failure::Failure;

@@ -367,6 +367,7 @@ impl<'a, S, L: Shared> Session<'a, S, L> {
             leaving: None,
             known: Arc::clone(&opened.greeting),
             rested: None,
+            lone: None,
             last: None,
             who: None,
             dirty: None,

@@ -9,6 +9,7 @@ use super::shared::PipeReason;
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
     shared: AtomicU64,
+    lone: AtomicU64,
     large: AtomicU64,
     refused: AtomicU64,
     piped: [AtomicU64; PipeReason::ALL.len()],
@@ -31,6 +32,8 @@ pub(crate) struct Lanes {
 pub(crate) struct LaneStats {
     /// Statements that were shared.
     pub(crate) shared: u64,
+    /// Those of them that a session has read alone, as nobody else asked for the same.
+    pub(crate) lone: u64,
     /// Those of them whose answer was too big to be shared.
     pub(crate) large: u64,
     /// Statements that were refused.
@@ -85,6 +88,10 @@ fn add(counter: &AtomicU64, count: u64) {
 impl Lanes {
     pub(crate) fn shared(&self) {
         add(&self.shared, 1);
+    }
+
+    pub(crate) fn lone(&self) {
+        add(&self.lone, 1);
     }
 
     pub(crate) fn large(&self) {
@@ -146,6 +153,7 @@ impl Lanes {
         let dirty = Reason::ALL.iter().map(|it| (it.label(), read(&self.dirty[*it as usize])));
         LaneStats {
             shared: read(&self.shared),
+            lone: read(&self.lone),
             large: read(&self.large),
             refused: read(&self.refused),
             piped: piped.collect(),

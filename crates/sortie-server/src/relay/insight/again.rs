@@ -39,7 +39,7 @@ where
     }
 
     /// Whether this is what the session is looked at by now ([`Session::view`]).
-    fn is_seen(&self, view: &View) -> bool {
+    pub(in crate::relay) fn is_seen(&self, view: &View) -> bool {
         let (at, shard) = (self.ledger.at(), self.shard());
         let known_at = self.world.lane.known_at(self.cluster.index);
         // Who it was when it was looked at last.

@@ -34,6 +34,7 @@ pub(super) use self::foresee::Foreseen;
 pub(super) use self::notice::Noticed;
 use self::overlap::{Overlaps, Spot};
 pub(super) use self::pattern::Lately;
+pub(super) use self::scan::mix;
 use super::shared::PipeReason;
 
 /// Statements that are told apart, each with its reason.

@@ -87,7 +87,7 @@ where
     L: Shared,
 {
     /// What tells the session from others whose answers may differ.
-    fn likeness(&mut self) -> Option<u64> {
+    pub(in crate::relay) fn likeness(&mut self) -> Option<u64> {
         let state = (self.ledger.at(), self.shard());
         if let Some((known, likeness)) = self.lately.likeness
             && known == state
@@ -263,7 +263,7 @@ where
     }
 
     /// What tells a statement that begins with this key from others, if it is bound like this.
-    pub(super) fn key(&self, key: u64, bind: Option<Bound>) -> u64 {
+    pub(in crate::relay) fn key(&self, key: u64, bind: Option<Bound>) -> u64 {
         let Some((bind, rows_max)) = bind else { return key };
         let bind = self.client.input.get(bind).unwrap_or_default();
         mix(&[key, rows_max.into()], values(bind))
@@ -333,7 +333,7 @@ where
 }
 
 /// Where a Bind is, and how many rows are wanted.
-pub(super) type Bound = (Range<usize>, u32);
+pub(in crate::relay) type Bound = (Range<usize>, u32);
 
 fn bound(single: &Single) -> Option<Bound> {
     Some((single.bind.clone()?, single.rows_max))
