@@ -4,7 +4,7 @@ use super::pooling::Pooling;
 use super::probe::{Facts, Probe};
 use super::promise::{Cause, Freshness, promise, remedy};
 use super::report::{Finding, Kind, Reads, ServerReport, ShardReport};
-use crate::config::ClusterConfig;
+use crate::config::{ClusterConfig, ShardConfig};
 
 /// A standby this far behind is worth a word, in bytes.
 const LAG_NOTABLE: u64 = 16 << 20;
@@ -55,6 +55,39 @@ pub(super) fn shard(
         findings.push(finding.fix("add a replica, or set `hedge = \"off\"`"));
     }
     ShardReport { shard: number, servers, hedge }
+}
+
+/// Whether servers take as many connections as all clusters together may open there; told with the
+/// first cluster that names one.
+pub(super) fn crowded(
+    (all, cluster): (&[ClusterConfig], &ClusterConfig),
+    probes: &[Vec<Probe>],
+    findings: &mut Vec<Finding>,
+) {
+    for probe in probes.iter().flatten() {
+        let Ok(facts) = &probe.facts else { continue };
+        let here = |it: &&ClusterConfig| {
+            it.shards.iter().flat_map(ShardConfig::servers).any(|it| it.name == probe.name)
+        };
+        let clusters: Vec<_> = all.iter().filter(here).collect();
+        let max = |it: &&ClusterConfig| u64::from(it.pool.connections_max);
+        let wanted: u64 = clusters.iter().map(max).sum();
+        let is_told = clusters.first().is_none_or(|first| first.name != cluster.name);
+        if is_told || u64::from(facts.max_connections) >= wanted {
+            continue;
+        }
+        let names: Vec<_> = clusters.iter().map(|it| it.name.as_str()).collect();
+        let whose = match names[..] {
+            [_] => String::new(),
+            _ => format!(" of the clusters {} together", names.join(", ")),
+        };
+        let text = format!(
+            "pool.connections_max{whose} is {wanted}, and the server takes {}",
+            facts.max_connections
+        );
+        findings
+            .push(Finding::warning(&probe.name, text).fix("lower it, or raise max_connections"));
+    }
 }
 
 /// Where no replica is configured the primary answers reads.
@@ -111,14 +144,6 @@ fn server(cluster: &ClusterConfig, probe: &Probe, facts: &Facts, findings: &mut 
         let text =
             format!("a managed service ({service}); its failover may be a change of address");
         findings.push(Finding::note(name, text));
-    }
-    let wanted = cluster.pool.connections_max;
-    if facts.max_connections < wanted {
-        let text = format!(
-            "pool.connections_max is {wanted}, and the server takes {}",
-            facts.max_connections
-        );
-        findings.push(Finding::warning(name, text).fix("lower it, or raise max_connections"));
     }
     for (role, error) in &facts.locked_out {
         findings.push(Finding::problem(name, format!("role {role} can't log in: {error}")));

@@ -64,6 +64,7 @@ pub(crate) fn run(options: &Check) -> Result<ExitCode, Error> {
     for cluster in &config.clusters {
         let cluster = &front::look(cluster, &config.auth, &mut findings);
         let progress = Progress::new(cluster);
+        let cluster = (cluster, &config.clusters[..]);
         clusters.push(runtime.block_on(check(cluster, options.timeout, progress, &mut findings)));
     }
     let report = Report::new(clusters, findings);
@@ -77,7 +78,7 @@ pub(crate) fn run(options: &Check) -> Result<ExitCode, Error> {
 }
 
 async fn check(
-    cluster: &ClusterConfig,
+    (cluster, all): (&ClusterConfig, &[ClusterConfig]),
     limit: Duration,
     mut progress: Progress,
     findings: &mut Vec<Finding>,
@@ -90,6 +91,7 @@ async fn check(
         |(number, probes): (usize, &Vec<Probe>)| judge::shard(cluster, number, probes, findings);
     let reports: Vec<ShardReport> = shards.iter().enumerate().map(judge).collect();
     judge::distinct(cluster, &shards, findings);
+    judge::crowded((all, cluster), &shards, findings);
     let mut tables = Vec::new();
     let mut readers = readers(&mut shards);
     for table in &cluster.tables {

@@ -101,6 +101,29 @@ async fn a_role_that_sees_little_is_told_what_it_lacks() {
 }
 
 #[tokio::test]
+async fn pools_of_clusters_on_one_server_are_counted_together() {
+    let _others = among_others().await;
+    let server = cluster().await.primary(0);
+    let limit: u32 = server.script("SHOW max_connections").await.trim().parse().unwrap();
+    let of = |name: &str| {
+        format!(
+            "[clusters.{name}]\npool.connections_max = {}\n[[clusters.{name}.shards]]\n\
+             primary = \"{}\"\n",
+            limit / 2 + 1,
+            server.url("reader"),
+        )
+    };
+    let ran = check(&format!("auth = \"trust\"\n{}{}", of("one"), of("two")), &[]).await;
+    let (wanted, name) = (limit / 2 * 2 + 2, server.address());
+    let together = format!(
+        "{name}: pool.connections_max of the clusters one, two together is {wanted}, and the \
+         server takes {limit}"
+    );
+    says(&ran, true, &[&together]);
+    assert_eq!(ran.out.matches("connections_max").count(), 1, "{}", ran.out);
+}
+
+#[tokio::test]
 async fn urls_alone_are_checked_too() {
     let _others = among_others().await;
     let cluster = cluster().await;

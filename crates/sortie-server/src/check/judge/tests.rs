@@ -1,10 +1,13 @@
 use std::time::Duration;
 
+use sortie_postgres::{Address, ConnInfo};
+
 use super::super::lsn::Lsn;
 use super::super::probe::{Sender, StandbyFacts};
 use super::super::promise::StandbyNames;
 use super::super::report::Level;
 use super::*;
+use crate::config::ServerConfig;
 
 fn cluster() -> ClusterConfig {
     let mut cluster = ClusterConfig::named("bank");
@@ -143,7 +146,6 @@ fn what_works_otherwise_than_expected_is_a_warning() {
     s1(|facts| facts.timeline = Some(2), "bank.0", "s1 is on timeline 2, p on 1");
     s1(|facts| facts.standby.paused = true, "s1", "replay is paused");
     s1(|facts| facts.standby.streaming = Some(false), "s1", "does not stream");
-    s1(|facts| facts.max_connections = 10, "s1", "pool.connections_max is 20");
     s1(|facts| facts.notices_vanished = false, "s1", "client_connection_check_interval");
     let mut probes = sound();
     let far = 64 << 20;
@@ -161,4 +163,41 @@ fn without_a_second_reader_nobody_can_be_outrun() {
     let replicas_only = &sound()[1..];
     assert!(judged(replicas_only).0.hedge);
     found(replicas_only, Level::Note, "bank.0", "is unknown: no primary");
+}
+
+#[test]
+fn pools_are_counted_together_where_clusters_share_a_server() {
+    let named = |name: &str, servers: &[&str]| {
+        let server = |name: &&str| ServerConfig {
+            name: (*name).to_owned(),
+            info: ConnInfo::new(Address::tcp(*name, 5432), "u", "d"),
+        };
+        let mut cluster = ClusterConfig::named(name);
+        let replicas = servers.iter().map(server).collect();
+        cluster.shards = vec![ShardConfig { primary: None, replicas }];
+        cluster
+    };
+    let clusters = [named("a", &["s1"]), named("b", &["s1", "s2"]), named("c", &["s2"])];
+    let said = |at: usize, max_connections| {
+        let of = |name| probe(name, Kind::Standby, |it| it.max_connections = max_connections);
+        let mut findings = Vec::new();
+        crowded((&clusters, &clusters[at]), &[vec![of("s1"), of("s2")]], &mut findings);
+        findings.into_iter().map(|it| format!("{}: {}", it.about, it.what)).collect::<Vec<_>>()
+    };
+    assert_eq!(said(0, 40), Vec::<String>::new());
+    let together = |server, names| {
+        format!(
+            "{server}: pool.connections_max of the clusters {names} together is 40, and the \
+             server takes 39"
+        )
+    };
+    assert_eq!(said(0, 39), [together("s1", "a, b")]);
+    // What is shared with the first one was told there.
+    assert_eq!(said(1, 39), [together("s2", "b, c")]);
+    assert_eq!(said(2, 39), Vec::<String>::new());
+    let alone = [named("a", &["s1"])];
+    let probes = [vec![probe("s1", Kind::Standby, |it| it.max_connections = 19)]];
+    let mut findings = Vec::new();
+    crowded((&alone, &alone[0]), &probes, &mut findings);
+    assert_eq!(findings[0].what, "pool.connections_max is 20, and the server takes 19");
 }
