@@ -7,8 +7,8 @@
 //!
 //! # Invariants
 //!
-//! 1. A client that is not told of a statement's columns with its rows gets rows of those columns
-//!    that it was told of last, or an error.
+//! 1. A client that is not told of a statement's columns with its rows, or that says a format for
+//!    each of them, gets rows of those columns that it was told of last, or an error.
 //! 2. Errors are never made here but for that: a statement that can't be described goes to a
 //!    server, which says why.
 

@@ -120,10 +120,29 @@ pub(crate) fn bind(frame: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// How many values a whole Bind frame has.
 pub(crate) fn values(frame: &[u8]) -> Option<usize> {
+    count(bound(frame)?)
+}
+
+/// How many formats of columns a whole Bind frame has: none, one for all, or one for each.
+fn column_formats(frame: &[u8]) -> Option<usize> {
+    let (values, mut rest) = bound(frame)?.split_first_chunk()?;
+    for _ in 0..u16::from_be_bytes(*values) {
+        let (len, behind) = rest.split_first_chunk()?;
+        // A NULL has a length below zero, and no bytes.
+        rest = behind.get(usize::try_from(i32::from_be_bytes(*len)).unwrap_or(0)..)?;
+    }
+    count(rest)
+}
+
+/// A whole Bind frame from the number of its values on.
+fn bound(frame: &[u8]) -> Option<&[u8]> {
     let (_portal, rest) = text(frame.get(HEADER_LEN..)?)?;
     let (_statement, rest) = text(rest)?;
-    let count = |bytes: &[u8]| Some(usize::from(u16::from_be_bytes(*bytes.first_chunk()?)));
-    count(rest.get(2 + 2 * count(rest)?..)?)
+    rest.get(2 + 2 * count(rest)?..)
+}
+
+fn count(bytes: &[u8]) -> Option<usize> {
+    Some(usize::from(u16::from_be_bytes(*bytes.first_chunk()?)))
 }
 
 /// What a whole Describe or Close frame is about: `b'S'` a statement, `b'P'` a portal; its name.
@@ -138,8 +157,9 @@ pub(crate) fn execute(frame: &[u8]) -> Option<(&[u8], i32)> {
     Some((portal, i32::from_be_bytes(*rest.first_chunk()?)))
 }
 
-/// Whether the Bind in front, all of which is there, is followed by the question for the columns
-/// of its portal; `None` where what follows it is not there yet.
+/// Whether whatever columns come are told to the client: the Bind in front, all of which is there,
+/// has no format for each of those that it knows, and is followed by the question for those of its
+/// portal. `None` where what follows it is not there yet.
 pub(crate) fn tells(input: &[u8]) -> Option<bool> {
     let portal = || {
         let bind = head(input).ok()?.filter(|bind| bind.tag == b'B')?;
@@ -149,7 +169,8 @@ pub(crate) fn tells(input: &[u8]) -> Option<bool> {
     let rest = &input[len..];
     match head(rest) {
         Ok(Some(describe)) if describe.tag == b'D' && describe.len <= BEGIN_LEN => {
-            Some(target(rest.get(..describe.len)?) == Some((b'P', portal)))
+            let is_asked = target(rest.get(..describe.len)?) == Some((b'P', portal));
+            Some(is_asked && column_formats(&input[..len]).is_some_and(|count| count <= 1))
         }
         Ok(None) => None,
         _ => Some(false),

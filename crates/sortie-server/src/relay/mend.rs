@@ -14,8 +14,8 @@
 //! 2. Nothing was sent behind it, not even that the client leaves, and nothing is until it has been
 //!    sent again: order stays.
 //! 3. It is sent again once, on the same connection, and counted once.
-//! 4. A client that is not told of a statement's columns with its rows gets rows of those columns
-//!    that it was told of, or an error.
+//! 4. A client that is not told of a statement's columns with its rows, or that says a format for
+//!    each of them, gets rows of those columns that it was told of, or an error.
 //! 5. What can't be sent again is told to the client as the server has said it. A statement that
 //!    is gone is prepared for the next batch that names it.
 
@@ -189,7 +189,7 @@ where
         let (Some(said), Some(name)) = (said, subject(&mend.sent)) else { return };
         match said {
             Said::Missing => here.forget(name),
-            // Who does not ask what comes expects what came before.
+            // Who does not ask what comes, or says how each is to come, expects what came before.
             Said::Changed if frames::tells(&mend.sent) != Some(true) => return,
             Said::Changed => drop(here.prepare(name, NOBODY)),
         }
@@ -260,6 +260,10 @@ mod tests {
             bind().describe(b'S', "p").execute("p").sync(),
             bind().execute("p").describe(b'P', "p").sync(),
             Batch::new().describe(b'S', "s").describe(b'P', "p").sync(),
+            // A format for each column, behind a value and a NULL.
+            Batch::new()
+                .raw(b'B', b"p\0s\0\0\0\0\x02\0\0\0\x017\xff\xff\xff\xff\0\x02\0\0\0\x01")
+                .describe(b'P', "p"),
             Batch::new(),
         ];
         let (bytes, bind) = (told.bytes(), bind().bytes().len());

@@ -121,6 +121,13 @@ pub(crate) enum Values {
     },
 }
 
+impl Values {
+    /// Whether there is a format for each column: whoever says them has been told of the columns.
+    pub(super) fn know_columns(&self) -> bool {
+        matches!(self, Self::Bound { bind, .. } if bind.result_formats.len() > 1)
+    }
+}
+
 /// What a shared read comes to.
 #[derive(Debug)]
 pub(crate) enum Outcome {

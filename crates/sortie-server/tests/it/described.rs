@@ -79,6 +79,15 @@ fn run(name: &str) -> Batch {
     Batch::new().bind("", name, (1, &[Some(&id)]), 1).execute("").sync()
 }
 
+/// As pgx runs statements: a format for each column, and the portal's description.
+fn each(name: &str, columns: u8) -> Batch {
+    let mut body = [b"\0", name.as_bytes(), b"\0\0\x01\0\x01\0\x01\0\0\0\x08"].concat();
+    body.extend_from_slice(&1_i64.to_be_bytes());
+    body.extend_from_slice(&[0, columns]);
+    body.extend([0, 1].repeat(usize::from(columns)));
+    Batch::new().raw(b'B', &body).describe(b'P', "").execute("").sync()
+}
+
 async fn stage() -> (Postgres, Server, NamedTempFile) {
     let postgres = Postgres::start().await;
     postgres.script(TABLES).await;
@@ -248,6 +257,39 @@ async fn a_statement_on_another_connection_gives_what_was_told() {
     assert_eq!(both.ask(&run("b")).await, "EZ");
     assert_eq!(both.ask(&Batch::new().parse("c", NAME, &[]).sync()).await, "1Z");
     assert_eq!(both.ask(&run("c")).await, "2CZ");
+    drop(both);
+    server.stop().await;
+    postgres.stop().await;
+}
+
+#[tokio::test]
+async fn who_says_a_format_for_each_column_is_not_told_of_others() {
+    let _others = among_others().await;
+    let (postgres, server, _config) = stage().await;
+    let mut both = Both::connect(&server, &postgres).await;
+    let query = |text: &str| Batch::new().query(text);
+    for lane in ["auto", "pipe"] {
+        both.ask(&query(&format!("SET sortie.lane = {lane}"))).await;
+        for (before, change, columns) in [
+            (3, "ALTER TABLE users ADD later text", 4),
+            (4, "ALTER TABLE users DROP later", 3),
+            (3, "ALTER TABLE users ALTER balance TYPE text", 3),
+            (3, "ALTER TABLE users ALTER balance TYPE numeric(9, 2) USING balance::numeric", 3),
+        ] {
+            assert_eq!(both.ask(&prepare("a", ALL).sync()).await, "1tTZ");
+            assert_eq!(both.ask(&each("a", before)).await, "2TDCZ");
+            postgres.script(change).await;
+            for _ in 0..2 {
+                assert_eq!(both.ask(&each("a", before)).await, "EZ", "{lane}: {change}");
+                both.ask(&query("BEGIN; SELECT 1")).await;
+                assert_eq!(both.ask(&each("a", before)).await, "EZ", "{lane}: {change}");
+                both.ask(&query("ROLLBACK")).await;
+            }
+            both.ask(&Batch::new().close(b'S', "a").sync()).await;
+            assert_eq!(both.ask(&prepare("a", ALL).then(&each("a", columns))).await, "1tT2TDCZ");
+            both.ask(&Batch::new().close(b'S', "a").sync()).await;
+        }
+    }
     drop(both);
     server.stop().await;
     postgres.stop().await;
