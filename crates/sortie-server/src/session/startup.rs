@@ -18,6 +18,10 @@ use crate::sql::{SqlError, state, utf8};
 /// The first byte of a TLS handshake; no startup packet is so long.
 const HANDSHAKE: u8 = 0x16;
 
+/// What a client says that leaves before it has said what it wants; as the length of a startup
+/// packet it would be absurd.
+const GOODBYE: &[u8] = b"X\0\0\0\x04";
+
 /// The newest minor version of protocol 3, PostgreSQL 18's.
 const MINOR_MAX: u16 = 2;
 
@@ -150,6 +154,9 @@ async fn packet<S: AsyncRead + AsyncWrite + Unpin>(
     loop {
         if socket.input.first() == Some(&HANDSHAKE) {
             return Ok(None);
+        }
+        if socket.input.starts_with(GOODBYE) {
+            return Err(Failure::Gone);
         }
         if let Some(packet) = Startup::decode(&mut socket.input).map_err(Failure::lost)? {
             return Ok(Some(packet));

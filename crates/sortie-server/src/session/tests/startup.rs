@@ -115,6 +115,16 @@ async fn absurd_packets_are_refused() {
     }
 }
 
+/// As node-postgres does when it is told to connect and to end at once.
+#[tokio::test]
+async fn who_leaves_at_once_is_told_nothing() {
+    let mut endpoint = Endpoint::new(&[]);
+    let mut client = endpoint.dial();
+    client.send(&encoded(&[Frontend::Terminate])).await;
+    assert_eq!(client.frame().await, None);
+    endpoint.ended().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_login_that_drips_is_cut() {
     let mut endpoint = Endpoint::new(&[]);
