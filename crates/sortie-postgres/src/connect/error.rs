@@ -119,6 +119,10 @@ impl fmt::Display for ConnectCause {
             Self::Lookup(_) => {
                 f.write_str("the name of its host is not known; check it, and the resolver")
             }
+            Self::Dial(error) if is_out_of_files(error) => f.write_str(
+                "no more files may be opened here; raise the limit of this process (`ulimit -n`), \
+                 or of the system",
+            ),
             Self::Dial(_) => f.write_str(
                 "nobody answers there; check that the server runs and listens on that address",
             ),
@@ -170,6 +174,12 @@ impl fmt::Display for ConnectCause {
             Self::Login(what) => write!(f, "the login failed: {what}"),
         }
     }
+}
+
+/// Whether it is not the server that is missing but a file for its socket: ENFILE and EMFILE, which
+/// have these numbers on every Unix.
+fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 impl From<StreamError> for ConnectCause {

@@ -1,4 +1,4 @@
-//! Several addresses of one name.
+//! Several addresses of one name, and what is said of none.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -71,4 +71,12 @@ async fn all_of_them_have_no_longer_than_one() {
     let cause = open_one(&info, &Login::of(&info), peers, begun).await.unwrap_err();
     assert!(matches!(cause, ConnectCause::Timeout(_)), "{cause:?}");
     assert!((300..3_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_process_without_files_does_not_blame_the_server() {
+    let said = |number| ConnectCause::Dial(io::Error::from_raw_os_error(number)).to_string();
+    assert!(said(24).contains("ulimit -n"), "{}", said(24));
+    // ECONNREFUSED on Linux.
+    assert!(said(111).contains("nobody answers"), "{}", said(111));
 }
