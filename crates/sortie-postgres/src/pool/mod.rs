@@ -43,7 +43,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::connect::Login;
 use crate::conninfo::ConnInfo;
 use crate::reaper::Reaper;
-use book::{Act, Book, NoWait};
+use book::{Act, Book, NoWait, Taken};
 use open::Opener;
 use pooled::Seat;
 use tasks::Tasks;
@@ -145,6 +145,21 @@ impl Server {
         self.idle(login, prefer, &Home(Handle::current()))
     }
 
+    /// Returns an idle connection of this login on which no session has left anything, or `None`.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime.
+    pub fn try_checkout_clean(&self, login: &Login) -> Option<Pooled> {
+        let home = Home(Handle::current());
+        self.sound(&home, || {
+            let mut book = self.0.book.lock();
+            let taken = book.0.checkout_clean(login, &home)?;
+            book.1.checkouts += 1;
+            Some(taken)
+        })
+    }
+
     /// Keeps [`warm_min`](PoolConfig::warm_min) connections of this login open from now on,
     /// whether somebody uses them or not. Call it again after the login changed.
     ///
@@ -197,14 +212,20 @@ impl Server {
     }
 
     fn idle(&self, login: &Login, prefer: Option<ConnId>, home: &Home) -> Option<Pooled> {
-        loop {
+        self.sound(home, || {
             let now = Instant::now();
-            let taken = self.0.change(|book, acts| {
+            self.0.change(|book, acts| {
                 let taken = book.0.checkout(login, prefer, home, now, acts)?;
                 book.1.checkouts += 1;
                 Some(taken)
-            })?;
-            let mut pooled = Pooled::new(&self.0, taken);
+            })
+        })
+    }
+
+    /// The first of those taken so that its server has not ended.
+    fn sound(&self, home: &Home, take: impl Fn() -> Option<Taken<Box<Seat>>>) -> Option<Pooled> {
+        loop {
+            let mut pooled = Pooled::new(&self.0, take()?);
             // The server may have ended the session while nobody looked.
             if pooled.move_to(home).is_ok() && pooled.check().is_ok() && pooled.is_idle() {
                 return Some(pooled);

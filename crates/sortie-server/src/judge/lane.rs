@@ -332,9 +332,14 @@ impl Shared for SharedLane {
         vocabulary.is_some_and(|it| utf8(text).is_ok_and(|text| it.hides(text)))
     }
 
-    fn kept(&self, who: &relay::Who, plan: &Proof) -> Option<(u64, Arc<Login>)> {
+    fn prepared(&self, plan: &Proof, number: u64) {
+        kept::prepared(plan.judged.key(), number);
+    }
+
+    fn kept(&self, who: &relay::Who, plan: &Proof) -> Option<(u64, u64, Arc<Login>)> {
         let lane = self.0.lanes.get(who.cluster)?;
-        kept::is_worth_it(plan).then(|| (plan.judged.number, login(&lane.who(who))))
+        let judged = &plan.judged;
+        kept::is_worth_it(plan).then(|| (judged.number, judged.key(), login(&lane.who(who))))
     }
 
     async fn describe(

@@ -199,6 +199,9 @@ where
         if statement.verdict.as_ref().is_none_or(|(known, _)| *known != view) {
             let (text, oids) = (statement.text(), statement.oids());
             let verdict = judge(&self.world.lane, &who, text, &oids, &statement.effects);
+            if let Verdict::Share(plan) = &verdict {
+                self.world.lane.prepared(plan, statement.number());
+            }
             statement.verdict = Some((view, verdict));
         }
         let mode = self.cluster.mode(self.account.mode);

@@ -19,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
 
 pub(crate) use self::here::Here;
-pub(crate) use self::statement::{Statement, View};
+pub(crate) use self::statement::{Statement, View, parses};
 use super::effect::{Effect, Reason};
 use super::frames;
 use super::homes::Found;

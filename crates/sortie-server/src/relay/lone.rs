@@ -27,9 +27,8 @@ use sortie_postgres::Login;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(super) use self::way::Lone;
-use super::frames;
 use super::insight::mix;
-use super::ledger::{Statement, View};
+use super::ledger::View;
 use super::session::Session;
 use super::share::Share;
 use super::shared::{Shared, Who};
@@ -137,9 +136,9 @@ where
         // What it was judged by is what the session is looked at by: it has just been judged.
         let view = statement.verdict.as_ref()?.0;
         if statement.solitude.as_ref().is_none_or(|known| known.view != view) {
-            let (number, login) = lane.kept(who, plan)?;
+            let (number, said, login) = lane.kept(who, plan)?;
             let kept = (number, kept::name(number).into());
-            let (score, key) = (0, mix(&[likeness], said(statement)));
+            let (score, key) = (0, mix(&[likeness, said], &[]));
             statement.solitude = Some(Box::new(Solitude { score, view, key, kept, login }));
         }
         let key = statement.solitude.as_ref()?.key;
@@ -168,12 +167,6 @@ where
             && self.lazy.is_none()
             && self.seen.is_free()
     }
-}
-
-/// The text of a statement, and the types that came with it.
-fn said<P>(statement: &Statement<P>) -> &[u8] {
-    let name = frames::parse(&statement.frame).map_or(0, |parse| parse.name.len() + 1);
-    statement.frame.get(frames::HEADER_LEN + name..).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ pub(crate) use self::cluster::{Cluster, ReplicaHealth, ShardServers};
 pub(crate) use self::effect::{Proven, is_harmless, is_taken, leaves_nothing};
 pub(crate) use self::failure::behind;
 pub(crate) use self::homes::{APART, is_apart};
-pub(crate) use self::ledger::NAMED;
+pub(crate) use self::ledger::{NAMED, parses};
 use self::lone::Lights;
 use self::quiet::Quiet;
 use self::roster::{Ends, Person, Roster};

@@ -38,9 +38,14 @@ pub(crate) trait Shared: Send + Sync + 'static {
     /// its session, as far as the cluster's databases are known: by a view, for example.
     fn hides(&self, cluster: usize, text: &[u8]) -> bool;
 
-    /// By which number the statement of a plan is kept prepared for reads of it, and the login of
-    /// the connections that keep it; `None` if it is not.
-    fn kept(&self, who: &Who, plan: &Self::Plan) -> Option<(u64, Arc<Login>)>;
+    /// A client has prepared the statement of a plan, as the one of this number of all: whoever
+    /// reads for it relies on nothing that was found out about the statement before.
+    fn prepared(&self, plan: &Self::Plan, number: u64);
+
+    /// By which number the statement of a plan is kept prepared for reads of it, its key, which is
+    /// the same for whoever shares it, and the login of the connections that keep it; `None` if it
+    /// is not.
+    fn kept(&self, who: &Who, plan: &Self::Plan) -> Option<(u64, u64, Arc<Login>)>;
 
     /// What the statement of a plan takes and gives, as a server says it that is asked now. None if
     /// no server takes it, or can be asked, that has got as far as these floors.

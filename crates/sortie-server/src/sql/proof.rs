@@ -1,5 +1,6 @@
 //! What is known of a statement that may be shared.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -36,5 +37,12 @@ impl Shareable {
     pub(crate) fn number() -> u64 {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
         NUMBERS.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The same for the same text and types, and others only by chance.
+    pub(crate) fn key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.text, &self.oids).hash(&mut hasher);
+        hasher.finish()
     }
 }

@@ -1,7 +1,7 @@
 //! Statements that the shared lane keeps prepared on its connections.
 
 use futures_util::future::join_all;
-use sortie_testkit::{Batch, Frame, Postgres, Wire};
+use sortie_testkit::{Batch, Frame, Postgres, Server, Wire};
 
 use crate::lazy::{attempts, before_with};
 use crate::missing::sqlstate;
@@ -169,6 +169,73 @@ async fn a_pooler_that_knows_nothing_of_them_changes_no_answer() {
         assert_eq!(join_all(asked).await, [texts(&[&one, &two]), texts(&[&two, &one])], "{nth}");
     }
     drop(wires);
+    server.abandoned().await;
+    server.stop().await;
+}
+
+/// A new session that prepares and describes a statement, and the types of its parameters.
+async fn newcomer(server: &Server, text: &str) -> (Wire, Vec<u8>) {
+    let mut wire = Wire::connect_as(server.listen(), "reader").await;
+    let said = wire.ask(&Batch::new().parse("s", text, &[]).describe(b'S', "s").sync()).await;
+    let types = said.iter().find(|frame| frame.tag == b't').unwrap_or_else(|| panic!("{said:?}"));
+    (wire, types.body.to_vec())
+}
+
+#[tokio::test]
+async fn who_prepares_after_a_change_is_not_answered_by_what_was_prepared_before() {
+    let _others = among_others().await;
+    let postgres = postgres().await;
+    let tables = "CREATE ROLE grp; GRANT grp TO reader;
+        CREATE TABLE held (a int4, said text); INSERT INTO held VALUES (1, 'secret');
+        ALTER TABLE held ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON held TO grp USING (true);
+        CREATE TABLE seen (at timestamp); INSERT INTO seen VALUES ('2026-01-01 12:00');
+        CREATE SCHEMA front; GRANT USAGE, CREATE ON SCHEMA front TO reader;
+        ALTER ROLE reader SET search_path = front, public; SET timezone = 'UTC';
+        GRANT ALL ON held, seen TO reader;";
+    postgres.script(tables).await;
+    let (server, _config) = before_with(url(&postgres), "reader", 2).await;
+    let (held, seen, known) = (
+        "SELECT count(*), min(said) FROM held WHERE a = $1",
+        "SELECT count(*) FROM seen WHERE at >= $1",
+        "SELECT min(b) FROM known WHERE a = $1",
+    );
+    // 2026-01-01 12:00, in microseconds since 2000.
+    let noon = 820_497_600_000_000_i64.to_be_bytes();
+    let bound = || Batch::new().bind("", "s", (1, &[Some(&noon)]), 0).execute("").sync();
+    let mut before = Vec::new();
+    for (text, batch) in [(held, told("s", "1")), (seen, bound()), (known, told("s", "2"))] {
+        let (mut wire, types) = newcomer(&server, text).await;
+        let mut answer = Vec::new();
+        for _ in 0..60 {
+            answer = row(&wire.ask(&batch).await);
+        }
+        before.push((text, batch, wire, types, answer));
+    }
+    assert_eq!(before[0].4, texts(&["1", "secret"]));
+    assert_eq!((&before[1].4, &before[2].4), (&texts(&["1"]), &texts(&["4"])));
+    let change = "REVOKE grp FROM reader;
+        SET timezone = 'UTC'; ALTER TABLE seen ALTER at TYPE timestamptz;
+        CREATE TABLE front.known (a int4, b int4); GRANT ALL ON front.known TO reader;
+        INSERT INTO front.known VALUES (2, 99);";
+    postgres.script(change).await;
+    let mut direct = Wire::connect_as(postgres.listen(), "reader").await;
+    for (nth, (text, batch, _wire, types, _)) in before.iter().enumerate() {
+        let name = format!("s{nth}");
+        let parse = Batch::new().parse("s", text, &[]).describe(b'S', "s").sync();
+        let expected = direct.ask(&parse).await;
+        let expected = expected.iter().find(|frame| frame.tag == b't').unwrap().body.to_vec();
+        let answer = row(&direct.ask(batch).await);
+        direct.ask(&Batch::new().close(b'S', "s").sync()).await;
+        for _ in 0..3 {
+            let (mut wire, now) = newcomer(&server, text).await;
+            assert_eq!(now, expected, "{name}");
+            assert_eq!(now == *types, nth != 1);
+            for _ in 0..3 {
+                assert_eq!(row(&wire.ask(batch).await), answer, "{text}");
+            }
+        }
+    }
+    drop((before, direct));
     server.abandoned().await;
     server.stop().await;
 }

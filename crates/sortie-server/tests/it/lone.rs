@@ -1,6 +1,7 @@
 //! Prepared reads that nobody else asks for at the time are read by their session, until somebody
 //! asks for the same.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -23,9 +24,12 @@ fn bound(id: &str) -> Batch {
     bind.describe(b'P', "").execute("").sync()
 }
 
-async fn reader(listen: std::net::SocketAddr) -> Wire {
+async fn reader(listen: SocketAddr) -> Wire {
+    reader_of(listen, "SELECT min(user_id) FROM users WHERE user_id >= $1").await
+}
+
+async fn reader_of(listen: SocketAddr, text: &str) -> Wire {
     let mut wire = Wire::connect_as(listen, "reader").await;
-    let text = "SELECT min(user_id) FROM users WHERE user_id >= $1";
     wire.ask(&Batch::new().parse("one", text, &[20]).sync()).await;
     wire
 }
@@ -51,7 +55,10 @@ async fn who_never_meets_anybody_reads_alone_and_a_herd_of_them_shares() {
     let (server, _config) = before_with(url, "reader", 30).await;
     let mut wires = Vec::new();
     for nth in 0..20 {
-        let mut wire = reader(server.listen()).await;
+        // Each names itself, as traces and pools do.
+        let text = "SELECT min(user_id) FROM users WHERE user_id >= $1";
+        let text = format!("/* host={nth} */ {text}");
+        let mut wire = reader_of(server.listen(), &text).await;
         read_alone(&mut wire, 1 + nth * LONG).await;
         wires.push(wire);
     }

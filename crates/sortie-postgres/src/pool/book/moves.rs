@@ -45,10 +45,26 @@ where
     /// Chooses among the idle ones of a key: the freshest clean one, else the stalest marked one,
     /// whose owner is the least likely to come back for it.
     pub(super) fn pick(&mut self, rack: u32, home: &H, now: Instant) -> Option<u32> {
+        self.freshest(rack, home).or_else(|| self.stalest(rack, now))
+    }
+
+    /// The freshest clean one, if possible of this runtime.
+    fn freshest(&self, rack: u32, home: &H) -> Option<u32> {
         let at_home = |index: &u32| self.slots[*index as usize].home.as_ref() == Some(home);
         let clean = || self.racks[rack as usize].clean.newest_first(&self.slots);
-        let picked = clean().take(HOME_SCAN_MAX).find(at_home).or_else(|| clean().next());
-        picked.or_else(|| self.stalest(rack, now))
+        clean().take(HOME_SCAN_MAX).find(at_home).or_else(|| clean().next())
+    }
+
+    /// Takes an idle connection on which no session has left anything.
+    pub(in super::super) fn checkout_clean(&mut self, key: &K, home: &H) -> Option<Taken<C>> {
+        let rack = *self.by_key.get(key)?;
+        // Ends: what is not there is no longer among the idle ones then.
+        loop {
+            let index = self.freshest(rack, home)?;
+            if let Some(taken) = self.take(index, home) {
+                return Some(taken);
+            }
+        }
     }
 
     /// The stalest marked one. What was laid down long ago may be in use all the time, without a

@@ -9,9 +9,12 @@
 //!    connection is cleaned, and nothing is kept there.
 //! 2. One of them is told from all others by text and declared types. Of its text only ordinary
 //!    comments may be another reader's; so an error that has a place in it is not passed on.
-//! 3. A connection has a bounded number of them.
+//! 3. It was prepared after each of its readers had prepared his: what a server finds out then
+//!    (which tables and rows a role may see, which types are meant) is as new as if he had asked.
+//! 4. A connection has a bounded number of them.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, LazyLock};
 
@@ -21,7 +24,7 @@ use sortie_postgres::{Body, ExchangeError, Kept, Pooled, Reply, Request, Residue
 use super::clean;
 use super::frames::{self, Values};
 use crate::read::key::{ReadKey, Shape};
-use crate::relay::{APART, NAMED};
+use crate::relay::{APART, NAMED, parses};
 use crate::sql::{Identity, Proof, state};
 
 /// There is no prepared statement of this name.
@@ -40,6 +43,22 @@ pub(crate) const ANYTHING: Residue = Residue { owner: 0, version: !APART };
 /// What is left with statements that are kept: whoever gets the connection and does not know of
 /// them takes them away.
 pub(crate) const KEPT: u64 = NAMED;
+
+/// Places for statements, by their keys: two may have one, and are prepared more often then.
+const PLACES_MAX: usize = 1 << 14;
+
+/// Which Parse of a client, of all, was the last for each statement.
+static LAST: LazyLock<Box<[AtomicU64]>> =
+    LazyLock::new(|| (0..PLACES_MAX).map(|_| AtomicU64::new(0)).collect());
+
+/// A client has prepared the statement with this key, by the Parse of this number.
+pub(crate) fn prepared(key: u64, parse: u64) {
+    last(key).fetch_max(parse, Relaxed);
+}
+
+fn last(key: u64) -> &'static AtomicU64 {
+    &LAST[usize::try_from(key % PLACES_MAX as u64).unwrap_or_default()]
+}
 
 /// Whether a statement is kept where it is run.
 pub(crate) fn is_worth_it(proof: &Proof) -> bool {
@@ -86,9 +105,10 @@ impl Message {
         let frames = match &self.words {
             Words::Own(frames) => frames.clone(),
             Words::Kept(statement) => {
-                let number = statement.proof.judged.number;
-                if kept.find(number).is_none() {
-                    added = Some(number);
+                let judged = &statement.proof.judged;
+                let after = last(judged.key()).load(Relaxed);
+                if kept.find(judged.number, after).is_none() {
+                    added = Some((judged.number, parses()));
                 }
                 statement.frames(added.is_some(), &mut kept)
             }
@@ -101,6 +121,11 @@ impl Message {
                 let words = Words::Own(statement.own());
                 return Box::pin(Self { words, ..*self }.exchange(connection)).await;
             }
+            (Err(error @ ExchangeError::Server(_)), Words::Kept(_)) if added.is_none() => {
+                // What is there was neither made nor taken away.
+                connection.keep(kept, KEPT);
+                return Err(error);
+            }
             (reply, _) => reply?,
         };
         if let Words::Kept(statement) = &self.words
@@ -109,8 +134,8 @@ impl Message {
             // They may be of its planning, and are said to whoever has it planned.
             statement.proof.judged.has_notices.store(true, Relaxed);
         } else if matches!(reply.body, Body::Whole(_)) {
-            if let Some(number) = added {
-                kept.add(number, reply.head.clone().unwrap_or_default());
+            if let Some((number, at)) = added {
+                kept.add(number, at, reply.head.clone().unwrap_or_default());
             }
             connection.keep(kept, KEPT);
         }
@@ -135,8 +160,10 @@ impl Statement {
         if !is_new {
             return frames::prepared(&own, &self.values());
         }
-        let (gone, text) =
-            (kept.make_room().map(name), (&*self.proof.text, &*self.key.identity.oids));
+        let (gone, text) = (
+            kept.make_room(self.proof.judged.number).map(name),
+            (&*self.proof.text, &*self.key.identity.oids),
+        );
         frames::preparing(&own, text, gone.as_deref(), &self.values())
     }
 

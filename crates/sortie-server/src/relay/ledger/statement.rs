@@ -11,7 +11,7 @@ use crate::relay::lone::Solitude;
 use crate::relay::shared::Verdict;
 use crate::relay::switches::Switches;
 
-/// Numbers for statements.
+/// Numbers for statements, in the order in which they are prepared.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 /// What a verdict depends on: what the configuration says, the change that the parameters are at,
@@ -69,6 +69,11 @@ impl<P> Statement<P> {
     pub(crate) fn oids(&self) -> Vec<u32> {
         frames::parse(&self.frame).map_or_else(Vec::new, |parse| parse.oids())
     }
+}
+
+/// The number of the next statement that some client will prepare.
+pub(crate) fn parses() -> u64 {
+    NUMBERS.load(Ordering::Relaxed)
 }
 
 fn number() -> u64 {

@@ -177,13 +177,13 @@ where
         }
         let lone = self.lone.take().filter(|lone| lone.view == view);
         let again = lone.and_then(|lone| lone.resting.again());
-        let mut pooled = again.or_else(|| server.try_checkout(&solitude.login, None))?;
+        let mut pooled = again.or_else(|| server.try_checkout_clean(&solitude.login))?;
         if !kept::is_kept(pooled.residue()) {
             return None;
         }
         let mut kept = pooled.take_kept(kept::ANYTHING);
         let is_told = |head| statement.told.as_ref().is_some_and(|it| describe::is_same(it, head));
-        if !kept.find(number).is_some_and(|head| is_told(head)) {
+        if !kept.find(number, statement.number()).is_some_and(|head| is_told(head)) {
             pooled.keep(kept, kept::KEPT);
             return None;
         }
@@ -216,6 +216,12 @@ where
         let whole = is_whole(&self.events, output);
         self.events.clear();
         if received.is_err() || whole.is_none() || output.len() > ANSWER_MAX {
+            if let Some(Asked { mut pooled, kept, .. }) = asked.take_if(|it| it.pooled.is_idle()) {
+                // An error, most likely: nothing that is kept goes with it.
+                pooled.keep(kept, kept::KEPT);
+                self.client.output.clear();
+                self.out.clear();
+            }
             self.end_solitude();
             return out;
         }
