@@ -169,6 +169,24 @@ pub(super) fn changed() -> SqlError {
     error
 }
 
+/// A `RowDescription` with the formats in which a Bind asks for the columns.
+pub(super) fn with_formats(head: &Bytes, formats: &[i16]) -> Bytes {
+    if formats.iter().all(|format| *format == 0) {
+        return head.clone();
+    }
+    let mut told = BytesMut::from(&head[..]);
+    let mut at = frames::HEADER_LEN + 2;
+    let mut column = 0;
+    while let Some((name, _)) = told.get(at..).and_then(frames::text) {
+        at += name.len() + 1 + 18;
+        let format = formats.get(if formats.len() == 1 { 0 } else { column });
+        let Some(place) = told.get_mut(at - 2..at) else { break };
+        place.copy_from_slice(&format.copied().unwrap_or_default().to_be_bytes());
+        column += 1;
+    }
+    told.freeze()
+}
+
 /// Whether two `RowDescription` frames are about the same columns, wherever they come from and in
 /// whatever format.
 pub(super) fn is_same(told: &[u8], head: &[u8]) -> bool {
@@ -220,6 +238,18 @@ mod tests {
         ] {
             assert!(!is_same(&told, &other), "{other:?}");
         }
+    }
+
+    #[test]
+    fn columns_are_told_in_the_formats_that_were_asked_for() {
+        let id =
+            Field { name: "id", table: 1, column: 1, oid: 23, size: 4, modifier: -1, format: 0 };
+        let binary = Field { format: 1, ..id };
+        let told = head(&[id, id]).freeze();
+        assert_eq!(with_formats(&told, &[0]), told);
+        assert_eq!(with_formats(&told, &[]), told);
+        assert_eq!(with_formats(&told, &[1]), head(&[binary, binary]));
+        assert_eq!(with_formats(&told, &[0, 1]), head(&[id, binary]));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Statements that the shared lane answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use sortie_postgres::backend;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 
 use super::decide::Single;
 use super::ledger::Statement;
@@ -12,11 +14,15 @@ use super::session::{Session, Signals};
 use super::shared::{Description, Notices, Outcome, PipeReason, Reply, Shared, Values, Who};
 use super::switches::Switches;
 use super::{buffers, describe};
+use crate::read::Floors;
 use crate::session::failure::Failure;
-use crate::sql::SqlError;
+use crate::sql::{SqlError, state};
 
 /// Rows up to this length are copied behind what waits: cheaper than a second write.
 const COPY_MAX: usize = 16 << 10;
+
+/// So long a client that has called a statement back waits for its columns.
+const TOLD_MAX: Duration = Duration::from_millis(100);
 
 /// What was asked, for whoever says the answer.
 pub(super) enum Share<P> {
@@ -86,25 +92,74 @@ where
             Ok(Outcome::Pipe(reason)) => self.pipe(reason, signals).await,
             Err(error) => {
                 self.lanes.shared();
-                let len = match asked {
-                    Share::Simple(len) => {
-                        self.ledger.forget(b"");
-                        len
-                    }
-                    Share::Single(single, name, new) => {
-                        if let Some(new) = new {
-                            // Its Parse had succeeded, and so did the Bind perhaps.
-                            backend::parse_complete(&mut self.client.output);
-                            self.remember(&name, new);
-                        }
-                        single.len
-                    }
+                let ran = error.code == state::QUERY_CANCELED && error.report.is_none();
+                let head = match &asked {
+                    Share::Single(single, ..) if !single.describes => None,
+                    _ if !ran => None,
+                    _ => self.columns(who, plan, &values, signals).await?,
                 };
-                self.client.input.advance(len);
-                self.fail(&error, true);
+                self.fail_read(&error, (ran, head), told.as_deref(), asked);
                 Ok(())
             }
         }
+    }
+
+    /// The columns of a statement that was called back here: PostgreSQL has told them when it runs.
+    /// None if no replica says so at once.
+    async fn columns<D: Future<Output = ()>>(
+        &mut self,
+        who: &Arc<Who>,
+        plan: &Arc<L::Plan>,
+        values: &Values,
+        signals: &mut Signals<'_, 'a, D>,
+    ) -> Result<Option<Bytes>, Failure> {
+        if self.cluster.valve.is_closed() {
+            return Ok(None);
+        }
+        let world = Arc::clone(&self.world);
+        let described = Box::pin(async {
+            let floors = Floors::default();
+            Ok(timeout(TOLD_MAX, world.lane.describe(who, plan, &floors)).await.ok().flatten())
+        });
+        let formats = match values {
+            Values::Simple => &[][..],
+            Values::Bound { bind, .. } => &bind.result_formats,
+        };
+        let described = self.attend(described, signals).await?.ok().flatten();
+        Ok(described.map(|it| describe::with_formats(&it.head, formats)))
+    }
+
+    /// Says that a read has failed; `ran` if it was called back while it ran, with its columns.
+    fn fail_read(
+        &mut self,
+        error: &SqlError,
+        (ran, head): (bool, Option<Bytes>),
+        told: Option<&Description>,
+        asked: Share<L::Plan>,
+    ) {
+        let len = match asked {
+            Share::Simple(len) => {
+                self.ledger.forget(b"");
+                len
+            }
+            Share::Single(single, name, new) => {
+                if let Some(new) = new {
+                    // Its Parse had succeeded, and so did the Bind perhaps.
+                    backend::parse_complete(&mut self.client.output);
+                    self.remember(&name, new);
+                }
+                if ran {
+                    if let Some(told) = told {
+                        self.tell(&name, told);
+                    }
+                    backend::bind_complete(&mut self.client.output);
+                }
+                single.len
+            }
+        };
+        self.client.output.extend_from_slice(&head.unwrap_or_default());
+        self.client.input.advance(len);
+        self.fail(error, true);
     }
 
     /// Has a statement read, as soon as its cluster is not paused.

@@ -79,3 +79,59 @@ async fn a_batch_whose_sync_has_not_come_is_cancelled_too() {
     drop((wire, watch));
     endpoint.stop().await;
 }
+
+/// Whether a shared read is called back by its client, or by its own clock, what it had been told
+/// by then is what PostgreSQL says.
+#[tokio::test]
+async fn what_ran_until_it_was_called_back_is_told_as_postgresql_does() {
+    const SLOW: &str = "SELECT id, label, (SELECT count(*) FROM generate_series(1, 50000000)) \
+                        FROM items WHERE id < 9";
+    let _others = among_others().await;
+    let stage = Stage::take().await;
+    let endpoint = stage.endpoint(Setup::default()).await;
+    let mut shared = Wire::connect(endpoint.listen()).await;
+    let mut direct = Wire::connect(stage.primary()).await;
+    let batch = Batch::new;
+    let bind = |batch: Batch, name: &str| batch.bind("", name, (0, &[]), 1);
+    let plain = batch().parse("", SLOW, &[]).bind("", "", (0, &[]), 0);
+    for (nth, asked) in [
+        batch().query(SLOW),
+        plain.clone().describe(b'P', "").execute("").sync(),
+        plain.execute("").sync(),
+        bind(batch().parse("", SLOW, &[]).describe(b'S', ""), "").execute("").sync(),
+        bind(batch(), "slow").describe(b'P', "").execute("").sync(),
+        bind(batch(), "slow").execute("").sync(),
+    ]
+    .iter()
+    .enumerate()
+    {
+        for by_itself in [false, true] {
+            let mut said = Vec::new();
+            for wire in [&mut direct, &mut shared] {
+                if nth == 4 && !by_itself {
+                    wire.ask(&batch().parse("slow", SLOW, &[]).describe(b'S', "slow").sync()).await;
+                }
+                if by_itself {
+                    wire.rows("SET statement_timeout = '400ms'").await;
+                }
+                wire.send(asked.bytes()).await;
+                if !by_itself {
+                    sleep(Duration::from_millis(300)).await;
+                    wire.cancel().await;
+                }
+                let frames = wire.until_ready().await;
+                let report = frames.iter().find_map(Frame::report).unwrap();
+                wire.rows("RESET statement_timeout").await;
+                let told: Vec<_> = frames.into_iter().filter(|frame| frame.tag != b'E').collect();
+                said.push((told, report.sqlstate, report.message));
+            }
+            let tags = |at: usize| Frame::tags(&said[at].0);
+            assert_eq!(tags(1), tags(0), "{asked:?}");
+            assert_eq!(said[1], said[0], "{asked:?}");
+        }
+    }
+    let lanes = endpoint.server.metrics().await;
+    assert!(lanes.sum("sortie_lane_statements_total", &["lane=\"shared\""]) >= 12.0);
+    drop((shared, direct));
+    endpoint.stop().await;
+}
