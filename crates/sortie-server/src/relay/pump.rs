@@ -320,8 +320,8 @@ where
             _ => None,
         };
         let hides = |text| self.world.lane.hides(self.cluster.index, text);
-        if text.is_some_and(hides) && self.ledger.soil(Reason::Function) {
-            self.lanes.soiled(Reason::Function);
+        if text.is_some_and(hides) {
+            self.course.soil(&mut self.ledger, Reason::Function);
         }
     }
 

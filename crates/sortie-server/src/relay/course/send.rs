@@ -308,7 +308,8 @@ impl<P> Course<P> {
         }
     }
 
-    pub(super) fn soil(&mut self, ledger: &mut Ledger<P>, reason: Reason) {
+    /// The session is dirty from now on, for this reason.
+    pub(crate) fn soil(&mut self, ledger: &mut Ledger<P>, reason: Reason) {
         self.is_spoiled |= reason.outlasts_discard();
         if ledger.soil(reason) {
             self.soiled.push(reason);
