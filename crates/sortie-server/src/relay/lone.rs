@@ -39,11 +39,11 @@ use crate::read::kept;
 const PLACES_MAX: usize = 1 << 16;
 
 /// So many reads more of a statement have been alone than not when it is read alone. A choice: few
-/// enough for a session of some seconds, and more than a herd's driver sends before it is prepared.
-const ALONE_MIN: u8 = 16;
+/// enough for short sessions; that a key is read alone once at a time does not hang on it.
+const ALONE_MIN: u8 = 4;
 
 /// What is not counted any more, so that company is noticed soon.
-const ALONE_MAX: u8 = 64;
+const ALONE_MAX: u8 = 16;
 
 /// How often the reads of a prepared statement were alone, and what it takes to read it so.
 #[derive(Debug)]

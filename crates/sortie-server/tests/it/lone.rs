@@ -15,7 +15,7 @@ use crate::support::among_others;
 /// More than a statement is read in the shared lane before it is read alone.
 const LONG: u32 = 40;
 
-fn lone(said: &Metrics) -> i64 {
+pub(crate) fn lone(said: &Metrics) -> i64 {
     count(said, "sortie_lone_statements_total", &[])
 }
 
