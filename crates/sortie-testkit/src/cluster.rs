@@ -19,16 +19,27 @@ pub struct Cluster {
     lab: Arc<Lab>,
 }
 
-/// The cluster that all tests of this binary share; the first caller waits for it to be made.
+/// The cluster that all tests of this binary share; the first caller waits for it to be made. Its
+/// primaries count statements: `pg_stat_statements` in the database `postgres`.
 ///
 /// Leave it as you found it: a test that writes, pauses, kills or changes settings takes a
 /// [private](Cluster::private) one.
 pub async fn cluster() -> Cluster {
     static SHARED: OnceCell<Cluster> = OnceCell::const_new();
-    SHARED.get_or_init(|| Cluster::private(LabConfig::default())).await.clone()
+    let counting = async || {
+        let mut config = LabConfig::default();
+        config.settings.push(("shared_preload_libraries".into(), "pg_stat_statements".into()));
+        let cluster = Cluster::private(config).await;
+        for shard in 0..cluster.shards() {
+            let extension = "CREATE EXTENSION pg_stat_statements";
+            cluster.primary(shard).script_in("postgres", extension).await;
+        }
+        cluster
+    };
+    SHARED.get_or_init(counting).await.clone()
 }
 
-/// As [`cluster`], of the newest PostgreSQL that a wheel on `PyPI` carries.
+/// As [`cluster`], but counting nothing, of the newest PostgreSQL that a wheel on `PyPI` carries.
 pub async fn newest_cluster() -> Cluster {
     static SHARED: OnceCell<Cluster> = OnceCell::const_new();
     let newest = || {
