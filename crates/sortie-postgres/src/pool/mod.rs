@@ -226,8 +226,7 @@ impl Server {
     fn sound(&self, home: &Home, take: impl Fn() -> Option<Taken<Box<Seat>>>) -> Option<Pooled> {
         loop {
             let mut pooled = Pooled::new(&self.0, take()?);
-            // The server may have ended the session while nobody looked.
-            if pooled.move_to(home).is_ok() && pooled.check().is_ok() && pooled.is_idle() {
+            if pooled.is_good_at(home) {
                 return Some(pooled);
             }
             let mut book = self.0.book.lock();

@@ -163,6 +163,13 @@ impl Pooled {
         self.discarded = true;
     }
 
+    /// Whether its server has not ended the session while nobody looked; this runtime is told of
+    /// the socket's events from now on. The one that was told so far is asked first: here nothing
+    /// has been heard of it yet.
+    pub(super) fn is_good_at(&mut self, home: &Home) -> bool {
+        self.check().is_ok() && self.is_idle() && self.move_to(home).is_ok()
+    }
+
     /// Has this runtime drive the socket, so that no event of it has to be passed on from another.
     /// When that fails the connection is closed after the drop.
     pub(super) fn move_to(&mut self, home: &Home) -> io::Result<()> {
@@ -203,8 +210,7 @@ impl Resting {
         let Self { ticket, berth, server, .. } = self;
         let seat = berth.again(&ticket)?;
         let mut pooled = Pooled::lend(Lent { seat, berth, server });
-        let is_here = pooled.move_to(&Home(Handle::current())).is_ok();
-        if is_here && pooled.check().is_ok() && pooled.is_idle() {
+        if pooled.is_good_at(&Home(Handle::current())) {
             return Some(pooled);
         }
         if let Some(lent) = &pooled.lent {

@@ -8,7 +8,7 @@ use sortie_postgres::{Login, Server};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{LONG, config, place, query, settled, value};
 
@@ -92,5 +92,29 @@ async fn every_runtime_keeps_to_its_own_connections() {
     assert_eq!(mine.id(), id, "although it was not the last one to come back");
     assert_eq!(server.try_checkout(&place.login, None).unwrap().id(), other, "any, if need be");
     drop(mine);
+    there.shutdown_background();
+}
+
+/// The runtime that a connection comes from has heard of its end; the next one has heard nothing.
+#[tokio::test]
+async fn no_other_runtime_is_given_what_has_ended_at_rest() {
+    const END: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                       WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let place = place().await;
+    let server = place.server(config(2));
+    let there = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    for again in [true, false] {
+        let (theirs, login) = (server.clone(), place.login.clone());
+        let opened = there.spawn(async move {
+            let mut mine = theirs.checkout(&login, None, Instant::now() + LONG).await.unwrap();
+            mine.rest().unwrap()
+        });
+        let resting = opened.await.unwrap();
+        assert_eq!(server.stats().idle, 1);
+        place.run(END).await;
+        sleep(Duration::from_millis(200)).await;
+        let found = if again { resting.again() } else { server.try_checkout(&place.login, None) };
+        assert!(found.is_none(), "again: {again}");
+    }
     there.shutdown_background();
 }
