@@ -3,6 +3,8 @@
 //! A *seat* is one caller's place in a party. Seats live under the shard lock; the cell is read
 //! without it.
 
+use std::iter;
+use std::mem;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
@@ -146,10 +148,7 @@ impl<V, E> Party<V, E> {
 
     /// Whom to wake if its callers have to look for themselves.
     pub(super) fn wakers(&self) -> impl Iterator<Item = Waker> {
-        self.seats.slots.iter().filter_map(|slot| match slot {
-            Slot::Taken(waker) => Some(waker.clone()),
-            Slot::Free(_) => None,
-        })
+        self.seats.wakers()
     }
 
     /// Frees a seat. The waker is returned to be dropped outside the lock.
@@ -159,9 +158,9 @@ impl<V, E> Party<V, E> {
 
     /// Has a seat wake another waker from now on. The old one is returned to be dropped outside.
     pub(super) fn rewake(&mut self, seat: usize, waker: &Waker) -> Option<Waker> {
-        match &mut self.seats.slots[seat] {
+        match self.seats.slot(seat) {
             Slot::Taken(old) if old.will_wake(waker) => None,
-            Slot::Taken(old) => Some(std::mem::replace(old, waker.clone())),
+            Slot::Taken(old) => Some(mem::replace(old, waker.clone())),
             Slot::Free(_) => unreachable!("a seat is polled only while it is taken"),
         }
     }
@@ -189,14 +188,15 @@ impl<V, E> Party<V, E> {
         self.noted = None;
         let set = self.cell.0.set(note);
         debug_assert!(set.is_ok(), "a party is answered once");
-        std::mem::take(&mut self.seats)
+        mem::take(&mut self.seats)
     }
 }
 
-/// A slab of wakers: joining and leaving cost no allocation of their own.
-#[derive(Default)]
+/// A slab of wakers: joining and leaving cost no allocation of their own, and the first of all who
+/// sit costs none at all.
 pub(super) struct Seats {
-    slots: Vec<Slot>,
+    first: Slot,
+    others: Vec<Slot>,
     free: Option<usize>,
     taken: usize,
 }
@@ -206,33 +206,61 @@ enum Slot {
     Free(Option<usize>),
 }
 
+impl Default for Seats {
+    fn default() -> Self {
+        Self { first: Slot::Free(None), others: Vec::new(), free: Some(0), taken: 0 }
+    }
+}
+
+impl Slot {
+    fn waker(&self) -> Option<&Waker> {
+        match self {
+            Self::Taken(waker) => Some(waker),
+            Self::Free(_) => None,
+        }
+    }
+}
+
 impl Seats {
     pub(super) fn taken(&self) -> usize {
         self.taken
     }
 
     pub(super) fn wake(self) {
-        for slot in self.slots {
+        let Self { first, others, .. } = self;
+        for slot in iter::once(first).chain(others) {
             if let Slot::Taken(waker) = slot {
                 waker.wake();
             }
         }
     }
 
+    fn wakers(&self) -> impl Iterator<Item = Waker> {
+        iter::once(&self.first).chain(&self.others).filter_map(Slot::waker).cloned()
+    }
+
+    fn slot(&mut self, seat: usize) -> &mut Slot {
+        match seat.checked_sub(1) {
+            None => &mut self.first,
+            Some(other) => &mut self.others[other],
+        }
+    }
+
     fn sit(&mut self, waker: Waker) -> usize {
         self.taken += 1;
         let Some(seat) = self.free else {
-            self.slots.push(Slot::Taken(waker));
-            return self.slots.len() - 1;
+            self.others.push(Slot::Taken(waker));
+            return self.others.len();
         };
-        if let Slot::Free(next) = std::mem::replace(&mut self.slots[seat], Slot::Taken(waker)) {
+        if let Slot::Free(next) = mem::replace(self.slot(seat), Slot::Taken(waker)) {
             self.free = next;
         }
         seat
     }
 
     fn leave(&mut self, seat: usize) -> Waker {
-        match std::mem::replace(&mut self.slots[seat], Slot::Free(self.free)) {
+        let free = Slot::Free(self.free);
+        match mem::replace(self.slot(seat), free) {
             Slot::Taken(waker) => {
                 self.free = Some(seat);
                 self.taken -= 1;
