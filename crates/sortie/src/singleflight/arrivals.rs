@@ -103,7 +103,8 @@ where
                 let (id, key) = (ids.next(), key.own());
                 lone.led += 1;
                 place.insert(Entry { key, hash, state: State::first(id, now, soft_age, gate) });
-                Arrival::Lead(id)
+                // At once: most callers lead, and nothing else comes of that.
+                return Arrival::Lead(id);
             }
             Place::Occupied(mut found) => {
                 let now = now.unwrap_or_else(Instant::now);
@@ -120,7 +121,9 @@ where
             }
         };
         drop(shard);
-        drop(husk);
+        if let Some(husk) = husk {
+            drop(husk);
+        }
         if let Some(over) = over {
             self.hand_over(hash, over);
         }

@@ -5,10 +5,12 @@
 
 use std::hash::Hash;
 use std::sync::Arc;
+use std::task::Waker;
 
 use crate::rt::time::Instant;
 use crate::singleflight::arrivals::{Arrival, Met};
 use crate::singleflight::config::Join;
+use crate::singleflight::entry::{Entry, State};
 use crate::singleflight::flight::Flight;
 use crate::singleflight::party::Sitter;
 use crate::singleflight::stats::FlightStats;
@@ -24,6 +26,16 @@ impl<V, E> Traffic<V, E> {
             let driven = !it.local && it.idle_since.is_none() && it.inherited.is_empty();
             alone && driven && it.id >= fence && !it.late(now) && it.suits(join)
         })
+    }
+
+    /// Whether there is one flight, which needs none of its callers, and this is its party.
+    fn is_all_for(&self, party: u64) -> bool {
+        let alone = self.next.is_none() && self.waiting.is_none();
+        alone
+            && self
+                .running
+                .as_deref()
+                .is_some_and(|it| !it.local && it.party.id == party && !it.party.answered())
     }
 }
 
@@ -59,5 +71,16 @@ where
         let rests = rests && first;
         let met = Met { began: flight.begun(), fan_out, rests, watch: None };
         Some(Arrival::Follow(now, seated, met, None))
+    }
+
+    /// Has a seat wake another waker, if there is nothing else to be done for its flight.
+    pub(super) fn stays(&self, seat: SeatId, waker: &Waker) -> bool {
+        let all = |entry: &Entry<K, V, E>| matches!(&entry.state, State::Full(traffic) if traffic.is_all_for(seat.party));
+        let mut shard = self.shard(seat.hash).lock();
+        let found = shard.entries.find_mut(seat.hash, all).and_then(Entry::full);
+        let flight = found.and_then(|traffic| traffic.running.as_deref_mut());
+        let old = flight.map(|flight| flight.party.rewake(seat.seat, waker));
+        drop(shard);
+        old.is_some()
     }
 }

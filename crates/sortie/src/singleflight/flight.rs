@@ -155,25 +155,30 @@ impl<V, E> Flight<V, E> {
         soft_age: Duration,
         gate: Option<Arc<Gate>>,
     ) -> Box<Self> {
-        Box::new(Self {
-            id,
-            began,
-            not_before: began,
-            soft_age,
-            gate,
-            party: Party::new(id),
-            inherited: Vec::new(),
-            inline: true,
-            rests: None,
-            local: false,
-            loader: None,
-            task: None,
-            bell: None,
-            span: None,
-            idle_since: None,
-            relieved: false,
-            losses: 0,
-        })
+        // Made in its place, and not copied there: it is large.
+        let place = Box::new_uninit();
+        Box::write(
+            place,
+            Self {
+                id,
+                began,
+                not_before: began,
+                soft_age,
+                gate,
+                party: Party::new(id),
+                inherited: Vec::new(),
+                inline: true,
+                rests: None,
+                local: false,
+                loader: None,
+                task: None,
+                bell: None,
+                span: None,
+                idle_since: None,
+                relieved: false,
+                losses: 0,
+            },
+        )
     }
 
     /// Whether nobody but its leader can be waiting for it.

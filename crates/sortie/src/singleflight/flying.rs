@@ -4,6 +4,7 @@
 //! those that wait.
 
 use std::hash::Hash;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -41,7 +42,8 @@ where
 /// A call whose caller wants the value and nothing else.
 pub(super) struct Valued<C>(pub(super) C);
 
-enum Stage<'a, K, V, E>
+/// Where a call is after its first poll.
+pub(super) enum Stage<'a, K, V, E>
 where
     K: Eq + Hash + Send + 'static,
     V: Send + Sync + 'static,
@@ -135,8 +137,7 @@ where
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { flights, hash, call, timed, key, load, stage, late } = self.get_mut();
         let Some(key) = key.take() else {
-            let polled = stage.go_on(task);
-            return stage.in_time(polled, late, task);
+            return stage.go_on(task, late);
         };
         let (flights, hash, Call { join, deadline, at_limit }) = (*flights, *hash, *call);
         let now = (*timed || flights.table.clock.is_asked()).then(Instant::now);
@@ -148,26 +149,24 @@ where
         let join = join.unwrap_or(flights.table.config.join);
         let sitter = Sitter { waker: task.waker(), until: deadline };
         let caller = Caller { key, hash, join, now, at_limit, gate: gate.as_ref(), sitter };
-        *stage = match flights.takeoff(caller, load, task) {
+        match flights.takeoff(caller, load, stage, task) {
             Takeoff::Landed(landed) => return Poll::Ready(landed),
-            Takeoff::Seated(seat) => Stage::Waits(seat),
-            Takeoff::Leads(lead) => Stage::Leads(lead),
+            Takeoff::Flies => {}
             Takeoff::Solo(key) => {
                 let load = load.take().expect("a solo caller's load was not taken");
-                Stage::Alone(flights.apart(key, deadline, now, load))
+                stage.set(Stage::Alone(flights.apart(key, deadline, now, load)));
             }
-        };
+        }
         if let (Some(deadline), Stage::Leads(_) | Stage::Waits(_)) = (deadline, &stage) {
             *late = Some(alarm(deadline));
         }
         // A follower keeps nothing of its own load alive while it waits.
         *load = None;
-        let polled = match stage {
+        match stage {
             // It has polled its load just now.
-            Stage::Leads(_) => Poll::Pending,
-            _ => stage.go_on(task),
-        };
-        stage.in_time(polled, late, task)
+            Stage::Leads(_) => stage.in_time(late, task),
+            _ => stage.go_on(task, late),
+        }
     }
 }
 
@@ -189,9 +188,19 @@ where
     V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    /// Polls what comes after the first poll.
-    fn go_on(&mut self, task: &mut Context<'_>) -> Poll<Outcome<Landed<V>, E>> {
-        match self {
+    /// Within the first poll, where nothing is there that would have to be dropped.
+    #[inline]
+    pub(super) fn set(&mut self, stage: Self) {
+        mem::forget(mem::replace(self, stage));
+    }
+
+    /// Polls what comes after the first poll, for as long as it is not too late for its caller.
+    fn go_on(
+        &mut self,
+        task: &mut Context<'_>,
+        late: &mut Option<Pin<Box<Sleep>>>,
+    ) -> Poll<Outcome<Landed<V>, E>> {
+        let polled = match self {
             Self::Leads(lead) => match lead.poll(task) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Led::Landed(landed)) => Poll::Ready(landed),
@@ -204,24 +213,24 @@ where
             Self::Waits(seat) => seat.poll(task).map(Ended::answer),
             Self::Alone(alone) => alone.as_mut().poll(task),
             Self::Still => panic!("polled after it was ready"),
+        };
+        if polled.is_pending() {
+            return self.in_time(late, task);
         }
+        *self = Self::Still;
+        polled
     }
 
     /// Ends what has not ended, if it is too late for its caller.
     #[inline]
     fn in_time(
         &mut self,
-        polled: Poll<Outcome<Landed<V>, E>>,
         late: &mut Option<Pin<Box<Sleep>>>,
         task: &mut Context<'_>,
     ) -> Poll<Outcome<Landed<V>, E>> {
-        let polled = if polled.is_ready() {
-            polled
-        } else {
-            ready!(late.as_mut().map_or(Poll::Pending, |late| late.as_mut().poll(task)));
-            Poll::Ready(Err(FlightError::TimedOut))
-        };
+        let Some(late) = late else { return Poll::Pending };
+        ready!(late.as_mut().poll(task));
         *self = Self::Still;
-        polled
+        Poll::Ready(Err(FlightError::TimedOut))
     }
 }

@@ -45,7 +45,6 @@ where
     E: Send + Sync + 'static,
 {
     /// Publishes the outcome of a flight and removes it. The outcome comes back if nobody took it.
-    #[inline]
     pub(super) fn land(
         self: &Arc<Self>,
         hash: u64,
@@ -53,11 +52,25 @@ where
         outcome: Outcome<V, E>,
         span: Option<Id>,
     ) -> Landed<V, E> {
+        match self.land_lone(hash, id, Ends::of(&outcome)) {
+            Ok(()) => Err(outcome),
+            Err(shard) => self.land_shared(shard, (hash, id), outcome, span),
+        }
+    }
+
+    /// Ends a flight that nobody but its leader has asked for, whose outcome need not go through
+    /// here. The shard of any other is handed on as it is, locked.
+    #[inline]
+    pub(super) fn land_lone(
+        &self,
+        hash: u64,
+        id: u64,
+        how: Ends,
+    ) -> Result<(), MutexGuard<'_, Desks<K, V, E>>> {
         let mut shard = self.shard(hash).lock();
         let Desks { entries, spare, lone, stats, .. } = &mut *shard;
         if let Ok(found) = entries.find_entry(hash, |entry| entry.is_light(id)) {
             let (entry, _) = found.remove();
-            let how = Ends::of(&outcome);
             match how {
                 Ends::Landed => lone.landed += 1,
                 _ => stats.count(how),
@@ -68,9 +81,19 @@ where
                 self.note(hash, how, began);
                 self.tell(|| Event::ended(id, how, began, 1));
             }
-            drop(entry);
-            return Err(outcome);
+            return Ok(());
         }
+        Err(shard)
+    }
+
+    /// Ends a flight that others have asked for too.
+    pub(super) fn land_shared(
+        self: &Arc<Self>,
+        shard: MutexGuard<'_, Desks<K, V, E>>,
+        (hash, id): (u64, u64),
+        outcome: Outcome<V, E>,
+        span: Option<Id>,
+    ) -> Landed<V, E> {
         let (shard, held) = match &self.shared {
             None => (shard, None),
             Some(budget) => {

@@ -3,6 +3,7 @@
 //! Most loads are polled by their leader alone. What others need of a load (its closure, to begin
 //! it once more; whom to wake; where to run it) lies beside it and is only taken apart for them.
 
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -63,33 +64,61 @@ where
     L: Fn(FlightCx) -> F,
 {
     #[inline]
-    pub(super) fn new(load: L) -> Self {
-        Self { load: Some(load), rest: None, loading: None }
+    pub(super) fn new(load: L) -> Pin<Box<Self>> {
+        // Made in its place, and not copied there.
+        let place = Box::new_uninit();
+        Box::into_pin(Box::write(place, Self { load: Some(load), rest: None, loading: None }))
     }
 
+    /// Begins it, and polls it for the first time.
     #[inline]
-    pub(super) fn begin(self: Pin<&mut Self>, cx: FlightCx) {
+    pub(super) fn begin<V, E>(
+        self: Pin<&mut Self>,
+        cx: FlightCx,
+        task: &mut Context<'_>,
+    ) -> Poll<Outcome<V, E>>
+    where
+        F: Future<Output = Result<V, E>>,
+    {
         let mut this = self.project();
         let load = this.load.as_ref().expect("it is taken by whoever comes later");
         this.loading.set(Some(load(cx)));
+        Self::polled(this.loading, task)
+    }
+
+    #[inline]
+    fn polled<V, E>(mut loading: Pin<&mut Option<F>>, task: &mut Context<'_>) -> Poll<Outcome<V, E>>
+    where
+        F: Future<Output = Result<V, E>>,
+    {
+        let running = loading.as_mut().as_pin_mut().expect("it runs when it is polled");
+        let ended = ready!(running.poll(task));
+        // The load's own things are released before anybody is told of its outcome.
+        loading.set(None);
+        Poll::Ready(ended.map_err(FlightError::failed))
+    }
+
+    /// Its leader has polled it for the first time, and will do so again.
+    #[inline]
+    pub(super) fn rests(self: Pin<&mut Self>, rest: Rest) {
+        let none = self.project().rest.replace(rest);
+        debug_assert!(none.is_none(), "it rests for the first time");
+        // Which says so to the compiler, where nothing is asserted.
+        mem::forget(none);
     }
 }
 
 impl<L, F, V, E> Future for Lone<L, F>
 where
+    L: Fn(FlightCx) -> F,
     F: Future<Output = Result<V, E>>,
 {
     type Output = Outcome<V, E>;
 
-    #[inline]
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.project();
         let _entered = this.rest.as_ref().and_then(|rest| rest.span.as_deref()).map(Span::enter);
-        let loading = this.loading.as_mut().as_pin_mut().expect("it runs when it is polled");
-        let ended = ready!(loading.poll(task));
-        // The load's own things are released before anybody is told of its outcome.
-        this.loading.set(None);
-        Poll::Ready(ended.map_err(FlightError::failed))
+        Self::polled(this.loading, task)
     }
 }
 

@@ -22,7 +22,7 @@ use hashbrown::HashMap;
 use tracing::Span;
 
 use crate::observe::{Ends, Event};
-use crate::rt::task::Handle;
+use crate::rt::task::RuntimeId;
 use crate::rt::time::Instant;
 use crate::singleflight::SingleFlight;
 use crate::singleflight::call::{Landed, Role};
@@ -31,12 +31,14 @@ use crate::singleflight::contained::Contained;
 use crate::singleflight::entry::Entry;
 use crate::singleflight::error::FlightError;
 use crate::singleflight::flight::Flight;
+use crate::singleflight::flying::Stage;
 use crate::singleflight::launch::{self, Airborne, Bell, Loader, Loading};
 use crate::singleflight::lineage::{self, Frame};
 use crate::singleflight::lone::{Rest, Resting};
 use crate::singleflight::party::Outcome;
 use crate::singleflight::seat::Seat;
 use crate::singleflight::table::{Desks, SeatId, Seated, Table};
+use crate::singleflight::takeoff::Takeoff;
 use crate::singleflight::traffic::Traffic;
 
 /// Polls a load inside its lineage; its panic is an outcome.
@@ -102,26 +104,26 @@ where
     E: Send + Sync + 'static,
 {
     /// Lays a load down in its entry. It comes back if others have asked for the key meanwhile.
-    fn rest(
+    pub(super) fn rest(
         self: &Arc<Self>,
         hash: u64,
         id: u64,
+        runtime: RuntimeId,
         resting: Resting<V, E>,
     ) -> Result<(), Resting<V, E>> {
         let mut shard = self.shard(hash).lock();
         let Desks { entries, watched, .. } = &mut *shard;
         let found = entries.find_mut(hash, |entry| entry.has_flight(id));
         let Some((bed, began)) = found.and_then(|entry| entry.bed(id)) else { return Err(resting) };
-        let handle = resting.rest().map(|rest| &rest.handle);
+        let resting = bed.insert(resting);
         // Models have no timers.
-        let unwatched = |it: &&Handle| !cfg!(sortie_shuttle) && !watched.contains(&it.id());
-        let unwatched = handle.filter(unwatched).cloned();
-        *bed = Some(resting);
-        watched.extend(unwatched.as_ref().map(Handle::id));
-        drop(shard);
-        if let Some(handle) = unwatched {
-            self.watch(&handle, began);
+        if cfg!(sortie_shuttle) || watched.contains(&runtime) {
+            return Ok(());
         }
+        let handle = resting.rest().expect("its leader has said where").handle.clone();
+        watched.push(runtime);
+        drop(shard);
+        self.watch(&handle, began);
         Ok(())
     }
 
@@ -239,23 +241,37 @@ where
     Seated(Seat<'a, K, V, E>),
 }
 
+impl<'a, K, V, E> Led<'a, K, V, E>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    /// Of a leader in its first poll.
+    #[cold]
+    pub(super) fn takeoff(self, stage: &mut Stage<'a, K, V, E>) -> Takeoff<K, V, E> {
+        match self {
+            Self::Landed(landed) => return Takeoff::Landed(landed),
+            Self::Seated(seat) => stage.set(Stage::Waits(seat)),
+        }
+        Takeoff::Flies
+    }
+}
+
 impl<'a, K, V, E> Lead<'a, K, V, E>
 where
     K: Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    /// Lays down a load that was not ready in its first poll.
-    pub(super) fn begin(
+    /// Of a load that lies in its entry.
+    #[inline]
+    pub(super) fn new(
         flights: &'a SingleFlight<K, V, E>,
         hash: u64,
         (id, began): (u64, Instant),
-        resting: Resting<V, E>,
-    ) -> Result<Self, Resting<V, E>> {
-        let mut this = Self { flights, hash, id, began, over: false };
-        let rests = flights.table.rest(hash, id, resting);
-        this.over = rests.is_err();
-        rests.map(|()| this)
+    ) -> Self {
+        Self { flights, hash, id, began, over: false }
     }
 
     /// Polls the load, if it is still this caller's to be polled.
@@ -275,11 +291,11 @@ where
             let landed = flights.landed(hash, id, outcome, began, span);
             return Poll::Ready(Led::Landed(landed));
         }
-        if let Some(rest) = resting.as_mut().rest_mut() {
-            // Which copies it only if it is another.
-            rest.waker.clone_from(task.waker());
-        }
-        match flights.table.rest(hash, id, resting) {
+        let rest = resting.as_mut().rest_mut().as_mut().expect("its leader has left it here");
+        // Which copies it only if it is another.
+        rest.waker.clone_from(task.waker());
+        let runtime = rest.handle.id();
+        match flights.table.rest(hash, id, runtime, resting) {
             Ok(()) => Poll::Pending,
             Err(resting) => {
                 self.over = true;

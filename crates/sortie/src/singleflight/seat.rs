@@ -152,7 +152,7 @@ where
                 self.rounds -= 1;
                 after_others(task);
             }
-            if !new {
+            if !new && (takes || !self.table.stays(self.id, task.waker())) {
                 turn = self.table.rewake(self.id, task.waker(), takes);
             }
         }

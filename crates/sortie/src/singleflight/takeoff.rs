@@ -2,20 +2,23 @@
 
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::ready;
 use tracing::Span;
 use tracing::span::Id;
 
-use crate::observe::{Begins, Event};
+use crate::observe::{Begins, Ends, Event};
 use crate::rt::task::Handle;
 use crate::rt::time::Instant;
 use crate::singleflight::SingleFlight;
 use crate::singleflight::arrivals::{Arrival, Caller, Met};
+use crate::singleflight::boarding::Gate;
 use crate::singleflight::call::{Call, FlightCx, FlightId, Landed, Role};
 use crate::singleflight::contained::Contained;
 use crate::singleflight::error::FlightError;
+use crate::singleflight::flying::Stage;
 use crate::singleflight::launch::{self, Airborne, Loader, Loading};
 use crate::singleflight::lineage::{self, Frame};
 use crate::singleflight::lone::{Lone, Rest, Resting};
@@ -39,30 +42,11 @@ where
 }
 
 /// What a call comes to in its first poll.
-pub(super) enum Takeoff<'a, K, V, E>
-where
-    K: Eq + Hash + Send + 'static,
-    V: Send + Sync + 'static,
-    E: Send + Sync + 'static,
-{
+pub(super) enum Takeoff<K, V, E> {
     Landed(Outcome<Landed<V>, E>),
-    Seated(Seat<'a, K, V, E>),
-    Leads(Lead<'a, K, V, E>),
+    /// It waits: its stage says for what.
+    Flies,
     Solo(K),
-}
-
-impl<'a, K, V, E> From<Led<'a, K, V, E>> for Takeoff<'a, K, V, E>
-where
-    K: Eq + Hash + Send + 'static,
-    V: Send + Sync + 'static,
-    E: Send + Sync + 'static,
-{
-    fn from(led: Led<'a, K, V, E>) -> Self {
-        match led {
-            Led::Landed(landed) => Self::Landed(landed),
-            Led::Seated(seat) => Self::Seated(seat),
-        }
-    }
 }
 
 impl<K, V, E> SingleFlight<K, V, E>
@@ -103,12 +87,13 @@ where
 
     /// Finds the caller its place; a leader's load is polled here.
     #[inline]
-    pub(super) fn takeoff<L, F>(
-        &self,
+    pub(super) fn takeoff<'a, L, F>(
+        &'a self,
         caller: Caller<'_, impl Sought<K>>,
         load: &mut Option<L>,
+        stage: &mut Stage<'a, K, V, E>,
         task: &mut Context<'_>,
-    ) -> Takeoff<'_, K, V, E>
+    ) -> Takeoff<K, V, E>
     where
         L: Fn(FlightCx) -> F + Send + Sync + 'static,
         F: Future<Output = Result<V, E>> + Send + 'static,
@@ -119,27 +104,42 @@ where
             let load = load.take().expect("asked for once");
             Some(Loader::new(load, lineage::ancestors()))
         };
-        match self.place(caller, loader) {
-            Place::Lead(id) => {
-                let load = load.take().expect("a leader's load was not taken");
-                let began = now.unwrap_or(self.table.clock.made);
-                let cx = launch::cx(id, began, gate, &self.table.config);
-                self.lead(hash, cx, until, load, task)
-            }
-            Place::Seated(seat) => Takeoff::Seated(seat),
-            Place::Solo(key) => Takeoff::Solo(key),
-            Place::Refused(error) => Takeoff::Landed(Err(error)),
+        let arrival = self.table.arrive(caller, loader);
+        let Arrival::Lead(id) = arrival else { return self.follow(arrival, stage) };
+        self.table.tell(|| Event::Begun { flight: FlightId(id), how: Begins::Leader });
+        let load = load.take().expect("a leader's load was not taken");
+        let began = now.unwrap_or(self.table.clock.made);
+        self.lead(hash, (id, began, until), gate, load, stage, task)
+    }
+
+    /// What becomes of a caller that does not lead. Apart, because most do.
+    #[inline(never)]
+    fn follow<'a>(
+        &'a self,
+        arrival: Arrival<K, V, E>,
+        stage: &mut Stage<'a, K, V, E>,
+    ) -> Takeoff<K, V, E> {
+        match self.placed(arrival) {
+            Place::Lead(_) => unreachable!("a leader polls its load"),
+            Place::Seated(seat) => stage.set(Stage::Waits(seat)),
+            Place::Solo(key) => return Takeoff::Solo(key),
+            Place::Refused(error) => return Takeoff::Landed(Err(error)),
         }
+        Takeoff::Flies
     }
 
     /// Finds the caller its place, and says so to the observer.
-    #[inline]
     pub(super) fn place(
         &self,
         caller: Caller<'_, impl Sought<K>>,
         loader: impl FnOnce() -> Option<Loader<V, E>>,
     ) -> Place<'_, K, V, E> {
-        match self.table.arrive(caller, loader) {
+        self.placed(self.table.arrive(caller, loader))
+    }
+
+    #[inline]
+    fn placed(&self, arrival: Arrival<K, V, E>) -> Place<'_, K, V, E> {
+        match arrival {
             Arrival::Lead(id) => {
                 self.table.tell(|| Event::Begun { flight: FlightId(id), how: Begins::Leader });
                 Place::Lead(id)
@@ -163,27 +163,27 @@ where
 
     /// Polls a load for the first time, here.
     #[inline]
-    fn lead<L, F>(
-        &self,
+    fn lead<'a, L, F>(
+        &'a self,
         hash: u64,
-        cx: FlightCx,
-        until: Option<Instant>,
+        (id, began, until): (u64, Instant, Option<Instant>),
+        gate: Option<Arc<Gate>>,
         load: L,
+        stage: &mut Stage<'a, K, V, E>,
         task: &mut Context<'_>,
-    ) -> Takeoff<'_, K, V, E>
+    ) -> Takeoff<K, V, E>
     where
         L: Fn(FlightCx) -> F + Send + Sync + 'static,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        let (FlightId(id), began) = (cx.flight, cx.began);
-        let again = self.table.retries.is_some().then(|| cx.clone());
+        let cx = |gate| launch::cx(id, began, gate, &self.table.config);
+        let again = self.table.retries.is_some().then(|| cx(gate.clone()));
         let span = launch::span_if_heard(id, Begins::Leader.label());
-        let (mut lone, mut left) = (Box::pin(Lone::new(load)), None);
+        let (mut lone, mut left) = (Lone::new(load), None);
         let first_poll = AssertUnwindSafe(|| {
-            lone.as_mut().begin(cx);
-            let polled = lone.as_mut().poll(task);
+            let polled = lone.as_mut().begin(cx(gate), task);
             if polled.is_pending() || again.is_some() {
-                left = Some(lone as Resting<V, E>);
+                left = Some(lone);
             }
             polled
         });
@@ -195,13 +195,28 @@ where
             // It is tried again, and that is its task's.
             Ok(Poll::Ready(ended)) if self.table.is_retried(&ended) => {
                 let left = left.expect("a load that may be tried again is kept");
-                return self.try_again(hash, (id, began, until), ended, (left, again, span), task);
+                let left: (Resting<V, E>, _, _) = (left, again, span);
+                return self.try_again(hash, (id, began, until), ended, left, task).takeoff(stage);
             }
             Ok(Poll::Ready(ended)) => ended,
             Err(payload) => Err(FlightError::panicked(&*payload)),
             Ok(Poll::Pending) => {
-                let left = left.expect("a pending load is kept");
-                return self.wait(hash, (id, began, until), (left, again, span), task);
+                let mut left = left.expect("a pending load is kept");
+                let Some(handle) = Self::rests_in(again.as_ref()) else {
+                    let left: (Resting<V, E>, _, _) = (left, again, span);
+                    return self.leave(hash, (id, began, until), left, task).takeoff(stage);
+                };
+                let (span, waker) = (span.map(Box::new), task.waker().clone());
+                let runtime = handle.id();
+                left.as_mut().rests(Rest { handle, span, waker, until });
+                // Before it is laid down, which panics if there is no timer.
+                stage.set(Stage::Leads(Lead::new(self, hash, (id, began))));
+                let Err(left) = self.table.rest(hash, id, runtime, left) else {
+                    return Takeoff::Flies;
+                };
+                // Its load goes on, so there is nothing for it to leave behind.
+                stage.set(Stage::Still);
+                return self.part(hash, (id, began), left, task).takeoff(stage);
             }
         };
         let span = span.as_ref().and_then(Span::id);
@@ -217,10 +232,10 @@ where
         ended: Outcome<V, E>,
         (mut left, again, span): (Resting<V, E>, Option<FlightCx>, Option<Span>),
         task: &mut Context<'_>,
-    ) -> Takeoff<'_, K, V, E> {
+    ) -> Led<'_, K, V, E> {
         let failed = Box::pin(ready(ended));
         let loader = Loader::of(left.as_mut().load(), lineage::ancestors());
-        self.depart(hash, landing, (loader, again), (failed, span), task).into()
+        self.depart(hash, landing, (loader, again), (failed, span), task)
     }
 
     /// Lands a flight within its leader's first poll.
@@ -233,13 +248,29 @@ where
         began: Instant,
         span: Option<Id>,
     ) -> Outcome<Landed<V>, E> {
-        match self.table.land(hash, id, outcome, span.clone()) {
-            Err(mine) => {
-                self.table.tell(|| Event::answered(Role::Leader, mine.is_ok(), began, began, span));
-                mine.map(|value| Landed { value, role: Role::Leader, flight: FlightId(id), began })
+        match self.table.land_lone(hash, id, Ends::of(&outcome)) {
+            Ok(()) => self.answer(id, outcome, began, span),
+            Err(shard) => {
+                let landed = self.table.land_shared(shard, (hash, id), outcome, span.clone());
+                match landed {
+                    Err(mine) => self.answer(id, mine, began, span),
+                    Ok(cell) => self.answered(&cell, began),
+                }
             }
-            Ok(cell) => self.answered(&cell, began),
         }
+    }
+
+    /// What a leader is given that has its outcome for itself.
+    #[inline]
+    fn answer(
+        &self,
+        id: u64,
+        mine: Outcome<V, E>,
+        began: Instant,
+        span: Option<Id>,
+    ) -> Outcome<Landed<V>, E> {
+        self.table.tell(|| Event::answered(Role::Leader, mine.is_ok(), began, began, span));
+        mine.map(|value| Landed { value, role: Role::Leader, flight: FlightId(id), began })
     }
 
     /// What a leader is given whose flight, or a later one, has landed within its first poll.
@@ -253,30 +284,26 @@ where
         Frame::flight(self.table.address(), id)
     }
 
-    /// A load that was not ready rests with its leader until somebody else comes, if it can.
-    fn wait(
-        &self,
-        hash: u64,
-        (id, began, until): (u64, Instant, Option<Instant>),
-        (mut left, again, span): (Resting<V, E>, Option<FlightCx>, Option<Span>),
-        task: &mut Context<'_>,
-    ) -> Takeoff<'_, K, V, E> {
+    /// The runtime in which a load that was not ready may rest with its leader until somebody else
+    /// comes.
+    #[inline]
+    fn rests_in(again: Option<&FlightCx>) -> Option<Handle> {
         // Retries are a task's, and a circle is seen by who is seated where.
         let alone = again.is_none() && lineage::is_empty();
-        let handle = Handle::try_current().ok();
-        let Some(handle) = handle.filter(|_| alone) else {
-            let loader = Loader::of(left.as_mut().load(), lineage::ancestors());
-            return self
-                .depart(hash, (id, began, until), (loader, again), (left, span), task)
-                .into();
-        };
-        let (span, waker) = (span.map(Box::new), task.waker().clone());
-        let rest = Rest { handle, span, waker, until };
-        *left.as_mut().rest_mut() = Some(rest);
-        match Lead::begin(self, hash, (id, began), left) {
-            Ok(lead) => Takeoff::Leads(lead),
-            Err(left) => self.part(hash, (id, began), left, task).into(),
-        }
+        if alone { Handle::try_current().ok() } else { None }
+    }
+
+    /// A load that was not ready and can't rest with its leader is its task's from now on.
+    #[cold]
+    fn leave(
+        &self,
+        hash: u64,
+        landing: (u64, Instant, Option<Instant>),
+        (mut left, again, span): (Resting<V, E>, Option<FlightCx>, Option<Span>),
+        task: &mut Context<'_>,
+    ) -> Led<'_, K, V, E> {
+        let loader = Loader::of(left.as_mut().load(), lineage::ancestors());
+        self.depart(hash, landing, (loader, again), (left, span), task)
     }
 
     /// Others have asked for the key of a load while its leader polled it.
