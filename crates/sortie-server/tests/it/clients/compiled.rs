@@ -71,18 +71,28 @@ pub(crate) async fn java_client(class: &str) -> Client {
 /// The program of `tests/clients/go`, from the packages that Debian has as source.
 pub(super) async fn go_clients() -> Client {
     static COMPILED: OnceCell<PathBuf> = OnceCell::const_new();
-    let compile = || async {
-        let target = workspace().join("target/clients-go");
-        let clients = target.join("clients");
-        fs::create_dir_all(&target).unwrap();
-        let mut compile = Command::new(program("go-12"));
-        compile.current_dir(workspace().join("tests/clients/go")).args(["build", "-o"]);
-        compile.arg(&clients).args(["-gccgoflags=all=-O0", "."]);
-        compile.env("GOPATH", GO_PATH).env("GO111MODULE", "off").env("GOFLAGS", "");
-        compile.env("GOCACHE", target.join("cache"));
-        succeed(compile).await;
-        clients
-    };
+    let source = workspace().join("tests/clients/go");
+    let compile = || compile_go(&["build"], &source, "clients");
     let program = COMPILED.get_or_init(compile).await.clone();
     Client { program, arguments: Vec::new() }
+}
+
+/// The tests of one of those packages, and where they are.
+pub(super) async fn go_tests(package: &str) -> (PathBuf, PathBuf) {
+    let source = Path::new(GO_PATH).join("src").join(package);
+    let name = format!("{}.test", package.replace('/', "_"));
+    (compile_go(&["test", "-c", "-vet=off"], &source, &name).await, source)
+}
+
+async fn compile_go(verb: &[&str], source: &Path, name: &str) -> PathBuf {
+    let target = workspace().join("target/clients-go");
+    let compiled = target.join(name);
+    fs::create_dir_all(&target).unwrap();
+    let mut compile = Command::new(program("go-12"));
+    compile.current_dir(source).args(verb).arg("-o").arg(&compiled);
+    compile.args(["-gccgoflags=all=-O0", "."]);
+    compile.env("GOPATH", GO_PATH).env("GO111MODULE", "off").env("GOFLAGS", "");
+    compile.env("GOCACHE", target.join("cache"));
+    succeed(compile).await;
+    compiled
 }
