@@ -20,7 +20,8 @@ const KEPT_MAX: usize = 128;
 ///
 /// let mut kept = Kept::default();
 /// kept.add(7, 100, Bytes::from_static(b"its columns"));
-/// assert_eq!(kept.find(7, 99).map(|note| &note[..]), Some(&b"its columns"[..]));
+/// let (at, note) = kept.find(7, 99).unwrap();
+/// assert_eq!((at, &note[..]), (100, &b"its columns"[..]));
 /// assert_eq!(kept.find(7, 100), None, "it was not prepared after that");
 /// assert_eq!(kept.find(8, 0), None);
 /// ```
@@ -35,28 +36,29 @@ struct Entry {
 }
 
 impl Kept {
-    /// Returns what was noted about a statement, if it is there, and was prepared later than
-    /// `after`: it counts as used now.
-    pub fn find(&mut self, number: u64, after: u64) -> Option<&Bytes> {
+    /// Returns when a statement was prepared, and what was noted about it, if it is there, and that
+    /// was later than `after`: it counts as used now.
+    pub fn find(&mut self, number: u64, after: u64) -> Option<(u64, &Bytes)> {
         let at = self.0.iter().position(|it| it.number == number && it.at > after)?;
         if at > 0
             && let Some(found) = self.0.remove(at)
         {
             self.0.push_front(found);
         }
-        self.0.front().map(|found| &found.note)
+        self.0.front().map(|found| (found.at, &found.note))
     }
 
     /// Which statement must go before this one is prepared: itself, if it is there, or the one
-    /// that was used least lately, if there are as many as may be.
-    pub fn make_room(&mut self, number: u64) -> Option<u64> {
+    /// that was used least lately, if there are as many as may be. Its number, and when it was
+    /// prepared.
+    pub fn make_room(&mut self, number: u64) -> Option<(u64, u64)> {
         let there = self.0.iter().position(|it| it.number == number);
         match there {
             Some(at) => self.0.remove(at),
             None if self.0.len() < KEPT_MAX => None,
             None => self.0.pop_back(),
         }
-        .map(|gone| gone.number)
+        .map(|gone| (gone.number, gone.at))
     }
 
     /// Adds a statement that was prepared, in a place that there is room for.
@@ -83,13 +85,13 @@ mod tests {
             kept.add(number, 1, Bytes::new());
         }
         assert!(kept.find(0, 0).is_some());
-        assert_eq!(kept.make_room(5), Some(5));
+        assert_eq!(kept.make_room(5), Some((5, 1)));
         kept.add(5, 2, Bytes::new());
         assert!(kept.find(5, 1).is_some() && kept.find(5, 2).is_none());
-        assert_eq!(kept.make_room(1000), Some(1));
+        assert_eq!(kept.make_room(1000), Some((1, 1)));
         kept.add(1000, 1, Bytes::from_static(b"note"));
         assert_eq!(kept.find(1, 0), None);
-        assert_eq!(kept.find(1000, 0).map(|note| &note[..]), Some(&b"note"[..]));
+        assert_eq!(kept.find(1000, 0), Some((1, &Bytes::from_static(b"note"))));
         assert!(kept.find(0, 0).is_some() && !kept.is_empty());
     }
 }

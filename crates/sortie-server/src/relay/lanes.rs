@@ -200,7 +200,10 @@ where
             let (text, oids) = (statement.text(), statement.oids());
             let verdict = judge(&self.world.lane, &who, text, &oids, &statement.effects);
             if let Verdict::Share(plan) = &verdict {
-                self.world.lane.prepared(plan, statement.number());
+                if statement.known_at.is_none() {
+                    self.seen.prepare();
+                }
+                self.world.lane.prepared(plan, statement.judged());
             }
             statement.verdict = Some((view, verdict));
         }

@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
-use bytes::Bytes;
 use sortie_postgres::Login;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -33,7 +32,6 @@ use super::session::Session;
 use super::share::Share;
 use super::shared::{Shared, Who};
 use crate::config::Mode;
-use crate::read::kept;
 
 /// Places for lights: a power of two. With 64 reads at a time a stranger's is on in 1 of 1,024.
 const PLACES_MAX: usize = 1 << 16;
@@ -54,8 +52,8 @@ pub(crate) struct Solitude {
     view: View,
     /// What the keys of its reads begin with.
     key: u64,
-    /// The statement where it is kept prepared, by number and by name.
-    kept: (u64, Bytes),
+    /// The number by which the statement is kept prepared.
+    kept: u64,
     login: Arc<Login>,
 }
 
@@ -136,8 +134,7 @@ where
         // What it was judged by is what the session is looked at by: it has just been judged.
         let view = statement.verdict.as_ref()?.0;
         if statement.solitude.as_ref().is_none_or(|known| known.view != view) {
-            let (number, said, login) = lane.kept(who, plan)?;
-            let kept = (number, kept::name(number).into());
+            let (kept, said, login) = lane.kept(who, plan)?;
             let (score, key) = (0, mix(&[likeness, said], &[]));
             statement.solitude = Some(Box::new(Solitude { score, view, key, kept, login }));
         }
@@ -192,8 +189,7 @@ mod tests {
     fn company_is_noticed_soon_and_solitude_late() {
         let view = (1, 0, None, 0);
         let login = Arc::new(Login::new("reader", "shop"));
-        let kept = (1, Bytes::new());
-        let mut solitude = Solitude { score: 0, view, key: 0, kept, login };
+        let mut solitude = Solitude { score: 0, view, key: 0, kept: 1, login };
         let mut count = 0;
         while !solitude.is_long() {
             solitude.was_alone(true);

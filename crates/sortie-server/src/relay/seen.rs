@@ -41,6 +41,9 @@ pub(super) struct Seen {
     floors: Floors,
     /// When the load of the last shared answer had ended.
     ended: Option<Instant>,
+    /// When a statement of it was prepared last that may be shared: what was found out for others
+    /// before is not for it.
+    prepared: Option<Instant>,
     /// Statements were piped since: whatever is shared next begins later.
     is_late: bool,
     /// Where to, as far as it is not known yet how far those servers were. At most one for each
@@ -65,6 +68,11 @@ impl Seen {
         let floor = self.floors.of(place.shard);
         !self.piped.iter().any(is_other)
             && (floor == 0 || self.reached.is_some_and(|(at, far)| at == place && far >= floor))
+    }
+
+    /// It has prepared a statement that may be shared.
+    pub(super) fn prepare(&mut self) {
+        self.prepared = Some(Instant::now());
     }
 
     /// Whether it may read from any server.
@@ -100,7 +108,7 @@ impl Seen {
                     Some(JoinAge::AtMost(age)) => Instant::now().checked_sub(age),
                     Some(JoinAge::Any) | None => None,
                 };
-                oldest.max(self.ended).map_or(Join::Running, Join::Since)
+                oldest.max(self.ended).max(self.prepared).map_or(Join::Running, Join::Since)
             }
         };
         Wish { deadline: None, join, floors: self.floors.clone() }

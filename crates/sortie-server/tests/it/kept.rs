@@ -1,7 +1,10 @@
 //! Statements that the shared lane keeps prepared on its connections.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use sortie_testkit::{Batch, Frame, Postgres, Server, Wire};
+use tokio::time::sleep;
 
 use crate::lazy::{attempts, before_with};
 use crate::lone::lone;
@@ -29,6 +32,10 @@ const TABLES: &str = "CREATE TABLE known (a int4, b int4);
     GRANT ALL ON known TO reader;
     CREATE TABLE users (user_id int8, name text, balance int8);
     INSERT INTO users VALUES (1, 'x', 1); GRANT ALL ON users TO reader;";
+
+/// Rows that those of a group see.
+const HELD: &str = "CREATE TABLE held (a int4, said text); INSERT INTO held VALUES (1, 'secret');
+    ALTER TABLE held ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON held TO grp USING (true);";
 
 async fn postgres() -> Postgres {
     let postgres = Postgres::start().await;
@@ -153,9 +160,10 @@ async fn there_are_a_bounded_number_of_them() {
 async fn a_pooler_that_knows_nothing_of_them_changes_no_answer() {
     let _others = among_others().await;
     let postgres = Postgres::start().await;
-    let database = "CREATE ROLE reader; CREATE ROLE bench LOGIN SUPERUSER;\n\
-        CREATE DATABASE bench;\n\\connect bench\n";
-    postgres.script(&format!("{database}{TABLES}")).await;
+    let database = "CREATE ROLE reader; CREATE ROLE grp; CREATE ROLE bench LOGIN;\n\
+        GRANT reader, grp TO bench; CREATE DATABASE bench;\n\\connect bench\n";
+    postgres.script(&format!("{database}{TABLES}{HELD} GRANT ALL ON held TO bench;")).await;
+    let held = "SELECT count(*), min(said) FROM held WHERE a = $1";
     let pooler = PgBouncer::pooling("transaction", postgres.listen(), 3).await;
     let url = format!("postgres://bench@{}/bench", pooler.listen());
     let (server, _config) = before_with(url, "bench", 4).await;
@@ -173,14 +181,36 @@ async fn a_pooler_that_knows_nothing_of_them_changes_no_answer() {
         let (one, two) = (nth.to_string(), (nth * nth).to_string());
         assert_eq!(join_all(asked).await, [texts(&[&one, &two]), texts(&[&two, &one])], "{nth}");
     }
-    drop(wires);
+    // Nor that of who prepares after a change: a server process may have one of before.
+    let mut before = Vec::new();
+    for _ in 0..4 {
+        before.push(newcomer(&server, "bench", held).await.0);
+    }
+    for _ in 0..30 {
+        let asked = before.iter_mut().map(|wire| async { row(&wire.ask(&told("s", "1")).await) });
+        assert!(join_all(asked).await.iter().all(|it| *it == texts(&["1", "secret"])));
+    }
+    postgres.script("REVOKE grp FROM bench").await;
+    for _ in 0..20 {
+        let mut after = Vec::new();
+        for _ in 0..4 {
+            after.push(newcomer(&server, "bench", held).await.0);
+        }
+        for _ in 0..3 {
+            let asked =
+                after.iter_mut().map(|wire| async { row(&wire.ask(&told("s", "1")).await) });
+            let none = [Some("0".to_owned()), None];
+            assert!(join_all(asked).await.iter().all(|it| *it == none));
+        }
+    }
+    drop((wires, before));
     server.abandoned().await;
     server.stop().await;
 }
 
 /// A new session that prepares and describes a statement, and the types of its parameters.
-async fn newcomer(server: &Server, text: &str) -> (Wire, Vec<u8>) {
-    let mut wire = Wire::connect_as(server.listen(), "reader").await;
+async fn newcomer(server: &Server, user: &str, text: &str) -> (Wire, Vec<u8>) {
+    let mut wire = Wire::connect_as(server.listen(), user).await;
     let said = wire.ask(&Batch::new().parse("s", text, &[]).describe(b'S', "s").sync()).await;
     let types = said.iter().find(|frame| frame.tag == b't').unwrap_or_else(|| panic!("{said:?}"));
     (wire, types.body.to_vec())
@@ -191,13 +221,11 @@ async fn who_prepares_after_a_change_is_not_answered_by_what_was_prepared_before
     let _others = among_others().await;
     let postgres = postgres().await;
     let tables = "CREATE ROLE grp; GRANT grp TO reader;
-        CREATE TABLE held (a int4, said text); INSERT INTO held VALUES (1, 'secret');
-        ALTER TABLE held ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON held TO grp USING (true);
         CREATE TABLE seen (at timestamp); INSERT INTO seen VALUES ('2026-01-01 12:00');
         CREATE SCHEMA front; GRANT USAGE, CREATE ON SCHEMA front TO reader;
         ALTER ROLE reader SET search_path = front, public; SET timezone = 'UTC';
-        GRANT ALL ON held, seen TO reader;";
-    postgres.script(tables).await;
+        GRANT ALL ON seen TO reader;";
+    postgres.script(&format!("{tables}{HELD} GRANT ALL ON held TO reader;")).await;
     let (server, _config) = before_with(url(&postgres), "reader", 2).await;
     let (held, seen, known) = (
         "SELECT count(*), min(said) FROM held WHERE a = $1",
@@ -209,7 +237,7 @@ async fn who_prepares_after_a_change_is_not_answered_by_what_was_prepared_before
     let bound = || Batch::new().bind("", "s", (1, &[Some(&noon)]), 0).execute("").sync();
     let mut before = Vec::new();
     for (text, batch) in [(held, told("s", "1")), (seen, bound()), (known, told("s", "2"))] {
-        let (mut wire, types) = newcomer(&server, text).await;
+        let (mut wire, types) = newcomer(&server, "reader", text).await;
         let mut answer = Vec::new();
         for _ in 0..60 {
             answer = row(&wire.ask(&batch).await);
@@ -232,7 +260,7 @@ async fn who_prepares_after_a_change_is_not_answered_by_what_was_prepared_before
         let answer = row(&direct.ask(batch).await);
         direct.ask(&Batch::new().close(b'S', "s").sync()).await;
         for _ in 0..3 {
-            let (mut wire, now) = newcomer(&server, text).await;
+            let (mut wire, now) = newcomer(&server, "reader", text).await;
             assert_eq!(now, expected, "{name}");
             assert_eq!(now == *types, nth != 1);
             for _ in 0..3 {
@@ -241,6 +269,34 @@ async fn who_prepares_after_a_change_is_not_answered_by_what_was_prepared_before
         }
     }
     drop((before, direct));
+    server.abandoned().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_statement_whose_server_parses_it_late_is_not_served_by_what_was_prepared_meanwhile() {
+    let _others = among_others().await;
+    let postgres = postgres().await;
+    let grants = "CREATE ROLE grp; GRANT grp TO reader;";
+    postgres.script(&format!("{grants}{HELD} GRANT ALL ON held TO reader;")).await;
+    let (server, _config) = before_with(url(&postgres), "reader", 3).await;
+    let held = "SELECT count(*), min(said) FROM held WHERE a = $1";
+    let mut late = Wire::connect_as(server.listen(), "reader").await;
+    let batch = Batch::new().query("SELECT pg_sleep(3)").parse("s", held, &[23]).sync();
+    late.send(batch.bytes()).await;
+    sleep(Duration::from_secs(1)).await;
+    let mut other = Wire::connect_as(server.listen(), "reader").await;
+    other.ask(&Batch::new().parse("s", held, &[23]).sync()).await;
+    for _ in 0..20 {
+        assert_eq!(row(&other.ask(&told("s", "1")).await), texts(&["1", "secret"]));
+    }
+    postgres.script("REVOKE grp FROM reader").await;
+    late.until_ready().await;
+    late.until_ready().await;
+    for _ in 0..20 {
+        assert_eq!(row(&late.ask(&told("s", "1")).await), [Some("0".to_owned()), None]);
+    }
+    drop((late, other));
     server.abandoned().await;
     server.stop().await;
 }

@@ -75,7 +75,10 @@ where
 
     /// Has a seat wake another waker, if there is nothing else to be done for its flight.
     pub(super) fn stays(&self, seat: SeatId, waker: &Waker) -> bool {
-        let all = |entry: &Entry<K, V, E>| matches!(&entry.state, State::Full(traffic) if traffic.is_all_for(seat.party));
+        let all = |entry: &Entry<K, V, E>| match &entry.state {
+            State::Full(traffic) => traffic.is_all_for(seat.party),
+            State::Light { .. } => false,
+        };
         let mut shard = self.shard(seat.hash).lock();
         let found = shard.entries.find_mut(seat.hash, all).and_then(Entry::full);
         let flight = found.and_then(|traffic| traffic.running.as_deref_mut());

@@ -107,10 +107,13 @@ impl Message {
             Words::Kept(statement) => {
                 let judged = &statement.proof.judged;
                 let after = last(judged.key()).load(Relaxed);
-                if kept.find(judged.number, after).is_none() {
-                    added = Some((judged.number, parses()));
+                if let Some((at, _)) = kept.find(judged.number, after) {
+                    frames::prepared(&name(judged.number, at), &statement.values())
+                } else {
+                    let at = parses();
+                    added = Some((judged.number, at));
+                    statement.preparing(at, &mut kept)
                 }
-                statement.frames(added.is_some(), &mut kept)
             }
         };
         let reply = match (connection.exchange(self.request(frames)).await, &self.words) {
@@ -154,17 +157,12 @@ impl Statement {
         frames::batch(&self.proof.text, &self.key.identity.oids, &self.values(), true)
     }
 
-    /// The batch that runs it, and prepares it first if it is new; then another one may have to go.
-    fn frames(&self, is_new: bool, kept: &mut Kept) -> Bytes {
-        let own = name(self.proof.judged.number);
-        if !is_new {
-            return frames::prepared(&own, &self.values());
-        }
-        let (gone, text) = (
-            kept.make_room(self.proof.judged.number).map(name),
-            (&*self.proof.text, &*self.key.identity.oids),
-        );
-        frames::preparing(&own, text, gone.as_deref(), &self.values())
+    /// The batch that prepares it, so late, and runs it; another one may have to go first.
+    fn preparing(&self, at: u64, kept: &mut Kept) -> Bytes {
+        let number = self.proof.judged.number;
+        let gone = kept.make_room(number).map(|(number, at)| name(number, at));
+        let text = (&*self.proof.text, &*self.key.identity.oids);
+        frames::preparing(&name(number, at), text, gone.as_deref(), &self.values())
     }
 
     fn values(&self) -> Values<'_> {
@@ -182,9 +180,10 @@ pub(crate) fn is_kept(residue: Option<Residue>) -> bool {
     residue.is_none_or(|residue| residue.owner == Residue::COMMON)
 }
 
-/// How the statement of this number is called.
-pub(crate) fn name(number: u64) -> String {
-    format!("sortie {:x} {number}", *PROCESS)
+/// How the statement of this number is called that was prepared then: a pooler in between that
+/// knows nothing of it may lead to a server that has one of before.
+pub(crate) fn name(number: u64, at: u64) -> String {
+    format!("sortie {:x} {number} {at}", *PROCESS)
 }
 
 /// Whether an error may be about a statement that is kept, and not about the read: about another

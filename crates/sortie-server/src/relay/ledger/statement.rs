@@ -30,6 +30,9 @@ pub(crate) struct Statement<P> {
     pub(crate) hint: Switches,
     /// The columns that its client was told of.
     pub(crate) told: Option<Bytes>,
+    /// Which number it would have if it had been prepared when it was judged first: all that a
+    /// server has found out about it for its client was found out before.
+    pub(crate) known_at: Option<u64>,
     /// What was judged of it, and by what.
     pub(crate) verdict: Option<(View, Verdict<P>)>,
     /// What was seen of it where statements are only observed, and by what.
@@ -51,8 +54,14 @@ impl<P> Statement<P> {
     }
 
     fn new(frame: Bytes, effects: Effects, hint: Switches) -> Self {
-        let (told, verdict, glance, solitude) = Default::default();
-        Self { number: number(), frame, effects, hint, told, verdict, glance, solitude }
+        let (told, known_at, verdict, glance, solitude) = Default::default();
+        let number = number();
+        Self { number, frame, effects, hint, told, known_at, verdict, glance, solitude }
+    }
+
+    /// It is judged: returns the number that it would have now, or had the first time.
+    pub(crate) fn judged(&mut self) -> u64 {
+        *self.known_at.get_or_insert_with(number)
     }
 
     /// Its number, which no other one has.

@@ -37,7 +37,11 @@ const ANSWER_MAX: usize = 64 << 10;
 pub(in crate::relay) struct Lone {
     view: View,
     resting: Resting,
+    called: Called,
 }
+
+/// The name of a statement that is kept, and of which one it is: number, and when it was prepared.
+type Called = (u64, u64, Bytes);
 
 /// A read that is under way.
 struct Asked<'a> {
@@ -45,6 +49,7 @@ struct Asked<'a> {
     kept: Kept,
     pulse: Pulse,
     view: View,
+    called: Called,
     /// How long the batch is that asks for it.
     len: usize,
     since: Instant,
@@ -140,18 +145,18 @@ where
             filled?;
         }
         let Some(plain) = Plain::of(&self.client.input) else { return out };
-        let Some((taken, name)) = self.take_lone(&plain) else { return out };
+        let Some(taken) = self.take_lone(&plain) else { return out };
         let taken = asked.insert(taken);
         buffers::borrow(&mut self.out);
-        write(&mut self.out, &self.client.input[..plain.len], &plain, &name);
+        write(&mut self.out, &self.client.input[..plain.len], &plain, &taken.called.2);
         match taken.pooled.poll_send(cx, &mut self.out) {
             Poll::Ready(Err(_lost)) => out,
             Poll::Ready(Ok(())) | Poll::Pending => Ok(Poll::Ready(Step::On)),
         }
     }
 
-    /// What it takes to read the statement of this batch alone, now; and how it is called there.
-    fn take_lone(&mut self, plain: &Plain) -> Option<(Asked<'a>, Bytes)> {
+    /// What it takes to read the statement of this batch alone, now.
+    fn take_lone(&mut self, plain: &Plain) -> Option<Asked<'a>> {
         let name = &self.client.input[plain.name.clone()];
         let statement = self.ledger.known(name)?;
         let solitude = statement.solitude.as_deref()?;
@@ -164,7 +169,7 @@ where
             return None;
         }
         let key = self.key(solitude.key, Some((0..plain.bind, plain.rows_max)));
-        let (view, (number, called)) = (solitude.view, solitude.kept.clone());
+        let (view, number) = (solitude.view, solitude.kept);
         let light = self.inner.lights.show(key);
         let work = self.meter.works();
         if !light.is_alone() || self.cluster.valve.is_closed() {
@@ -176,21 +181,24 @@ where
             return None;
         }
         let lone = self.lone.take().filter(|lone| lone.view == view);
-        let again = lone.and_then(|lone| lone.resting.again());
+        let (resting, called) = lone.map(|lone| (lone.resting, lone.called)).unzip();
+        let again = resting.and_then(Resting::again);
         let mut pooled = again.or_else(|| server.try_checkout_clean(&solitude.login))?;
         if !kept::is_kept(pooled.residue()) {
             return None;
         }
         let mut kept = pooled.take_kept(kept::ANYTHING);
+        let found = statement.known_at.and_then(|after| kept.find(number, after));
         let is_told = |head| statement.told.as_ref().is_some_and(|it| describe::is_same(it, head));
-        if !kept.find(number, statement.number()).is_some_and(|head| is_told(head)) {
+        let Some(at) = found.and_then(|(at, head)| is_told(head).then_some(at)) else {
             pooled.keep(kept, kept::KEPT);
             return None;
-        }
+        };
+        let called = called.filter(|it| (it.0, it.1) == (number, at));
+        let called = called.unwrap_or_else(|| (number, at, kept::name(number, at).into()));
         self.meter.has(pooled.cancel_key().process());
         let (len, since) = (plain.len, self.meter.shares());
-        let asked = Asked { pooled, kept, pulse, view, len, since, _light: light, _work: work };
-        Some((asked, called))
+        Some(Asked { pooled, kept, pulse, view, called, len, since, _light: light, _work: work })
     }
 
     /// Passes the answer on when all of it has come, and gives the connection back.
@@ -228,11 +236,11 @@ where
         if whole == Some(false) {
             return Ok(Poll::Ready(Step::On));
         }
-        let Some(Asked { mut pooled, kept, view, len, since, .. }) = asked.take() else {
+        let Some(Asked { mut pooled, kept, view, called, len, since, .. }) = asked.take() else {
             return out;
         };
         pooled.keep(kept, kept::KEPT);
-        self.lone = pooled.rest().map(|resting| Lone { view, resting });
+        self.lone = pooled.rest().map(|resting| Lone { view, resting, called });
         *count += 1;
         self.client.input.advance(len);
         self.seen.read_lone();
