@@ -200,7 +200,8 @@ where
             let (text, oids) = (statement.text(), statement.oids());
             let verdict = judge(&self.world.lane, &who, text, &oids, &statement.effects);
             if let Verdict::Share(plan) = &verdict {
-                if statement.known_at.is_none() {
+                // Who prepares for one read wants what runs all the same.
+                if statement.known_at.is_none() && !name.is_empty() {
                     self.seen.prepare();
                 }
                 self.world.lane.prepared(plan, statement.judged());

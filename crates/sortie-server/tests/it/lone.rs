@@ -157,6 +157,36 @@ async fn one_that_runs_alone_is_cancelled_cut_and_failed_like_any_other() {
 }
 
 #[tokio::test]
+async fn who_parses_with_each_read_joins_running_ones_all_the_same() {
+    let _others = among_others().await;
+    let proxy = FaultProxy::start(cluster().await.primary(0).address()).await;
+    proxy.spare("sortie watch");
+    let url = format!("postgres://reader@{}/sortie", proxy.listen());
+    let (server, _config) = before(url, "reader").await;
+    let mut wires = Vec::new();
+    for _ in 0..2 {
+        let mut wire = Wire::connect_as(server.listen(), "reader").await;
+        wire.simple("SET sortie.join = running").await;
+        wires.push(wire);
+    }
+    let read = Batch::new().statement("SELECT name FROM users WHERE user_id = 2", &[]).sync();
+    let before = server.metrics().await;
+    proxy.flow(Way::Down, Flow::Delay(Duration::from_secs(1)));
+    for wire in &mut wires {
+        wire.send(read.bytes()).await;
+        sleep(Duration::from_millis(300)).await;
+    }
+    for wire in &mut wires {
+        assert_eq!(Frame::tags(&wire.until_ready().await), "12TDCZ");
+    }
+    proxy.flow(Way::Down, Flow::Free);
+    assert_eq!(attempts(&server.metrics().await) - attempts(&before), 1, "one for both");
+    drop(wires);
+    server.abandoned().await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn where_another_replica_could_be_asked_nobody_reads_alone() {
     let _others = among_others().await;
     let cluster = cluster().await;

@@ -6,7 +6,8 @@
 //! 1. Of an answer nothing is said before all of it is here, and what was asked stays in front of
 //!    the input until then: whatever else happens, the read is made by a flight, as if it had not
 //!    been asked before. So answers are small, and are neither errors nor notices.
-//! 2. A connection is given back with what is kept there only behind such an answer.
+//! 2. A connection is given back with what is kept there only if its server has said all that it had
+//!    to say; else it is cleaned.
 //! 3. A turn in which it waits has looked at both sides, so that each has this task's waker.
 
 use std::future::poll_fn;
@@ -80,8 +81,8 @@ where
             return Ok(false);
         }
         self.release();
-        let (mut asked, mut count) = (None, 0);
-        let read = poll_fn(|cx| self.poll_lone(&mut asked, &mut count, cx, signals)).await;
+        let (mut asked, mut has_read) = (None, false);
+        let read = poll_fn(|cx| self.poll_lone(&mut asked, &mut has_read, cx, signals)).await;
         if asked.take().is_some() {
             // What has come of its answer is not for the client, nor is what was not sent.
             self.client.output.clear();
@@ -89,7 +90,7 @@ where
             self.events.clear();
         }
         read?;
-        Ok(count > 0)
+        Ok(has_read)
     }
 
     fn is_lone(&self, plain: &Plain) -> bool {
@@ -101,7 +102,7 @@ where
     fn poll_lone<D: Future<Output = ()>>(
         &mut self,
         asked: &mut Option<Asked<'a>>,
-        count: &mut u64,
+        has_read: &mut bool,
         cx: &mut Context<'_>,
         signals: &Signals<'_, 'a, D>,
     ) -> Poll<Result<(), Failure>> {
@@ -110,7 +111,7 @@ where
         }
         loop {
             let step = if asked.is_some() {
-                self.poll_lone_answer(asked, count, cx)
+                self.poll_lone_answer(asked, has_read, cx)
             } else {
                 self.poll_lone_batch(asked, cx)
             };
@@ -205,7 +206,7 @@ where
     fn poll_lone_answer(
         &mut self,
         asked: &mut Option<Asked<'a>>,
-        count: &mut u64,
+        has_read: &mut bool,
         cx: &mut Context<'_>,
     ) -> Result<Poll<Step>, Failure> {
         let out = Ok(Poll::Ready(Step::Out));
@@ -241,7 +242,7 @@ where
         };
         pooled.keep(kept, kept::KEPT);
         self.lone = pooled.rest().map(|resting| Lone { view, resting, called });
-        *count += 1;
+        *has_read = true;
         self.client.input.advance(len);
         self.seen.read_lone();
         drop(self.inner.stats.statement());
