@@ -5,8 +5,8 @@
 //!
 //! # Invariants
 //!
-//! 1. Only what is known to be there is relied on: when the batch that prepares one fails, or one is
-//!    not heard to its end, the connection is cleaned, and nothing is kept there.
+//! 1. Only what is known to be there is relied on: when the batch that prepares one fails, or one
+//!    is not heard to its end, the connection is cleaned, and nothing is kept there.
 //! 2. One of them is told from all others by text and declared types. Of its text only ordinary
 //!    comments may be another reader's; so an error that has a place in it is not passed on.
 //! 3. It was prepared after each of its readers had prepared his: what a server finds out then

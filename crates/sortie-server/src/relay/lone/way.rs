@@ -6,8 +6,8 @@
 //! 1. Of an answer nothing is said before all of it is here, and what was asked stays in front of
 //!    the input until then: whatever else happens, the read is made by a flight, as if it had not
 //!    been asked before. So answers are small, and are neither errors nor notices.
-//! 2. A connection is given back with what is kept there only if its server has said all that it had
-//!    to say; else it is cleaned.
+//! 2. A connection is given back with what is kept there only if its server has said all that it
+//!    had to say; else it is cleaned.
 //! 3. A turn in which it waits has looked at both sides, so that each has this task's waker.
 
 use std::future::poll_fn;
