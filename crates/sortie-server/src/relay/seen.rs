@@ -16,6 +16,8 @@
 //!
 //! Places are compared as they are: of a standby that was promoted while it lacked what others had
 //! shown, nobody is told. Of a replica that is gone only that is known which it had said itself.
+//! Where a primary is among the replicas, a standby may show what it is just committing before it
+//! shows that itself, as PostgreSQL does: its place in the log is behind the commit already.
 
 use std::sync::Arc;
 use std::time::Duration;

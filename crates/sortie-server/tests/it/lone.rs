@@ -117,7 +117,8 @@ async fn one_that_runs_alone_is_cancelled_cut_and_failed_like_any_other() {
     let proxy = FaultProxy::start(cluster().await.primary(0).address()).await;
     proxy.spare("sortie watch");
     let url = format!("postgres://reader@{}/sortie", proxy.listen());
-    let (server, _config) = before(url, "reader").await;
+    // One connection: no other that is cut, too, and has not been heard of.
+    let (server, _config) = before_with(url, "reader", 1).await;
     let mut wire = reader(server.listen()).await;
     read_alone(&mut wire, 1).await;
     let cancelled = async |wire: &mut Wire, id: &str| {
@@ -131,7 +132,7 @@ async fn one_that_runs_alone_is_cancelled_cut_and_failed_like_any_other() {
     };
     assert_eq!(cancelled(&mut wire, "7").await, Some("57014".into()));
     read_alone(&mut wire, 1).await;
-    // Its connection is lost with the answer on its way: there are others.
+    // Its connection is lost with the answer on its way: another one is opened.
     let before = server.metrics().await;
     proxy.flow(Way::Down, Flow::Delay(Duration::from_secs(2)));
     wire.send(bound("77").bytes()).await;
