@@ -229,7 +229,7 @@ impl Reader {
         let asked = Instant::now();
         // What the pipe reads is as old as its replica, and no older; all have what is everywhere.
         let joined = if self.kind == Kind::Running { AGE } else { Duration::ZERO };
-        // What the new primary is just committing, one version at a time, its standby may show first.
+        // What the new primary is committing, one version at a time, its standby may show first.
         let first = i64::from(self.known.is_promoted.load(SeqCst));
         let bound = self.known.at(asked.checked_sub(joined).unwrap()).max(self.seen - first);
         let text = format!("{hint}SELECT version FROM versions WHERE id = {row}{slow}");
