@@ -233,6 +233,14 @@ where
         Fill::Stored
     }
 
+    /// Reads this process's own copy.
+    #[inline]
+    fn local_hit(&self, key: &K) -> Option<Cached<V>> {
+        let cached = self.0.local.as_ref()?.read(key, &self.0.shared.outdated)?;
+        self.0.shared.counts.local_hits.fetch_add(1, Relaxed);
+        Some(cached)
+    }
+
     async fn sweep(&self, tag: Option<Tag>, position: Option<&Position>) {
         let shared = &self.0.shared;
         shared.outdated.everything();
@@ -287,14 +295,16 @@ where
     type Wait = RedisWait;
 
     async fn get(&self, key: &K) -> Lookup<V, Self::Lease, Self::Wait> {
-        if let Some(local) = &self.0.local
-            && let Some(cached) = local.read(key, &self.0.shared.outdated)
-        {
-            self.0.shared.counts.local_hits.fetch_add(1, Relaxed);
+        if let Some(cached) = self.local_hit(key) {
             return Lookup::Hit(cached);
         }
         // Boxed: a hit in memory must not carry room for it.
         Box::pin(self.ask(key)).await
+    }
+
+    #[inline]
+    fn at_hand(&self, key: &K) -> Option<V> {
+        self.local_hit(key).map(|cached| cached.value)
     }
 
     async fn fill(&self, lease: Self::Lease, loaded: Loaded<V>) -> Fill {

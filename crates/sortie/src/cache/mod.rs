@@ -45,6 +45,13 @@ pub trait Cache<K, V>: Send + Sync {
     /// Cancel safe: a lease that was taken is released.
     fn get(&self, key: &K) -> impl Future<Output = Lookup<V, Self::Lease, Self::Wait>> + Send;
 
+    /// The value for which `get` would give a [`Lookup::Hit`], where that is known without
+    /// waiting: the short way of a hit. With `None`, which is always right, `get` is asked.
+    fn at_hand(&self, key: &K) -> Option<V> {
+        let _ = key;
+        None
+    }
+
     /// Stores what was loaded under `lease`, or says why not.
     fn fill(&self, lease: Self::Lease, loaded: Loaded<V>) -> impl Future<Output = Fill> + Send;
 

@@ -46,13 +46,12 @@ where
     C: Cache<K, V> + 'static,
 {
     /// Boxed: a hit, which is the common case, must not carry room for a flight.
-    pub(super) fn beyond<'a>(
-        &'a self,
-        key: &'a K,
-        found: Found<K, V, C>,
-        want: Want,
-    ) -> Boxed<'a, Answered<V, E>> {
-        Box::pin(self.settle(key, found, want))
+    #[cold]
+    pub(super) fn beyond<'a>(&'a self, key: &'a K, want: Want) -> Boxed<'a, Answered<V, E>> {
+        Box::pin(async move {
+            let found = self.source.cache.get(key).await;
+            self.settle(key, found, want).await
+        })
     }
 
     pub(super) async fn ask(&self, key: &K, read: Read) -> Answered<V, E> {

@@ -34,8 +34,7 @@ use self::source::{BoxLoad, LoadMany, Negative, Policy, Source};
 use crate::observe::Observer;
 use crate::rt::time::Instant;
 use crate::{
-    Cache, Cached, FlightError, Idle, Loaded, Lookup, MemoryCache, Position, SingleFlight, Sweep,
-    Tag,
+    Cache, Cached, FlightError, Idle, Loaded, MemoryCache, Position, SingleFlight, Sweep, Tag,
 };
 
 /// A choice, not a measurement: longer than an ordinary load and than the lease of a process that
@@ -200,9 +199,9 @@ where
     /// Cancel safe: whoever else waits for the load is not affected, and the load goes on for
     /// those, or as long as the flights linger.
     pub async fn get(&self, key: &K) -> Result<V, FlightError<E>> {
-        match self.source.cache.get(key).await {
-            Lookup::Hit(cached) => Ok(cached.value),
-            found => self.beyond(key, found, Want::ANY).await.map(|answer| answer.value),
+        match self.source.cache.at_hand(key) {
+            Some(value) => Ok(value),
+            None => self.beyond(key, Want::ANY).await.map(|answer| answer.value),
         }
     }
 

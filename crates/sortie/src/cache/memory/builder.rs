@@ -117,10 +117,10 @@ impl<K: Clone + Eq + Hash, V: Clone> MemoryCacheBuilder<K, V> {
     }
 }
 
-impl<K, V> Weighter<K, Arc<Stored<V>>> for Weigh<K, V> {
-    fn weight(&self, key: &K, stored: &Arc<Stored<V>>) -> u64 {
+impl<K, V> Weighter<K, Stored<V>> for Weigh<K, V> {
+    fn weight(&self, key: &K, stored: &Stored<V>) -> u64 {
         // What weighs nothing would never be evicted.
-        self.0.as_ref().map_or(1, |weigh| weigh(key, &stored.cached.value).max(1))
+        self.0.as_ref().map_or(1, |weigh| weigh(key, &stored.value).max(1))
     }
 }
 

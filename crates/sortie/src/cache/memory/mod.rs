@@ -8,9 +8,10 @@ use std::hash::{BuildHasher, Hash};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hashbrown::DefaultHashBuilder;
-use quick_cache::sync::Cache as QuickCache;
+use quick_cache::sync::{Cache as QuickCache, EntryAction, EntryResult};
 
 pub use self::builder::MemoryCacheBuilder;
 use self::builder::Weigh;
@@ -64,7 +65,7 @@ pub struct MemoryWait {
 }
 
 struct Inner<K, V> {
-    values: QuickCache<K, Arc<Stored<V>>, Weigh<K, V>, DefaultHashBuilder>,
+    values: QuickCache<K, Stored<V>, Weigh<K, V>, DefaultHashBuilder>,
     stamps: Stamps,
     leases: Leases<K>,
     hasher: DefaultHashBuilder,
@@ -99,30 +100,30 @@ where
 
     #[inline]
     fn look_up(&self, key: &K) -> Lookup<V, MemoryLease<K, V>, MemoryWait> {
-        let Some(stored) = self.0.read(key) else { return self.miss(key) };
-        if stored.is_fresh(|| self.0.now()) {
-            return Lookup::Hit(stored.cached.clone());
-        }
-        self.aged(key, &stored)
-    }
-
-    #[cold]
-    fn aged(&self, key: &K, stored: &Stored<V>) -> Lookup<V, MemoryLease<K, V>, MemoryWait> {
-        match stored.age(self.0.now()) {
-            Age::Fresh => Lookup::Hit(stored.cached.clone()),
-            Age::Early => match self.lease(key) {
-                Ok(lease) => Lookup::Early(stored.cached.clone(), lease),
-                Err(_held) => Lookup::Hit(stored.cached.clone()),
-            },
-            Age::Soft => self.stale(key, stored.cached.clone()),
-            Age::Hard => self.miss(key),
+        match self.0.values.get(key) {
+            Some(stored) if self.0.serves(&stored) => Lookup::Hit(stored.cached()),
+            Some(stored) if self.0.holds(stored.stamp, stored.tags.as_slice()) => {
+                self.aged(key, stored)
+            }
+            _ => self.miss(key),
         }
     }
 
     // The paths that are not a hit are kept out of its way.
     #[cold]
-    fn stale(&self, key: &K, cached: Cached<V>) -> Lookup<V, MemoryLease<K, V>, MemoryWait> {
-        Lookup::Stale(cached, self.lease(key).ok())
+    fn aged(&self, key: &K, stored: Stored<V>) -> Lookup<V, MemoryLease<K, V>, MemoryWait> {
+        let now = self.0.now();
+        match stored.age(now) {
+            Age::Early if self.0.change(key, |stored| stored.is_first(now)) => {
+                match self.lease(key) {
+                    Ok(lease) => Lookup::Early(stored.cached(), lease),
+                    Err(_held) => Lookup::Hit(stored.cached()),
+                }
+            }
+            Age::Fresh | Age::Early => Lookup::Hit(stored.cached()),
+            Age::Soft => Lookup::Stale(stored.cached(), self.lease(key).ok()),
+            Age::Hard => self.miss(key),
+        }
     }
 
     #[cold]
@@ -132,8 +133,8 @@ where
             Err(wait) => return Lookup::Pending(wait),
         };
         // The last holder may have stored a value since this caller looked.
-        match self.0.read(key) {
-            Some(stored) if stored.is_fresh(|| self.0.now()) => Lookup::Hit(stored.cached.clone()),
+        match self.0.values.get(key) {
+            Some(stored) if self.0.serves(&stored) => Lookup::Hit(stored.cached()),
             _ => Lookup::Miss(lease),
         }
     }
@@ -171,17 +172,17 @@ where
             return refused;
         }
         let since = inner.since_epoch(*began);
-        let cached = |value, as_of| Cached::new(value, as_of).began(*began);
         let ages = (&inner.ages, chance(*hash, since));
-        let stored = Arc::new(Stored::new(*stamp, loaded, cached, since, ages));
-        inner.values.insert(key.clone(), Arc::clone(&stored));
+        let stored = Stored::new(*stamp, loaded, (*began, since), ages);
+        let tags = stored.tags.clone();
+        inner.values.insert(key.clone(), stored);
         // Expired meanwhile, perhaps before there was something to expire.
         if !inner.leases.begin_fill(key, *hash, *id) {
-            stored.expire();
+            inner.expire(key);
             return Fill::Revoked;
         }
         // Whatever was invalidated up to here, the stamp keeps readers away from the value.
-        if inner.holds(&stored) { Fill::Stored } else { Fill::Revoked }
+        if inner.holds(*stamp, tags.as_slice()) { Fill::Stored } else { Fill::Revoked }
     }
 
     /// Says whether the lease is good for such a value, and keeps it so.
@@ -193,8 +194,7 @@ where
     ) -> Result<(), Fill> {
         let (inner, Leased { key, hash, id, stamp, began, .. }) = (&*self.0, &*lease.0);
         inner.stamps.admits(*stamp, *began, as_of, tags)?;
-        let current = inner.stamps.is_current(*stamp) && inner.stamps.are_current(tags, *stamp);
-        if current && inner.leases.begin_fill(key, *hash, *id) {
+        if inner.holds(*stamp, tags) && inner.leases.begin_fill(key, *hash, *id) {
             return Ok(());
         }
         Err(Fill::Revoked)
@@ -231,16 +231,33 @@ impl<K: Clone + Eq + Hash, V> MemoryLease<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> Inner<K, V> {
-    /// Reads a value that may be used as far as invalidations go.
+    /// Says whether the value may be given, and needs no closer look.
     #[inline]
-    fn read(&self, key: &K) -> Option<Arc<Stored<V>>> {
-        self.values.get(key).filter(|stored| self.holds(stored))
+    fn serves(&self, stored: &Stored<V>) -> bool {
+        self.holds(stored.stamp, stored.tags.as_slice()) && stored.is_fresh(|| self.now())
     }
 
+    /// Says whether a value may be used as far as invalidations go.
     #[inline]
-    fn holds(&self, stored: &Stored<V>) -> bool {
-        self.stamps.is_current(stored.stamp)
-            && (stored.tags.is_empty() || self.stamps.are_current(&stored.tags, stored.stamp))
+    fn holds(&self, stamp: Stamp, tags: &[Tag]) -> bool {
+        self.stamps.is_current(stamp) && (tags.is_empty() || self.stamps.are_current(tags, stamp))
+    }
+
+    fn expire(&self, key: &K) {
+        self.change(key, |stored| {
+            stored.expire();
+            true
+        });
+    }
+
+    /// Changes what is stored under the key. `false` where nothing is.
+    fn change(&self, key: &K, change: impl FnOnce(&mut Stored<V>) -> bool) -> bool {
+        let stored = |_: &K, stored: &mut Stored<V>| EntryAction::Retain(change(stored));
+        // Nobody else loads through this table: there is nothing to wait for.
+        match self.values.entry(key, Some(Duration::ZERO), stored) {
+            EntryResult::Retained(changed) => changed,
+            _ => false,
+        }
     }
 
     fn now(&self) -> SinceEpoch {
@@ -260,9 +277,18 @@ where
     type Lease = MemoryLease<K, V>;
     type Wait = MemoryWait;
 
-    #[inline]
     async fn get(&self, key: &K) -> Lookup<V, Self::Lease, Self::Wait> {
         self.look_up(key)
+    }
+
+    #[inline]
+    fn at_hand(&self, key: &K) -> Option<V> {
+        // Looked at where it lies: a copy of what was just written costs more than the lookup.
+        let found = self.0.values.get(key);
+        if !found.as_ref().is_some_and(|stored| self.0.serves(stored)) {
+            return None;
+        }
+        found.map(|stored| stored.value)
     }
 
     async fn fill(&self, lease: Self::Lease, loaded: Loaded<V>) -> Fill {
@@ -280,9 +306,7 @@ where
     async fn expire(&self, key: &K) {
         // First: a load that runs must not store over it what began before.
         self.0.leases.revoke(key, self.0.hasher.hash_one(key));
-        if let Some(stored) = self.0.values.get(key) {
-            stored.expire();
-        }
+        self.0.expire(key);
     }
 
     fn is_exclusive(&self, lease: &Self::Lease) -> bool {
@@ -294,7 +318,8 @@ where
     }
 
     async fn last(&self, key: &K) -> Option<Cached<V>> {
-        self.0.read(key).map(|stored| stored.cached.clone())
+        let stored = self.0.values.get(key)?;
+        self.0.holds(stored.stamp, stored.tags.as_slice()).then(|| stored.cached())
     }
 }
 

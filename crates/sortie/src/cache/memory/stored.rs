@@ -1,11 +1,12 @@
 //! One value in memory, and how old it is.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::Position;
 use crate::cache::stamps::Stamp;
 use crate::cache::{Cached, Loaded, Tag};
-use crate::rt::sync::AtomicU64;
+use crate::rt::time::Instant;
 
 /// A moment, in nanoseconds since the cache was made. Half as wide as an `Instant`.
 pub(super) type SinceEpoch = u64;
@@ -13,19 +14,28 @@ pub(super) type SinceEpoch = u64;
 /// Never.
 const NEVER: SinceEpoch = SinceEpoch::MAX;
 
+/// Copied by each reader, under the lock that it takes anyway: counting readers, as an `Arc` does,
+/// costs more than all else that a hit adds to the table's own get.
+#[derive(Clone)]
 pub(super) struct Stored<V> {
     pub(super) stamp: Stamp,
-    pub(super) tags: Box<[Tag]>,
-    pub(super) cached: Cached<V>,
+    pub(super) tags: Tags,
+    pub(super) value: V,
+    as_of: Option<Position>,
+    began: Instant,
     /// When it is to be looked at more closely: never, for a value that does not age.
-    next_at: AtomicU64,
-    soft_at: AtomicU64,
-    hard_at: AtomicU64,
+    next_at: SinceEpoch,
+    soft_at: SinceEpoch,
+    hard_at: SinceEpoch,
 }
+
+/// Most values have none.
+#[derive(Clone)]
+pub(super) struct Tags(Option<Arc<Vec<Tag>>>);
 
 pub(super) enum Age {
     Fresh,
-    /// Fresh, and this caller is the one to refresh it.
+    /// Fresh, and to be refreshed by the first one who finds it so.
     Early,
     Soft,
     Hard,
@@ -55,46 +65,62 @@ impl Ages {
 }
 
 impl<V> Stored<V> {
+    /// Its load began at `began`, which is `since` for the cache.
     pub(super) fn new(
         stamp: Stamp,
         loaded: Loaded<V>,
-        cached: impl FnOnce(V, Option<crate::Position>) -> Cached<V>,
-        began: SinceEpoch,
+        (began, since): (Instant, SinceEpoch),
         (ages, chance): (&Ages, f64),
     ) -> Self {
-        let [next, soft, hard] = ages.of(&loaded, began, chance).map(AtomicU64::new);
-        let tags = loaded.tags.into_boxed_slice();
-        let cached = cached(loaded.value, loaded.as_of);
-        Self { stamp, tags, cached, next_at: next, soft_at: soft, hard_at: hard }
+        let [next_at, soft_at, hard_at] = ages.of(&loaded, since, chance);
+        let Loaded { value, as_of, tags, .. } = loaded;
+        Self { stamp, tags: Tags::of(tags), value, as_of, began, next_at, soft_at, hard_at }
+    }
+
+    #[inline]
+    pub(super) fn cached(self) -> Cached<V> {
+        Cached::new(self.value, self.as_of).began(self.began)
     }
 
     /// Says whether it needs no closer look. Without ages no clock is read.
     #[inline]
     pub(super) fn is_fresh(&self, now: impl FnOnce() -> SinceEpoch) -> bool {
-        let next_at = self.next_at.load(Relaxed);
-        next_at == NEVER || now() < next_at
+        self.next_at == NEVER || now() < self.next_at
     }
 
-    #[cold]
     pub(super) fn age(&self, now: SinceEpoch) -> Age {
-        let (next, soft) = (self.next_at.load(Relaxed), self.soft_at.load(Relaxed));
-        if now >= self.hard_at.load(Relaxed) {
-            return Age::Hard;
+        match now {
+            _ if now >= self.hard_at => Age::Hard,
+            _ if now >= self.soft_at => Age::Soft,
+            _ if now >= self.next_at => Age::Early,
+            _ => Age::Fresh,
         }
-        if now >= soft {
-            return Age::Soft;
+    }
+
+    /// Says whether this is the first one that finds it early. For all others it is fresh from here
+    /// on, until it is stale.
+    pub(super) fn is_first(&mut self, now: SinceEpoch) -> bool {
+        let first = matches!(self.age(now), Age::Early);
+        if first {
+            self.next_at = self.soft_at;
         }
-        // The first one refreshes it; for the others it is fresh until it is stale.
-        let first =
-            now >= next && self.next_at.compare_exchange(next, soft, Relaxed, Relaxed).is_ok();
-        if first { Age::Early } else { Age::Fresh }
+        first
     }
 
     /// Makes it too old to be used.
-    pub(super) fn expire(&self) {
-        for at in [&self.hard_at, &self.soft_at, &self.next_at] {
-            at.store(0, Relaxed);
-        }
+    pub(super) fn expire(&mut self) {
+        (self.next_at, self.soft_at, self.hard_at) = (0, 0, 0);
+    }
+}
+
+impl Tags {
+    fn of(tags: Vec<Tag>) -> Self {
+        Self((!tags.is_empty()).then(|| Arc::new(tags)))
+    }
+
+    #[inline]
+    pub(super) fn as_slice(&self) -> &[Tag] {
+        self.0.as_ref().map_or(&[], |tags| tags)
     }
 }
 
