@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::ReadThrough;
 use super::get::{Aging, Answered, AtHand, FLIGHTS_MAX, answer, released};
-use super::read::{Answer, Want};
+use super::read::{Answer, Read, Want};
 use super::source::{LoadMany, Seed};
 use crate::rt::time::Instant;
 use crate::{Cache, Cached, Call, FlightError, Landed, Role};
@@ -70,12 +70,34 @@ where
     /// # }
     /// ```
     pub async fn get_many(&self, keys: impl IntoIterator<Item = K> + Send) -> Answers<V, E> {
-        let keys: Vec<K> = keys.into_iter().collect();
+        self.get_many_with(keys, Read::new()).await
+    }
+
+    /// As [`get_many`](Self::get_many), with this caller's own wishes, which hold for each key.
+    /// What is too old for it is loaded with what is missing; a read that
+    /// [bypasses](Read::bypass) everything is one load per key.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_many`](Self::get_many).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`get_with`](Self::get_with), for each key.
+    pub async fn get_many_with(
+        &self,
+        keys: impl IntoIterator<Item = K> + Send,
+        read: Read,
+    ) -> Answers<V, E> {
+        let (keys, want): (Vec<K>, _) = (keys.into_iter().collect(), read.want());
+        if read.bypass {
+            return join_all(keys.iter().map(|key| self.alone(key, want))).await;
+        }
         let looks = join_all(keys.iter().map(|key| self.source.cache.get(key))).await;
         let mut answers: Vec<_> = keys.iter().map(|_| None).collect();
         let (mut aging, mut missed) = (Vec::new(), Vec::new());
         for (place, (key, found)) in keys.iter().zip(looks).enumerate() {
-            match self.at_hand(key, found, Want::ANY) {
+            match self.at_hand(key, found, want) {
                 AtHand::Answer(answer) => answers[place] = Some(Ok(answer)),
                 AtHand::Aging(found) => aging.push((place, found)),
                 AtHand::Nothing(seed) => missed.push((place, seed)),
@@ -84,7 +106,7 @@ where
         for (place, answer) in self.refresh_many(&keys, aging) {
             answers[place] = Some(Ok(answer));
         }
-        for (place, answer) in self.load_missed(&keys, missed).await {
+        for (place, answer) in self.load_missed(&keys, missed, want).await {
             answers[place] = Some(answer);
         }
         answers.into_iter().map(|answer| answer.unwrap_or(Err(FlightError::NotFound))).collect()
@@ -107,7 +129,7 @@ where
             old.push((place, cached, how));
         }
         let call = self.call(None, None).gives_way();
-        let landed = self.one_flight_each(&mut wanted, call, load).now_or_never();
+        let landed = self.one_flight_each(&mut wanted, Want::ANY, call, load).now_or_never();
         let mut landed = landed.unwrap_or_default().into_iter();
         let given = old.into_iter().map(|(place, cached, how)| match landed.next() {
             Some(Ok(landed)) if landed.role != Role::Follower => (place, answer(landed)),
@@ -120,34 +142,35 @@ where
         &self,
         keys: &[K],
         missed: Missed<C::Lease, C::Wait>,
+        want: Want,
     ) -> Vec<(usize, Answered<V, E>)> {
         let spared = missed.into_iter().map(|(place, seed)| async move {
-            (place, seed, self.spared(&keys[place], Want::ANY).await)
+            (place, seed, self.spared(&keys[place], want).await)
         });
         let (mut answers, mut wanted, mut single) = (Vec::new(), Vec::new(), Vec::new());
         for (place, seed, spared) in join_all(spared).await {
             match (spared, seed, &self.many) {
                 (Some(answer), ..) => answers.push((place, Ok(answer))),
-                (None, seed @ Seed::Lease(_), Some(_)) => {
+                (None, seed @ (Seed::Lease(_) | Seed::TooOld), Some(_)) => {
                     let (key, held_at) = (keys[place].clone(), self.held_at(&seed));
-                    let Seed::Lease(lease) = seed else { continue };
-                    wanted.push(Wanted { place, key, lease: Some(lease), held_at });
+                    let lease = if let Seed::Lease(lease) = seed { Some(lease) } else { None };
+                    wanted.push(Wanted { place, key, lease, held_at });
                 }
-                (None, seed, _) => single.push((place, self.fly(&keys[place], seed, Want::ANY))),
+                (None, seed, _) => single.push((place, self.fly(&keys[place], seed, want))),
             }
         }
         let singles =
             single.into_iter().map(|(place, flight)| async move { (place, flight.await) });
         let batch = async {
             match &self.many {
-                Some(load) if !wanted.is_empty() => self.fly_many(wanted, load).await,
+                Some(load) if !wanted.is_empty() => self.fly_many(wanted, want, load).await,
                 _ => Vec::new(),
             }
         };
         // The batch first: what is waited for here may wait for what it loads.
         let (batch, singles) = join(batch, join_all(singles)).await;
         let rescued = batch.into_iter().chain(singles).map(|(place, answered)| async move {
-            (place, self.rescued(&keys[place], Want::ANY, answered).await)
+            (place, self.rescued(&keys[place], want, answered).await)
         });
         answers.extend(join_all(rescued).await);
         answers
@@ -157,28 +180,29 @@ where
     async fn fly_many(
         &self,
         mut wanted: Vec<Wanted<K, C::Lease>>,
+        want: Want,
         load: &Arc<LoadMany<K, V, E>>,
     ) -> Vec<(usize, Answered<V, E>)> {
-        let (mut answers, mut since) = (Vec::new(), None);
+        let (mut answers, mut since) = (Vec::new(), want.not_before);
         for _flight in 0..FLIGHTS_MAX {
-            let landed = self.one_flight_each(&mut wanted, self.call(since, None), load).await;
+            let call = self.call(since, want.deadline);
+            let landed = self.one_flight_each(&mut wanted, want, call, load).await;
             let mut again = Vec::new();
             for (it, landed) in wanted.into_iter().zip(landed) {
-                let want = Want { held_at: it.held_at, ..Want::ANY };
+                let want = Want { held_at: it.held_at, ..want };
                 match landed {
                     Ok(landed) if !want.takes_landed(&landed) => again.push(it),
                     landed => answers.push((it.place, landed.map(answer))),
                 }
             }
-            since = again.iter().filter_map(|it| it.held_at).max();
+            since = since.max(again.iter().filter_map(|it| it.held_at).max());
             wanted = again;
             if wanted.is_empty() {
                 return answers;
             }
         }
-        let alone = wanted
-            .into_iter()
-            .map(|it| async move { (it.place, self.alone(&it.key, Want::ANY).await) });
+        let alone =
+            wanted.into_iter().map(|it| async move { (it.place, self.alone(&it.key, want).await) });
         answers.extend(join_all(alone).await);
         answers
     }
@@ -187,6 +211,7 @@ where
     async fn one_flight_each(
         &self,
         wanted: &mut [Wanted<K, C::Lease>],
+        want: Want,
         call: Call,
         load: &Arc<LoadMany<K, V, E>>,
     ) -> Vec<Result<Landed<Cached<V>>, FlightError<E>>> {
@@ -204,7 +229,7 @@ where
                     let mut leases = leases.lock();
                     keys.iter().filter_map(|key| leases.remove_entry(key)).collect()
                 };
-                async move { source.load_many(keys, mine, &*load, &policy).await }
+                async move { source.load_many(keys, mine, want, &*load, &policy).await }
             }
         };
         released(self.flights.run_many(keys, call, run), &leases).await

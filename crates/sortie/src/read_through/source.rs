@@ -86,6 +86,7 @@ where
         &self,
         keys: Vec<K>,
         mut leases: HashMap<K, C::Lease>,
+        want: Want,
         load: &LoadMany<K, V, E>,
         policy: &Policy<V>,
     ) -> Result<Vec<(K, Result<Cached<V>, E>)>, E> {
@@ -93,7 +94,7 @@ where
         let patience = if keys.len() == 1 { policy.pending_max } else { Duration::ZERO };
         let looks = keys.iter().map(|key| {
             let seed = leases.remove(key).map(Seed::Lease);
-            self.lease(key, seed, Want::ANY, patience)
+            self.lease(key, seed, want, patience)
         });
         let looks = join_all(looks.collect::<Vec<_>>()).await;
         let (mut rows, mut wanted) = (Vec::with_capacity(keys.len()), Vec::new());

@@ -287,3 +287,52 @@ async fn a_load_for_one_caller_alone_ends_too_and_its_panic_is_an_error() {
     let answer = through.get_with(&2, Read::new().bypass()).await;
     assert!(matches!(answer, Err(FlightError::Panicked { .. })), "{answer:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_caller_wishes_holds_for_each_of_many_keys() {
+    let rows = Rows::default();
+    let through = rows.through(MemoryCache::new(100));
+    through.get_many([1, 2]).await;
+    advance(Duration::from_secs(10)).await;
+    through.get_many([3]).await;
+    // What is old enough stays, and what is not is loaded with what is missing, by one load.
+    let young = Read::new().max_age(Duration::from_secs(5));
+    let answers = through.get_many_with([1, 2, 3, 4], young).await;
+    assert_eq!(hows(&answers), [How::Loaded, How::Loaded, How::Hit, How::Loaded]);
+    let ages = answers.iter().map(|answer| answer.as_ref().unwrap().age().unwrap());
+    assert!(ages.max() <= Some(Duration::from_secs(5)));
+    assert_eq!(rows.batches(), [vec![1, 2], vec![3], vec![1, 2, 4]]);
+    let again = through.get_many([1, 2, 4]).await;
+    assert_eq!(hows(&again), [How::Hit; 3], "the young ones took the old ones' places");
+    // Nothing that began before the call, and shared with whoever asks for it meanwhile.
+    let (fresh, one) = tokio::join!(
+        through.get_many_with([1, 2], Read::new().fresh()),
+        through.get_with(&1, Read::new().max_age(Duration::ZERO)),
+    );
+    assert_eq!(hows(&fresh), [How::Loaded; 2]);
+    assert_eq!(one.unwrap().how, How::Joined);
+    assert_eq!(rows.batches().len(), 4);
+    assert_eq!(rows.singles(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_for_many_keys_is_told_of_each_that_is_late() {
+    let rows = Rows::default();
+    let through = rows.through(MemoryCache::new(100));
+    through.get_many([1]).await;
+    let soon = Read::new().deadline(Instant::now() + LOAD / 2);
+    let answers = through.get_many_with([1, 2, 3], soon).await;
+    assert!(matches!(answers[0], Ok(ref answer) if answer.how == How::Hit));
+    assert!(matches!(answers[1..], [Err(FlightError::TimedOut), Err(FlightError::TimedOut)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_keys_past_everything_are_loaded_for_the_caller_alone() {
+    let rows = Rows::default();
+    let through = rows.through(MemoryCache::new(100));
+    through.get_many([1]).await;
+    let answers = through.get_many_with([1, 2], Read::new().bypass()).await;
+    assert_eq!(hows(&answers), [How::Loaded; 2]);
+    assert_eq!((rows.singles(), rows.batches().len()), (2, 1));
+    assert_eq!(hows(&through.get_many([1, 2]).await), [How::Hit, How::Loaded], "nothing changed");
+}
