@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sortie::{Cache, Fill, Loaded, Lookup};
-use sortie_testkit::Redis;
+use sortie_testkit::{Redis, RedisCluster};
 use tokio::time::{Instant, sleep};
 
 use crate::support::{Shared, at, lease, put, read, settings, until};
@@ -40,6 +40,38 @@ async fn a_server_that_comes_back_is_used_again() {
     until("it is back", || cache.is_there()).await;
     assert_eq!(put(&cache, 1, 11).await, Fill::Stored);
     assert_eq!(read(&cache, 1).await, Some(11));
+}
+
+/// One of three halts. What it has is away, and nothing else; no call takes longer than a timeout.
+#[tokio::test]
+async fn a_part_of_a_cluster_that_halts_holds_up_nobody_and_nothing_old_is_read_from_it() {
+    let mut cluster = RedisCluster::start().await;
+    let hasty = settings("a").timeout(Duration::from_millis(300)).owed_max(100);
+    let cache = hasty.open_cluster(cluster.urls()).expect("addresses of the test kit");
+    until("it is connected", || cache.is_there()).await;
+    for key in 0..30 {
+        assert_eq!(put(&cache, key, key).await, Fill::Stored);
+    }
+    cluster.masters()[0].pause();
+    for key in 0..30 {
+        let began = Instant::now();
+        cache.invalidate(&key).await;
+        assert_eq!(read(&cache, key).await, None, "{key}");
+        assert!(began.elapsed() < Duration::from_secs(3), "{key}: {:?}", began.elapsed());
+    }
+    assert!(cache.stats().owed > 0, "a third of them could not be told");
+    cluster.masters()[0].resume();
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end {
+        for key in 0..30 {
+            assert_eq!(read(&cache, key).await, None, "{key}");
+        }
+    }
+    until("all is delivered", || cache.stats().owed == 0 && cache.is_there()).await;
+    for key in 0..30 {
+        assert_eq!(put(&cache, key, key + 1).await, Fill::Stored);
+        assert_eq!(read(&cache, key).await, Some(key + 1));
+    }
 }
 
 /// A server that halts keeps what it has: the old values are still there when it goes on.

@@ -89,8 +89,9 @@ async fn a_cold_key_is_loaded_once_by_all_processes_together() {
     assert_eq!(redis.ask(&["LLEN", "loads"]).await, "1");
 }
 
+/// Everybody waited for the lock of a process that was no more.
 #[tokio::test]
-async fn when_the_process_that_loads_is_killed_one_other_loads() {
+async fn symfony_63592_when_the_process_that_loads_is_killed_one_other_loads() {
     let redis = Redis::start().await;
     let mut workers = herd(&redis).await;
     until_it_is(&redis, &["LLEN", "loads"], "1").await;

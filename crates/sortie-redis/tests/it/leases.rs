@@ -52,6 +52,30 @@ async fn one_process_gets_the_lease_and_the_others_are_woken() {
     }
 }
 
+/// Who waits looks itself after 50 ms at the earliest: who is sooner was told.
+#[tokio::test]
+async fn those_who_wait_in_another_process_are_told_and_need_not_look() {
+    for servers in Servers::both().await {
+        let (one, two) = (servers.opened(settings("a")).await, servers.opened(settings("a")).await);
+        let mut told = 0;
+        for key in 0..20 {
+            let held = lease(one.get(&key).await);
+            let mut woken = Box::pin(wait(two.get(&key).await));
+            // Until it has a place.
+            assert!(timeout(Duration::from_millis(5), &mut woken).await.is_err());
+            let began = Instant::now();
+            if key % 2 == 0 {
+                assert_eq!(one.fill(held, key.into()).await, Fill::Stored);
+            } else {
+                drop(held);
+            }
+            timeout(PATIENCE, woken).await.unwrap();
+            told += usize::from(began.elapsed() < Duration::from_millis(40));
+        }
+        assert!(told > 10, "{told} of 20 within 40 ms");
+    }
+}
+
 #[tokio::test]
 async fn an_invalidation_by_anybody_revokes_the_lease() {
     for servers in Servers::both().await {

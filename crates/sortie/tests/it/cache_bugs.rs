@@ -56,6 +56,58 @@ async fn fusion_cache_628_a_tag_that_is_swept_during_a_refresh_takes_the_refresh
     assert_eq!(rows.get(&1).await.unwrap(), 2);
 }
 
+/// The same of a first load: its tag was swept meanwhile, and it was stamped when it ended.
+#[tokio::test(start_paused = true)]
+async fn fusion_cache_535_a_tag_that_is_swept_during_a_first_load_takes_its_value_along() {
+    let (rows, row) = through(MemoryCache::new(10));
+    let mut old = Box::pin(rows.get(&1));
+    assert!(poll!(old.as_mut()).is_pending());
+    row.store(2, SeqCst);
+    rows.invalidate_tag(USERS, None).await;
+    assert_eq!(old.await.unwrap(), 1, "who asked before the write may have the old value");
+    assert_eq!(rows.get(&1).await.unwrap(), 2);
+}
+
+/// Two loads of one record, with a removal between them, both inserted it.
+#[tokio::test(start_paused = true)]
+async fn foyer_1121_of_two_loads_with_an_invalidation_between_them_the_later_is_stored() {
+    for later_first in [false, true] {
+        let cache = MemoryCache::<u64, u64>::new(10);
+        let Lookup::Miss(one) = cache.get(&1).await else { panic!("it is empty") };
+        cache.invalidate(&1).await;
+        let Lookup::Miss(two) = cache.get(&1).await else { panic!("the lease was revoked") };
+        if later_first {
+            assert_eq!(cache.fill(two, 2.into()).await, Fill::Stored);
+            assert_eq!(cache.fill(one, 1.into()).await, Fill::Revoked);
+        } else {
+            assert_eq!(cache.fill(one, 1.into()).await, Fill::Revoked);
+            assert_eq!(cache.fill(two, 2.into()).await, Fill::Stored);
+        }
+        let Lookup::Hit(cached) = cache.get(&1).await else { panic!("it was stored") };
+        assert_eq!(cached.value, 2);
+    }
+}
+
+/// A call that was parked half-way through the table's upkeep had all writers spin for it.
+#[tokio::test(start_paused = true)]
+async fn moka_412_calls_that_are_parked_half_way_hold_up_no_writer() {
+    let (rows, _row) = through(MemoryCache::new(16));
+    let rows = &rows;
+    let get = |key| Box::pin(async move { rows.get(&key).await });
+    let mut parked: Vec<_> = (0..64).map(get).collect();
+    for call in &mut parked {
+        assert!(poll!(call.as_mut()).is_pending());
+    }
+    for round in 0..1_000 {
+        rows.invalidate(&(round % 128)).await;
+        rows.invalidate_tag(USERS, None).await;
+        assert!(poll!(get(round % 256).as_mut()).is_pending());
+    }
+    for call in parked {
+        assert_eq!(call.await.unwrap(), 1);
+    }
+}
+
 /// An older load in flight overwrote what was stored after it had begun.
 #[tokio::test(start_paused = true)]
 async fn foyer_1289_a_load_that_ends_late_does_not_overwrite_a_later_one() {

@@ -109,6 +109,73 @@ async fn quick_cache_40_an_entry_that_is_closed_as_it_lands_still_answers_its_wa
     assert_eq!((stats.in_flight_flights, stats.in_flight_waiters), (0, 0));
 }
 
+/// A caller that is polled by one task and goes on in another was woken where it had been.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quick_cache_104_a_caller_is_woken_where_it_was_polled_last() {
+    let rounds = async {
+        let flights = SingleFlight::<u8, usize, ()>::new();
+        for round in 0..3_000 {
+            let load = move || async move {
+                tokio::task::yield_now().await;
+                Ok(round)
+            };
+            let call = |flights: SingleFlight<_, _, ()>| async move { flights.run(1, load).await };
+            let mut calls: Vec<_> = (0..3).map(|_| Box::pin(call(flights.clone()))).collect();
+            for call in &mut calls {
+                assert!(call.as_mut().now_or_never().is_none(), "the load yields");
+            }
+            // The load may end while they move.
+            let mut tasks = tokio::task::JoinSet::new();
+            for call in calls {
+                tasks.spawn(async move { assert_eq!(call.await.unwrap(), round) });
+            }
+            tasks.join_all().await;
+        }
+        flights
+    };
+    let flights = timeout(HANGS, rounds).await.expect("a caller was never woken");
+    assert_eq!(flights.stats().in_flight_waiters, 0);
+}
+
+/// One of several callers that gave up took the key out of the map: the next one loaded again.
+#[tokio::test(start_paused = true)]
+async fn janos_4_while_others_wait_one_that_gives_up_costs_no_second_load() {
+    let (flights, loads) = (Flights::new(), Loads::script([Goes::After(20)]));
+    let stays = loads.call(&flights).await;
+    for _ in 0..3 {
+        loads.call(&flights).await.abort();
+        settle().await;
+    }
+    let comes = loads.call(&flights).await;
+    assert_eq!((stays.await.unwrap().unwrap(), comes.await.unwrap().unwrap()), (1, 1));
+    assert_eq!(loads.begun(), 1);
+    check_quiet(&flights, &loads).await;
+}
+
+/// A large result that many had waited for was there once for each of them.
+#[tokio::test(start_paused = true)]
+async fn vitess_17243_a_large_value_is_there_once_for_all_who_wait() {
+    const BYTES: usize = 5 << 20;
+    let most = std::num::NonZeroUsize::new(2 * BYTES).unwrap();
+    let flights = SingleFlight::<u8, Arc<[u8]>, ()>::builder()
+        .shared_bytes_max(most, |value: &Arc<[u8]>| value.len())
+        .build();
+    let load = || async {
+        sleep(ms_of(20)).await;
+        Ok(Arc::from(vec![7; BYTES]))
+    };
+    let mut calls: Vec<_> = (0..10_000).map(|_| Box::pin(flights.run(1, load))).collect();
+    for call in &mut calls {
+        assert!(poll!(call.as_mut()).is_pending());
+    }
+    sleep(ms_of(30)).await;
+    assert_eq!(flights.stats().in_flight_bytes, BYTES as u64, "nobody has taken it");
+    let values = futures::future::join_all(calls).await;
+    let first = values[0].as_ref().unwrap();
+    assert!(values.iter().all(|value| Arc::ptr_eq(value.as_ref().unwrap(), first)));
+    assert_eq!(flights.stats().in_flight_bytes, 0);
+}
+
 /// Guards of keys that were looked up and given up stayed.
 #[tokio::test(start_paused = true)]
 async fn quick_cache_120_what_is_given_up_in_any_state_leaves_no_entry() {
@@ -134,7 +201,8 @@ async fn quick_cache_120_what_is_given_up_in_any_state_leaves_no_entry() {
     assert_eq!((stats.in_flight_flights, stats.in_flight_waiters), (0, 0), "{stats:?}");
 }
 
-/// A look-up that was cancelled left its lock behind; everybody waited for the lock's age.
+/// A look-up that was cancelled left its lock behind; everybody waited for the lock's age. Also
+/// risingwave#4422: for the load that nobody wanted any more.
 #[tokio::test(start_paused = true)]
 async fn pingora_931_after_a_cancelled_look_up_nobody_waits_for_an_age() {
     let (flights, loads) = (Flights::new(), Loads::script([Goes::Hangs, Goes::After(20)]));
