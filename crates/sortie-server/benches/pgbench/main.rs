@@ -8,28 +8,27 @@
 //! | `cargo xtask bench hot` | what sharing brings: hot reads, and cheap ones that never meet |
 //!
 //! Noise of the machine hits all targets of a round, so what counts is the median of the ratios
-//! within the rounds. A proxy is started for its run and stopped after it, so that nobody's idle
-//! pool sits on the server while somebody else is measured; all of them are warm when it counts.
+//! within the rounds. The proxies stand as long as the rounds go on, with the connections that they
+//! have: a server's process that is new takes a page fault for nearly every page that it meets, for
+//! as long as it does not know most of them, and nobody restarts a pooler every few seconds.
+//! Whoever comes directly is new each time: its figures count from when its processes are not.
 #![expect(clippy::unwrap_used, reason = "a benchmark that meets an error has failed")]
 #![expect(clippy::print_stdout, reason = "figures are for whoever asked for them")]
 
 mod pgbouncer;
 mod plan;
+mod proxy;
 mod run;
 mod work;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
-use sortie_testkit::{Postgres, Server};
-use tempfile::TempDir;
+use sortie_testkit::Postgres;
 
-use crate::pgbouncer::PgBouncer;
 use crate::plan::Plan;
-use crate::run::{Figures, Load, Pgbench, cpu_time, fill};
+use crate::proxy::Proxy;
+use crate::run::{Figures, Pgbench, fill};
 use crate::work::{Target, Work};
-
-const SORTIE: &str = env!("CARGO_BIN_EXE_sortie");
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -40,79 +39,56 @@ async fn main() {
     for &work in &plan.works {
         println!("\n{work}");
         for &clients in &plan.clients {
-            let mut measured: BTreeMap<Target, Vec<Figures>> = BTreeMap::new();
-            for round in 0..plan.rounds {
-                let mut targets = plan.targets(work);
-                let turn = round % targets.len();
-                targets.rotate_left(turn);
-                for target in targets {
-                    let figures = measure(work, target, &postgres, clients, plan.load).await;
-                    measured.entry(target).or_default().push(figures);
-                }
-            }
-            report(clients, &measured);
+            report(clients, &compare(&plan, work, &postgres, clients).await);
         }
     }
     postgres.stop().await;
 }
 
-/// One run of one target, which is started and stopped around it.
-async fn measure(
+/// All rounds of one comparison.
+async fn compare(
+    plan: &Plan,
     work: Work,
-    target: Target,
     postgres: &Postgres,
     clients: usize,
-    load: Load,
-) -> Figures {
-    let server = postgres.listen();
-    let bench = Pgbench { mode: work.mode(), script: work.script(), clients, load };
-    match target {
-        Target::Direct => bench.run(server, target.options(), || 0.0).await,
-        Target::PgBouncer => {
-            let proxy = PgBouncer::start(server, clients).await;
-            let cpu = || cpu_time(proxy.id());
-            bench.run(proxy.listen(), target.options(), cpu).await
-        }
-        Target::Pipe | Target::Observe | Target::Running | Target::Fresh => {
-            let home = TempDir::with_prefix("pgbench-").unwrap();
-            let file = home.path().join("sortie.toml");
-            std::fs::write(&file, configuration(server, clients, target.mode())).unwrap();
-            let proxy = Server::start(SORTIE, &["-c", file.to_str().unwrap()]).await;
-            let cpu = || cpu_time(proxy.id());
-            let figures = bench.run(proxy.listen(), target.options(), cpu).await;
-            proxy.stop().await;
-            figures
-        }
+) -> BTreeMap<Target, Vec<Figures>> {
+    let bench = Pgbench { mode: work.mode(), script: work.script(), clients, load: plan.load };
+    let mut proxies = Vec::new();
+    for target in plan.targets(work) {
+        let proxy = Proxy::start(target, postgres.listen(), clients).await;
+        bench.run(&proxy, target.options(), plan.warm_up).await;
+        proxies.push((target, proxy));
     }
-}
-
-/// As many connections to the server as PgBouncer may have.
-fn configuration(server: SocketAddr, clients: usize, mode: &str) -> String {
-    format!(
-        "auth = \"trust\"\n\
-         [clusters.bench]\n\
-         mode = \"{mode}\"\n\
-         [clusters.bench.pool]\n\
-         connections_max = {clients}\n\
-         [[clusters.bench.shards]]\n\
-         replicas = [\"postgres://bench@{server}/bench\"]\n"
-    )
+    let mut measured: BTreeMap<Target, Vec<Figures>> = BTreeMap::new();
+    for _round in 0..plan.rounds {
+        for (target, proxy) in &proxies {
+            let warm_up = if *target == Target::Direct { plan.warm_up } else { plan.new_clients };
+            let figures = bench.run(proxy, target.options(), warm_up).await;
+            measured.entry(*target).or_default().push(figures);
+        }
+        proxies.rotate_left(1);
+    }
+    for (_target, proxy) in proxies {
+        proxy.stop().await;
+    }
+    measured
 }
 
 fn report(clients: usize, measured: &BTreeMap<Target, Vec<Figures>>) {
     println!(
-        "{clients:>3} clients          TPS  / direct  / PgBouncer  / pipe   p50 us   p99 us  \
-         CPU us/tx"
+        "{clients:>3} clients      TPS            / direct         / PgBouncer              \
+         / pipe  p50 us  p99 us  CPU us/tx"
     );
     for (target, figures) in measured {
-        let median = |of: fn(&Figures) -> f64| run::median(figures.iter().map(of));
+        let median = |of: fn(&Figures) -> f64| run::quantile(figures.iter().map(of), 50);
+        let ratio = |to| ratio(figures, measured.get(&to));
         println!(
-            "{:<13} {:>10.0}  {:>8}  {:>11}  {:>6}  {:>7.0}  {:>7.0}  {:>9.1}",
+            "{:<10} {:>9.0}  {:>18}  {:>18}  {:>18}  {:>6.0}  {:>6.0}  {:>9.1}",
             format!("{target:?}"),
             median(|it| it.tps),
-            ratio(figures, measured.get(&Target::Direct)),
-            ratio(figures, measured.get(&Target::PgBouncer)),
-            ratio(figures, measured.get(&Target::Pipe)),
+            ratio(Target::Direct),
+            ratio(Target::PgBouncer),
+            ratio(Target::Pipe),
             median(|it| it.p50),
             median(|it| it.p99),
             median(|it| it.cpu),
@@ -120,9 +96,11 @@ fn report(clients: usize, measured: &BTreeMap<Target, Vec<Figures>>) {
     }
 }
 
-/// The median of the ratios within the rounds, as text.
+/// The median of the ratios within the rounds, and their quartiles.
 fn ratio(ours: &[Figures], theirs: Option<&Vec<Figures>>) -> String {
     let Some(theirs) = theirs else { return "-".to_owned() };
-    let pairs = ours.iter().zip(theirs);
-    format!("{:.3}", run::median(pairs.map(|(ours, theirs)| ours.tps / theirs.tps)))
+    let ratio = |percent| {
+        run::quantile(ours.iter().zip(theirs).map(|(ours, theirs)| ours.tps / theirs.tps), percent)
+    };
+    format!("{:.3} ({:.2}-{:.2})", ratio(50), ratio(25), ratio(75))
 }

@@ -11,6 +11,10 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     pub(crate) load: Load,
     pub(crate) clients: Vec<usize>,
+    /// What does not count of the run before the first round: seconds or transactions, as the load.
+    pub(crate) warm_up: u32,
+    /// What does not count of each run: clients connect and prepare.
+    pub(crate) new_clients: u32,
     /// PgBouncer can be measured.
     has_peer: bool,
 }
@@ -27,6 +31,8 @@ impl Plan {
                 rounds: 7,
                 load: Load::Seconds(3),
                 clients: vec![1, 64],
+                warm_up: 15,
+                new_clients: 1,
                 has_peer: true,
             }
         } else {
@@ -35,6 +41,8 @@ impl Plan {
                 rounds: 1,
                 load: Load::Transactions(30),
                 clients: vec![1, 4],
+                warm_up: 10,
+                new_clients: 0,
                 has_peer: pgbouncer::is_installed(),
             }
         };

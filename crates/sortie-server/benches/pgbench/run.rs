@@ -7,12 +7,7 @@ use std::process::Command;
 use sortie_testkit::{Postgres, Ran, program, run};
 use tempfile::TempDir;
 
-/// Transactions of each client that don't count: enough for connections and plans.
-const WARM_UP: u32 = 30;
-
-/// Before seconds are measured, at least so many go by: a server's process that is new takes a page
-/// fault for nearly every page that it meets, for as long as it does not know most of them.
-const WARM_UP_SECONDS: u32 = 10;
+use crate::proxy::Proxy;
 
 /// How long a run is.
 #[derive(Clone, Copy, Debug)]
@@ -20,15 +15,6 @@ pub(crate) enum Load {
     Seconds(u32),
     /// Per client.
     Transactions(u32),
-}
-
-impl Load {
-    fn warm_up(self) -> Self {
-        match self {
-            Self::Seconds(count) => Self::Seconds(count.max(WARM_UP_SECONDS)),
-            Self::Transactions(count) => Self::Transactions(count.min(WARM_UP)),
-        }
-    }
 }
 
 /// What one run came to.
@@ -62,62 +48,74 @@ pub(crate) struct Pgbench {
 }
 
 impl Pgbench {
-    /// Runs it once to warm everything up, and once more with `cpu` read around it.
-    pub(crate) async fn run(
-        &self,
-        target: SocketAddr,
-        options: &str,
-        cpu: impl Fn() -> f64,
-    ) -> Figures {
+    /// Runs it. The first `warm_up` seconds do not count, or as many transactions of each client if
+    /// the load is in transactions.
+    pub(crate) async fn run(&self, proxy: &Proxy, options: &str, warm_up: u32) -> Figures {
         let home = TempDir::with_prefix("pgbench-").unwrap();
-        let script = home.path().join("script.sql");
-        fs::write(&script, self.script.unwrap_or_default()).unwrap();
-        let bench = |load: Load| {
-            let mut command = command(target);
-            command.env("PGOPTIONS", options);
-            command.args(["-n", "-M", self.mode, "-c", &self.clients.to_string()]);
-            match self.script {
-                Some(_) => command.arg("-f").arg(&script),
-                None => command.arg("-S"),
-            };
-            command.args(["-j", if self.clients == 1 { "1" } else { "2" }]);
-            match load {
-                Load::Seconds(count) => command.args(["-T", &count.to_string()]),
-                Load::Transactions(count) => command.args(["-t", &count.to_string()]),
-            };
-            command
+        let mut command = command(proxy.listen());
+        command.env("PGOPTIONS", options);
+        command.args(["-n", "-M", self.mode, "-c", &self.clients.to_string()]);
+        if let Some(script) = self.script {
+            let file = home.path().join("script.sql");
+            fs::write(&file, script).unwrap();
+            command.arg("-f").arg(file);
+        } else {
+            command.arg("-S");
+        }
+        command.args(["-j", if self.clients == 1 { "1" } else { "2" }]);
+        match self.load {
+            Load::Seconds(count) => command.args(["-T", &(warm_up + count).to_string()]),
+            Load::Transactions(count) => command.args(["-t", &(warm_up + count).to_string()]),
         };
-        let mut warm_up = bench(self.load.warm_up());
-        warm_up.arg("bench");
-        done(run(warm_up).await);
-        let mut command = bench(self.load);
         command.arg("-l").arg(format!("--log-prefix={}", home.path().join("log").display()));
         command.arg("bench");
-        let before = cpu();
+        let before = proxy.cpu_time();
         let out = done(run(command).await);
-        Figures::read(&out, &latencies(&home), cpu() - before)
+        assert!(out.contains("number of failed transactions: 0 "), "{out}");
+        Figures::of(transactions(&home), self.load, proxy.cpu_time() - before)
     }
 }
 
 impl Figures {
-    /// From pgbench's report, its sorted latencies and the seconds of CPU time of the proxy.
-    fn read(out: &str, latencies: &[f64], spent: f64) -> Self {
-        let number = |line: &str| {
-            let rest = out.lines().find_map(|it| it.strip_prefix(line));
-            let rest = rest.unwrap_or_else(|| panic!("no line `{line}…`:\n{out}"));
-            let digits = rest.split(['/', ' ']).next();
-            digits.and_then(|digits| digits.parse::<f64>().ok()).unwrap()
-        };
-        assert!(out.contains("number of failed transactions: 0 "), "{out}");
-        let transactions = number("number of transactions actually processed: ");
-        let quantile = |share: usize| latencies[(latencies.len() - 1) * share / 100];
-        Self {
-            tps: number("tps = "),
-            p50: quantile(50),
-            p99: quantile(99),
-            cpu: spent / transactions * 1e6,
+    /// From all transactions of a run, and the seconds of CPU time that the proxy took for them.
+    fn of(mut all: Vec<Transaction>, load: Load, spent: f64) -> Self {
+        let cpu = spent / u32::try_from(all.len()).map(f64::from).unwrap() * 1e6;
+        let end = all.iter().map(|it| it.ended).fold(0.0, f64::max);
+        if let Load::Seconds(count) = load {
+            all.retain(|it| it.ended > end - f64::from(count));
+        }
+        let begin = all.iter().map(|it| it.ended).fold(end, f64::min);
+        let tps = u32::try_from(all.len()).map(f64::from).unwrap() / (end - begin).max(1e-6);
+        let took = |percent| quantile(all.iter().map(|it| it.took), percent);
+        let (p50, p99) = (took(50), took(99));
+        Self { tps, p50, p99, cpu }
+    }
+}
+
+/// One line of pgbench's logs.
+struct Transaction {
+    /// In microseconds.
+    took: f64,
+    /// In seconds.
+    ended: f64,
+}
+
+fn transactions(home: &TempDir) -> Vec<Transaction> {
+    let mut transactions = Vec::new();
+    for log in fs::read_dir(home.path()).unwrap() {
+        let log = log.unwrap();
+        if !log.file_name().as_encoded_bytes().starts_with(b"log") {
+            continue;
+        }
+        for line in fs::read_to_string(log.path()).unwrap().lines() {
+            let columns: Vec<f64> = line.split(' ').map(|it| it.parse().unwrap()).collect();
+            let [_client, _number, took, _script, seconds, micros, ..] = columns[..] else {
+                panic!("a line of pgbench's log: {line}")
+            };
+            transactions.push(Transaction { took, ended: seconds + micros / 1e6 });
         }
     }
+    transactions
 }
 
 fn command(target: SocketAddr) -> Command {
@@ -131,39 +129,12 @@ fn done(ran: Ran) -> String {
     ran.out
 }
 
-/// The third column of pgbench's logs, sorted.
-fn latencies(logs: &TempDir) -> Vec<f64> {
-    let mut latencies = Vec::new();
-    for log in fs::read_dir(logs.path()).unwrap() {
-        let log = log.unwrap();
-        if !log.file_name().as_encoded_bytes().starts_with(b"log") {
-            continue;
-        }
-        let text = fs::read_to_string(log.path()).unwrap();
-        let column = text.lines().map(|line| line.split(' ').nth(2).unwrap());
-        latencies.extend(column.map(|latency| latency.parse::<f64>().unwrap()));
-    }
-    latencies.sort_unstable_by(f64::total_cmp);
-    latencies
-}
-
-/// CPU seconds of a process so far, over all its threads.
-pub(crate) fn cpu_time(process: u32) -> f64 {
-    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
-    let spent =
-        threads.filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok());
-    let nanoseconds = spent.filter_map(|text| text.split(' ').next()?.parse::<f64>().ok());
-    nanoseconds.sum::<f64>() / 1e9
-}
-
-/// The middle one, or the mean of the two in the middle.
-pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
+/// The value below which so many percent of them are, between two of them if need be.
+pub(crate) fn quantile(values: impl Iterator<Item = f64>, percent: usize) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_unstable_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        f64::midpoint(values[middle - 1], values[middle])
-    }
+    let place = (values.len() - 1) * percent;
+    let (below, above) = (values[place / 100], values[place.div_ceil(100)]);
+    let part = u32::try_from(place % 100).map(f64::from).unwrap() / 100.0;
+    below + (above - below) * part
 }
