@@ -46,7 +46,9 @@ pub trait Cache<K, V>: Send + Sync {
     fn get(&self, key: &K) -> impl Future<Output = Lookup<V, Self::Lease, Self::Wait>> + Send;
 
     /// The value for which `get` would give a [`Lookup::Hit`], where that is known without
-    /// waiting: the short way of a hit. With `None`, which is always right, `get` is asked.
+    /// waiting: the short way of a hit. With `None`, which is always right, `get` is asked next.
+    /// What the cache promises holds for it too: whether the value may be given is looked at after
+    /// it was read.
     fn at_hand(&self, key: &K) -> Option<V> {
         let _ = key;
         None
@@ -165,7 +167,7 @@ pub struct Loaded<V> {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Fill {
-    /// The value can be read from now on.
+    /// The value can be read from now on, until it is evicted: at once, if it weighs too much.
     Stored,
     /// The lease had been revoked by an invalidation, or been given to somebody else.
     Revoked,

@@ -74,8 +74,10 @@ where
     }
 
     /// As [`get_many`](Self::get_many), with this caller's own wishes, which hold for each key.
-    /// What is too old for it is loaded with what is missing; a read that
-    /// [bypasses](Read::bypass) everything is one load per key.
+    /// What is too old for it is loaded with what is missing; but a key whose load runs already,
+    /// and began too early for it, is loaded by itself when that has ended. A read that
+    /// [bypasses](Read::bypass) everything is a load of its own for each key that is named, all at
+    /// once, without the batch loader.
     ///
     /// # Errors
     ///

@@ -102,7 +102,8 @@ impl Read {
     }
 
     /// Gives up at `deadline` with [`TimedOut`](crate::FlightError::TimedOut), or with a stale
-    /// value if there may be [one](crate::ReadThrough::stale_if_error).
+    /// value if there may be [one](crate::ReadThrough::stale_if_error). A look into a cache that
+    /// is elsewhere may take as long as that cache allows.
     #[must_use]
     pub fn deadline(mut self, deadline: Instant) -> Self {
         self.deadline = Some(deadline);

@@ -1,12 +1,14 @@
 //! What went wrong in caches with loaders elsewhere, as tests. Named after the report; the rest of
 //! a name says what must hold here.
 
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use futures::poll;
+use futures::{FutureExt, poll};
+use parking_lot::Mutex;
 use sortie::{Cache, Fill, Loaded, Lookup, MemoryCache, ReadThrough, Tag};
 use tokio::time::{advance, sleep};
 
@@ -106,6 +108,72 @@ async fn moka_412_calls_that_are_parked_half_way_hold_up_no_writer() {
     for call in parked {
         assert_eq!(call.await.unwrap(), 1);
     }
+}
+
+/// What another thread does at one moment of this one.
+type Meanwhile = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+struct Key(Meanwhile);
+#[derive(Clone)]
+struct Value(u64, Meanwhile);
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, _hasher: &mut H) {}
+}
+
+impl PartialEq for Key {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Key {}
+
+impl Clone for Key {
+    fn clone(&self) -> Self {
+        now(&self.0);
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        now(&self.1);
+    }
+}
+
+fn now(meanwhile: &Meanwhile) {
+    let it = meanwhile.lock().take();
+    if let Some(it) = it {
+        it();
+    }
+}
+
+/// Ours: a value that was on its way when its key expired could be read for a moment.
+#[tokio::test]
+async fn a_value_on_its_way_is_not_read_once_its_key_has_expired() {
+    let (cloned, dropped) = (Meanwhile::default(), Meanwhile::default());
+    let cache = MemoryCache::<Key, Value>::new(10);
+    let key = Key(Arc::clone(&cloned));
+    let value = |value| Loaded::from(Value(value, Arc::clone(&dropped)));
+    let Lookup::Miss(lease) = cache.get(&key).await else { panic!("it is empty") };
+    assert_eq!(cache.fill(lease, value(1)).await, Fill::Stored);
+    cache.expire(&key).await;
+    let Lookup::Miss(lease) = cache.get(&key).await else { panic!("it has expired") };
+    let seen = Arc::new(Mutex::new(None));
+    // As the key is copied the new value is about to be stored; as a value is dropped, it is.
+    let (expires, reads) = (cache.clone(), cache.clone());
+    let (key_of_expire, key_of_read) = (key.clone(), key.clone());
+    let read = Arc::clone(&seen);
+    *dropped.lock() = Some(Box::new(move || {
+        *read.lock() = Some(reads.at_hand(&key_of_read).map(|value| value.0));
+    }));
+    *cloned.lock() = Some(Box::new(move || {
+        expires.expire(&key_of_expire).now_or_never().expect("nothing is waited for");
+    }));
+    assert_eq!(cache.fill(lease, value(2)).await, Fill::Revoked);
+    assert_eq!(*seen.lock(), Some(None), "it was looked for, and not there");
+    assert!(cache.at_hand(&key).is_none());
 }
 
 /// An older load in flight overwrote what was stored after it had begun.

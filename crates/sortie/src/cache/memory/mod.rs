@@ -28,6 +28,9 @@ use crate::rt::time::{Instant, timeout_at};
 /// Which values stay when it is full is `quick_cache`'s to decide. Without ages, the default, a
 /// value stays until it is evicted or invalidated, and a hit reads no clock.
 ///
+/// Each reader clones the value, under a lock that writers of other keys may wait for: what is dear
+/// to clone belongs into an `Arc`, and a clone must not call the cache.
+///
 /// # Examples
 ///
 /// ```
@@ -114,7 +117,7 @@ where
     fn aged(&self, key: &K, stored: Stored<V>) -> Lookup<V, MemoryLease<K, V>, MemoryWait> {
         let now = self.0.now();
         match stored.age(now) {
-            Age::Early if self.0.change(key, |stored| stored.is_first(now)) => {
+            Age::Early if self.0.change(key, |stored| stored.is_first(now)) == Some(true) => {
                 match self.lease(key) {
                     Ok(lease) => Lookup::Early(stored.cached(), lease),
                     Err(_held) => Lookup::Hit(stored.cached()),
@@ -174,15 +177,24 @@ where
         let since = inner.since_epoch(*began);
         let ages = (&inner.ages, chance(*hash, since));
         let stored = Stored::new(*stamp, loaded, (*began, since), ages);
-        let tags = stored.tags.clone();
-        inner.values.insert(key.clone(), stored);
-        // Expired meanwhile, perhaps before there was something to expire.
-        if !inner.leases.begin_fill(key, *hash, *id) {
-            inner.expire(key);
-            return Fill::Revoked;
+        let (tags, ages) = (stored.tags.clone(), stored.ages);
+        inner.values.insert(key.clone(), stored.expired());
+        // It may be read once the lease is known to be good while it lies there: whoever expires
+        // the key has revoked that before, or finds the value after.
+        let lies = inner.change(key, |stored| {
+            let good = inner.leases.begin_fill(key, *hash, *id);
+            if good {
+                stored.ages = ages;
+            }
+            good
+        });
+        // Whatever was invalidated up to here, the stamp keeps readers away from the value. What is
+        // gone was evicted at once.
+        match lies {
+            Some(false) => Fill::Revoked,
+            _ if inner.holds(*stamp, tags.as_slice()) => Fill::Stored,
+            _ => Fill::Revoked,
         }
-        // Whatever was invalidated up to here, the stamp keeps readers away from the value.
-        if inner.holds(*stamp, tags.as_slice()) { Fill::Stored } else { Fill::Revoked }
     }
 
     /// Says whether the lease is good for such a value, and keeps it so.
@@ -244,19 +256,16 @@ impl<K: Clone + Eq + Hash, V: Clone> Inner<K, V> {
     }
 
     fn expire(&self, key: &K) {
-        self.change(key, |stored| {
-            stored.expire();
-            true
-        });
+        self.change(key, Stored::expire);
     }
 
-    /// Changes what is stored under the key. `false` where nothing is.
-    fn change(&self, key: &K, change: impl FnOnce(&mut Stored<V>) -> bool) -> bool {
+    /// Changes what is stored under the key, if anything is.
+    fn change<T>(&self, key: &K, change: impl FnOnce(&mut Stored<V>) -> T) -> Option<T> {
         let stored = |_: &K, stored: &mut Stored<V>| EntryAction::Retain(change(stored));
         // Nobody else loads through this table: there is nothing to wait for.
         match self.values.entry(key, Some(Duration::ZERO), stored) {
-            EntryResult::Retained(changed) => changed,
-            _ => false,
+            EntryResult::Retained(changed) => Some(changed),
+            _ => None,
         }
     }
 
@@ -283,7 +292,7 @@ where
 
     #[inline]
     fn at_hand(&self, key: &K) -> Option<V> {
-        // Looked at where it lies: a copy of what was just written costs more than the lookup.
+        // Looked at without being moved: that costs more than the lookup.
         let found = self.0.values.get(key);
         if !found.as_ref().is_some_and(|stored| self.0.serves(stored)) {
             return None;

@@ -23,10 +23,16 @@ pub(super) struct Stored<V> {
     pub(super) value: V,
     as_of: Option<Position>,
     began: Instant,
+    pub(super) ages: Moments,
+}
+
+/// When a value is old.
+#[derive(Clone, Copy)]
+pub(super) struct Moments {
     /// When it is to be looked at more closely: never, for a value that does not age.
-    next_at: SinceEpoch,
-    soft_at: SinceEpoch,
-    hard_at: SinceEpoch,
+    next: SinceEpoch,
+    soft: SinceEpoch,
+    hard: SinceEpoch,
 }
 
 /// Most values have none.
@@ -53,14 +59,14 @@ pub(super) struct Ages {
 impl Ages {
     /// When a value whose load began at `began` is refreshed, stale and no more. `chance` is
     /// between -1 and 1: values that were stored together should not end together.
-    fn of<V>(&self, loaded: &Loaded<V>, began: SinceEpoch, chance: f64) -> [SinceEpoch; 3] {
+    fn of<V>(&self, loaded: &Loaded<V>, began: SinceEpoch, chance: f64) -> Moments {
         let factor = 1.0 + chance * self.jitter;
         let after = |age: Duration| began.saturating_add(nanos(age.mul_f64(factor)));
         let hard = loaded.usable_for.or(self.hard).map_or(NEVER, after);
         let soft = loaded.fresh_for.or(self.soft);
         let early = soft.zip(self.early).map_or(NEVER, |(soft, part)| after(soft.mul_f64(part)));
         let soft = soft.map_or(NEVER, after).min(hard);
-        [early.min(soft), soft, hard]
+        Moments { next: early.min(soft), soft, hard }
     }
 }
 
@@ -72,9 +78,9 @@ impl<V> Stored<V> {
         (began, since): (Instant, SinceEpoch),
         (ages, chance): (&Ages, f64),
     ) -> Self {
-        let [next_at, soft_at, hard_at] = ages.of(&loaded, since, chance);
+        let ages = ages.of(&loaded, since, chance);
         let Loaded { value, as_of, tags, .. } = loaded;
-        Self { stamp, tags: Tags::of(tags), value, as_of, began, next_at, soft_at, hard_at }
+        Self { stamp, tags: Tags::of(tags), value, as_of, began, ages }
     }
 
     #[inline]
@@ -85,14 +91,14 @@ impl<V> Stored<V> {
     /// Says whether it needs no closer look. Without ages no clock is read.
     #[inline]
     pub(super) fn is_fresh(&self, now: impl FnOnce() -> SinceEpoch) -> bool {
-        self.next_at == NEVER || now() < self.next_at
+        self.ages.next == NEVER || now() < self.ages.next
     }
 
     pub(super) fn age(&self, now: SinceEpoch) -> Age {
         match now {
-            _ if now >= self.hard_at => Age::Hard,
-            _ if now >= self.soft_at => Age::Soft,
-            _ if now >= self.next_at => Age::Early,
+            _ if now >= self.ages.hard => Age::Hard,
+            _ if now >= self.ages.soft => Age::Soft,
+            _ if now >= self.ages.next => Age::Early,
             _ => Age::Fresh,
         }
     }
@@ -102,14 +108,19 @@ impl<V> Stored<V> {
     pub(super) fn is_first(&mut self, now: SinceEpoch) -> bool {
         let first = matches!(self.age(now), Age::Early);
         if first {
-            self.next_at = self.soft_at;
+            self.ages.next = self.ages.soft;
         }
         first
     }
 
     /// Makes it too old to be used.
     pub(super) fn expire(&mut self) {
-        (self.next_at, self.soft_at, self.hard_at) = (0, 0, 0);
+        self.ages = Moments { next: 0, soft: 0, hard: 0 };
+    }
+
+    pub(super) fn expired(mut self) -> Self {
+        self.expire();
+        self
     }
 }
 
