@@ -232,9 +232,14 @@ impl Lane {
                     Ok(Outcome::Pipe(PipeReason::Error))
                 }
                 // A standby does not do what the session's own server may, for example begin
-                // transactions that are serializable.
+                // transactions that are serializable; and a wrong number of values is told with
+                // the statement's name, which is another one here.
                 Err(error)
-                    if error.report.is_some() && error.code == state::FEATURE_NOT_SUPPORTED =>
+                    if error.report.is_some()
+                        && matches!(
+                            error.code,
+                            state::FEATURE_NOT_SUPPORTED | state::PROTOCOL_VIOLATION
+                        ) =>
                 {
                     Ok(Outcome::Pipe(PipeReason::Error))
                 }

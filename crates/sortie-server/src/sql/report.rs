@@ -71,6 +71,7 @@ fn edited(report: &Bytes, edit: impl Fn(u8, &[u8]) -> Option<Vec<u8>>) -> Bytes 
 fn code(sqlstate: &str) -> &'static str {
     [
         state::QUERY_CANCELED,
+        state::PROTOCOL_VIOLATION,
         state::ADMIN_SHUTDOWN,
         state::UNDEFINED_TABLE,
         state::UNDEFINED_COLUMN,

@@ -135,6 +135,31 @@ async fn a_changed_table_is_noticed_and_an_error_is_ones_own() {
     server.stop().await;
 }
 
+/// PostgreSQL names the statement.
+#[tokio::test]
+async fn a_wrong_number_of_values_is_told_of_the_statement_that_its_client_has() {
+    let _others = among_others().await;
+    let postgres = postgres().await;
+    let (server, _config) = before_with(url(&postgres), "reader", 2).await;
+    let mut wire = Wire::connect_as(server.listen(), "reader").await;
+    wire.ask(&Batch::new().parse("mine", STATEMENT, &[23]).sync()).await;
+    let none = Batch::new().bind("", "mine", (0, &[]), 0).describe(b'P', "").execute("").sync();
+    // As it flies, and as it is read alone.
+    for _ in 0..2 {
+        let answer = wire.ask(&none).await;
+        let report = answer.iter().find_map(Frame::report).expect("it takes a value");
+        let said =
+            r#"bind message supplies 0 parameters, but prepared statement "mine" requires 1"#;
+        assert_eq!((&*report.sqlstate, &*report.message), ("08P01", said));
+        for _ in 0..10 {
+            assert_eq!(row(&wire.ask(&told("mine", "3")).await), texts(&["3", "9"]));
+        }
+    }
+    drop(wire);
+    server.abandoned().await;
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn there_are_a_bounded_number_of_them() {
     let _others = among_others().await;
