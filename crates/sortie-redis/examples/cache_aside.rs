@@ -21,7 +21,7 @@ use sortie_redis::{Codec, RedisCache};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, Row};
 
 type Fallible<T = ()> = Result<T, Box<dyn StdError + Send + Sync>>;
 type Balances = ReadThrough<i64, i64, tokio_postgres::Error, RedisCache<i64, i64>>;
@@ -56,17 +56,34 @@ struct Database {
 
 impl Database {
     async fn balance(&self, user: i64) -> Result<Loaded<i64>, tokio_postgres::Error> {
-        let query = self.queries.fetch_add(1, Relaxed);
-        let standby = &self.standbys[query % self.standbys.len()];
+        let balance = "SELECT user_id, balance FROM users, pg_sleep(0.05) WHERE user_id = $1";
+        let (as_of, rows) = self.ask(balance, &user).await?;
+        Ok(Loaded::at(rows[0].get(1), as_of).tagged(USERS))
+    }
+
+    async fn balances(
+        &self,
+        users: Vec<i64>,
+    ) -> Result<Vec<(i64, Loaded<i64>)>, tokio_postgres::Error> {
+        let balances = "SELECT user_id, balance FROM users WHERE user_id = ANY($1)";
+        let (as_of, rows) = self.ask(balances, &users).await?;
+        let loaded = |row: &Row| Loaded::at(row.get(1), as_of.clone()).tagged(USERS);
+        Ok(rows.iter().map(|row| (row.get(0), loaded(row))).collect())
+    }
+
+    async fn ask(
+        &self,
+        query: &str,
+        parameter: &(dyn ToSql + Sync),
+    ) -> Result<(Position, Vec<Row>), tokio_postgres::Error> {
+        let number = self.queries.fetch_add(1, Relaxed);
+        let standby = &self.standbys[number % self.standbys.len()];
         let replayed = "SELECT (pg_last_wal_replay_lsn() - '0/0')::int8";
-        let balance = "SELECT balance FROM users, pg_sleep(0.05) WHERE user_id = $1";
-        let parameters: [&(dyn ToSql + Sync); 1] = [&user];
-        // Sent at once and run in this order: the position is no later than the balance.
-        let (as_of, row) = tokio::try_join!(
-            standby.query_one(replayed, &[]),
-            standby.query_one(balance, &parameters)
-        )?;
-        Ok(Loaded::at(row.get(0), self.at(as_of.get(0))).tagged(USERS))
+        let parameters = [parameter];
+        // Sent at once and run in this order: the position is no later than the balances.
+        let (as_of, rows) =
+            tokio::try_join!(standby.query_one(replayed, &[]), standby.query(query, &parameters))?;
+        Ok((self.at(as_of.get(0)), rows))
     }
 
     fn at(&self, lsn: i64) -> Position {
@@ -113,6 +130,7 @@ async fn main() -> Fallible {
     // Two processes of the service: they share nothing but Redis and the database.
     let (here, there) = (redis.service(&database).await?, redis.service(&database).await?);
     herd(&here, &there, &database).await?;
+    many(&here, &database).await?;
 
     println!("\na standby stands still, and the balance becomes 1,000:");
     shard.standbys()[0].pause_replay()?;
@@ -162,6 +180,21 @@ async fn herd(here: &Balances, there: &Balances, database: &Database) -> Fallibl
     let before = Instant::now();
     assert_eq!(here.get_with(&USER, Read::new()).await?.how, How::Hit);
     println!("  and now it is a hit: {:?}", before.elapsed());
+    Ok(())
+}
+
+/// Ten users, none older than a minute: what is not in the cache is one query.
+#[expect(clippy::print_stdout, reason = "printing is what the examples are for")]
+async fn many(here: &Balances, database: &Database) -> Fallible {
+    let before = database.queries.load(Relaxed);
+    let young = Read::new().max_age(Duration::from_secs(60));
+    let mut hits = 0;
+    for answer in here.get_many_with(USER..USER + 10, young).await {
+        hits += usize::from(answer?.how == How::Hit);
+    }
+    let queries = database.queries.load(Relaxed) - before;
+    println!("\nten users at once: {hits} hit, {queries} query for the others");
+    assert_eq!((hits, queries), (1, 1));
     Ok(())
 }
 
@@ -217,12 +250,17 @@ impl OwnRedis {
             }
             sleep(Duration::from_millis(10)).await;
         }
-        let database = database.clone();
+        let (one, many) = (database.clone(), database.clone());
         let load = move |user| {
-            let database = database.clone();
+            let database = one.clone();
             async move { database.balance(user).await }
         };
-        Ok(ReadThrough::positioned(cache, load).stale_if_error(Duration::from_secs(3_600)))
+        let load_many = move |users| {
+            let database = many.clone();
+            async move { database.balances(users).await }
+        };
+        let balances = ReadThrough::positioned(cache, load).batched(load_many);
+        Ok(balances.stale_if_error(Duration::from_secs(3_600)))
     }
 }
 
