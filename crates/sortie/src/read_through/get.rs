@@ -24,7 +24,7 @@ pub(super) type Answered<V, E> = Result<Answer<V>, FlightError<E>>;
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What a caller's look at the cache has come to.
-pub(super) enum AtHand<V, L, W> {
+pub(super) enum Look<V, L, W> {
     Answer(Answer<V>),
     /// A value to be given, and loaded anew by whoever found it so.
     Aging(Aging<V, L>),
@@ -64,10 +64,10 @@ where
     }
 
     async fn settle(&self, key: &K, found: Found<K, V, C>, want: Want) -> Answered<V, E> {
-        let seed = match self.at_hand(key, found, want) {
-            AtHand::Answer(answer) => return Ok(answer),
-            AtHand::Aging(aging) => return Ok(self.refresh(key, aging)),
-            AtHand::Nothing(seed) => seed,
+        let seed = match self.look(key, found, want) {
+            Look::Answer(answer) => return Ok(answer),
+            Look::Aging(aging) => return Ok(self.refresh(key, aging)),
+            Look::Nothing(seed) => seed,
         };
         if let Some(answer) = self.spared(key, want).await {
             return Ok(answer);
@@ -76,33 +76,33 @@ where
         self.rescued(key, want, answered).await
     }
 
-    pub(super) fn at_hand(
+    pub(super) fn look(
         &self,
         key: &K,
         found: Found<K, V, C>,
         want: Want,
-    ) -> AtHand<V, C::Lease, C::Wait> {
+    ) -> Look<V, C::Lease, C::Wait> {
         match found {
             Lookup::Hit(cached) if want.takes(&cached) => {
-                AtHand::Answer(Answer::new(cached, How::Hit))
+                Look::Answer(Answer::new(cached, How::Hit))
             }
             Lookup::Early(cached, lease) if want.takes(&cached) => {
-                AtHand::Aging(Aging { cached, lease, how: How::Hit })
+                Look::Aging(Aging { cached, lease, how: How::Hit })
             }
             Lookup::Stale(cached, lease) if want.takes(&cached) => match lease {
                 Some(_) if self.source.backoff.holds(key) => {
-                    AtHand::Answer(self.given(cached, How::Stale(Why::Failing)))
+                    Look::Answer(self.given(cached, How::Stale(Why::Failing)))
                 }
                 Some(lease) => {
-                    AtHand::Aging(Aging { cached, lease, how: How::Stale(Why::Refreshing) })
+                    Look::Aging(Aging { cached, lease, how: How::Stale(Why::Refreshing) })
                 }
-                None => AtHand::Answer(self.given(cached, How::Stale(Why::Refreshing))),
+                None => Look::Answer(self.given(cached, How::Stale(Why::Refreshing))),
             },
-            Lookup::Hit(_) | Lookup::Stale(_, None) => AtHand::Nothing(Seed::TooOld),
+            Lookup::Hit(_) | Lookup::Stale(_, None) => Look::Nothing(Seed::TooOld),
             Lookup::Miss(lease) | Lookup::Stale(_, Some(lease)) | Lookup::Early(_, lease) => {
-                AtHand::Nothing(Seed::Lease(lease))
+                Look::Nothing(Seed::Lease(lease))
             }
-            Lookup::Pending(ended) => AtHand::Nothing(Seed::Wait(ended)),
+            Lookup::Pending(ended) => Look::Nothing(Seed::Wait(ended)),
         }
     }
 

@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use super::ReadThrough;
-use super::get::{Aging, Answered, AtHand, FLIGHTS_MAX, answer, released};
+use super::get::{Aging, Answered, FLIGHTS_MAX, Look, answer, released};
 use super::read::{Answer, Read, Want};
 use super::source::{LoadMany, Seed};
 use crate::rt::time::Instant;
@@ -99,10 +99,10 @@ where
         let mut answers: Vec<_> = keys.iter().map(|_| None).collect();
         let (mut aging, mut missed) = (Vec::new(), Vec::new());
         for (place, (key, found)) in keys.iter().zip(looks).enumerate() {
-            match self.at_hand(key, found, want) {
-                AtHand::Answer(answer) => answers[place] = Some(Ok(answer)),
-                AtHand::Aging(found) => aging.push((place, found)),
-                AtHand::Nothing(seed) => missed.push((place, seed)),
+            match self.look(key, found, want) {
+                Look::Answer(answer) => answers[place] = Some(Ok(answer)),
+                Look::Aging(found) => aging.push((place, found)),
+                Look::Nothing(seed) => missed.push((place, seed)),
             }
         }
         for (place, answer) in self.refresh_many(&keys, aging) {

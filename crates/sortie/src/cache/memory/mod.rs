@@ -101,7 +101,6 @@ where
         MemoryCacheBuilder::new(capacity)
     }
 
-    #[inline]
     fn look_up(&self, key: &K) -> Lookup<V, MemoryLease<K, V>, MemoryWait> {
         match self.0.values.get(key) {
             Some(stored) if self.0.serves(&stored) => Lookup::Hit(stored.cached()),
@@ -176,9 +175,10 @@ where
         }
         let since = inner.since_epoch(*began);
         let ages = (&inner.ages, chance(*hash, since));
-        let stored = Stored::new(*stamp, loaded, (*began, since), ages);
+        let mut stored = Stored::new(*stamp, loaded, (*began, since), ages);
         let (tags, ages) = (stored.tags.clone(), stored.ages);
-        inner.values.insert(key.clone(), stored.expired());
+        stored.expire();
+        inner.values.insert(key.clone(), stored);
         // It may be read once the lease is known to be good while it lies there: whoever expires
         // the key has revoked that before, or finds the value after.
         let lies = inner.change(key, |stored| {

@@ -117,11 +117,6 @@ impl<V> Stored<V> {
     pub(super) fn expire(&mut self) {
         self.ages = Moments { next: 0, soft: 0, hard: 0 };
     }
-
-    pub(super) fn expired(mut self) -> Self {
-        self.expire();
-        self
-    }
 }
 
 impl Tags {
