@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::{FutureExt, poll};
 use sortie::{Idle, SingleFlight};
 use tokio::sync::{Notify, oneshot};
@@ -14,6 +15,18 @@ use super::support::{Flights, Goes, KEY, Loads, check_quiet, ms_of, settle, sinc
 
 /// How long a loop of thousands of rounds may take on any machine: only a hang takes longer.
 const HANGS: Duration = Duration::from_secs(120);
+
+/// A load that is done when it is polled again.
+fn yields(
+    value: usize,
+) -> impl Fn() -> BoxFuture<'static, Result<usize, ()>> + Copy + Send + Sync + 'static {
+    move || {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            Ok(value)
+        })
+    }
+}
 
 /// The clone that had polled last was dropped, and its wake-up went with it.
 #[tokio::test(start_paused = true)]
@@ -64,10 +77,7 @@ async fn futures_rs_2706_a_wake_during_the_poll_of_one_that_gives_up_is_not_lost
     let rounds = async {
         let flights = SingleFlight::<usize, usize, ()>::new();
         for round in 0..5_000 {
-            let load = move || async move {
-                tokio::task::yield_now().await;
-                Ok(round)
-            };
+            let load = yields(round);
             let (one, two) = (flights.clone(), flights.clone());
             let mut tasks = tokio::task::JoinSet::new();
             tasks.spawn(async move {
@@ -89,10 +99,7 @@ async fn quick_cache_40_an_entry_that_is_closed_as_it_lands_still_answers_its_wa
     let rounds = async {
         let flights = SingleFlight::<u8, usize, ()>::new();
         for round in 0..3_000 {
-            let load = move || async move {
-                tokio::task::yield_now().await;
-                Ok(round)
-            };
+            let load = yields(round);
             let mut tasks = tokio::task::JoinSet::new();
             for _ in 0..3 {
                 let flights = flights.clone();
@@ -115,10 +122,7 @@ async fn quick_cache_104_a_caller_is_woken_where_it_was_polled_last() {
     let rounds = async {
         let flights = SingleFlight::<u8, usize, ()>::new();
         for round in 0..3_000 {
-            let load = move || async move {
-                tokio::task::yield_now().await;
-                Ok(round)
-            };
+            let load = yields(round);
             let call = |flights: SingleFlight<_, _, ()>| async move { flights.run(1, load).await };
             let mut calls: Vec<_> = (0..3).map(|_| Box::pin(call(flights.clone()))).collect();
             for call in &mut calls {
