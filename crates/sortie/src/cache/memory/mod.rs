@@ -176,25 +176,14 @@ where
         let since = inner.since_epoch(*began);
         let ages = (&inner.ages, chance(*hash, since));
         let mut stored = Stored::new(*stamp, loaded, (*began, since), ages);
-        let (tags, ages) = (stored.tags.clone(), stored.ages);
-        stored.expire();
+        let (tags, ages) = (stored.tags.clone(), stored.waits());
         inner.values.insert(key.clone(), stored);
         // It may be read once the lease is known to be good while it lies there: whoever expires
-        // the key has revoked that before, or finds the value after.
-        let lies = inner.change(key, |stored| {
-            let good = inner.leases.begin_fill(key, *hash, *id);
-            if good {
-                stored.ages = ages;
-            }
-            good
-        });
-        // Whatever was invalidated up to here, the stamp keeps readers away from the value. What is
-        // gone was evicted at once.
-        match lies {
-            Some(false) => Fill::Revoked,
-            _ if inner.holds(*stamp, tags.as_slice()) => Fill::Stored,
-            _ => Fill::Revoked,
-        }
+        // the key has revoked that before, or finds the value after. What is gone was evicted.
+        let good = inner.leases.begin_fill(key, *hash, *id)
+            && inner.change(key, |stored| stored.begins(ages)) != Some(false);
+        // Whatever was invalidated up to here, the stamp keeps readers away from the value.
+        if good && inner.holds(*stamp, tags.as_slice()) { Fill::Stored } else { Fill::Revoked }
     }
 
     /// Says whether the lease is good for such a value, and keeps it so.

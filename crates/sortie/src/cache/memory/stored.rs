@@ -1,5 +1,6 @@
 //! One value in memory, and how old it is.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,11 +24,11 @@ pub(super) struct Stored<V> {
     pub(super) value: V,
     as_of: Option<Position>,
     began: Instant,
-    pub(super) ages: Moments,
+    ages: Moments,
 }
 
 /// When a value is old.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 pub(super) struct Moments {
     /// When it is to be looked at more closely: never, for a value that does not age.
     next: SinceEpoch,
@@ -68,6 +69,12 @@ impl Ages {
         let soft = soft.map_or(NEVER, after).min(hard);
         Moments { next: early.min(soft), soft, hard }
     }
+}
+
+impl Moments {
+    /// Both are long ago.
+    const EXPIRED: Self = Self { next: 0, soft: 0, hard: 0 };
+    const WAITS: Self = Self { next: 1, soft: 1, hard: 1 };
 }
 
 impl<V> Stored<V> {
@@ -115,7 +122,21 @@ impl<V> Stored<V> {
 
     /// Makes it too old to be used.
     pub(super) fn expire(&mut self) {
-        self.ages = Moments { next: 0, soft: 0, hard: 0 };
+        self.ages = Moments::EXPIRED;
+    }
+
+    /// Makes it too old until it [begins](Self::begins), with the ages that it has.
+    pub(super) fn waits(&mut self) -> Moments {
+        mem::replace(&mut self.ages, Moments::WAITS)
+    }
+
+    /// Says whether it has not expired while it waited.
+    pub(super) fn begins(&mut self, ages: Moments) -> bool {
+        let waits = self.ages == Moments::WAITS;
+        if waits {
+            self.ages = ages;
+        }
+        waits
     }
 }
 
